@@ -1,0 +1,139 @@
+"""Compiles groups of lanes for this machine's CPU and registers them as XLA FFI targets."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import functools
+import hashlib
+import os
+import threading
+
+import jax
+import jax.ffi
+import llvmlite
+import llvmlite.binding as llvm
+
+from . import cache, handler
+from .abi import abi
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """The machine code is generated for."""
+
+    triple: str
+    cpu: str  # LLVM's name, as in "znver4"
+    features: str  # LLVM's list, as in "+avx2,-avx512f"
+    vector_bits: int  # 512, 256 or 128: the widest registers worth using
+
+
+@functools.cache
+def host() -> Host:
+    """This process's machine, narrowed by GPUSIM_LANES_ISA = avx512 | avx2 | sse if set."""
+    return _describe(
+        llvm.get_process_triple(),
+        llvm.get_host_cpu_name(),
+        dict(llvm.get_host_cpu_features()),
+        os.environ.get("GPUSIM_LANES_ISA"),
+    )
+
+
+_ISAS = {  # name -> bits, features it needs, what to switch off to keep to it
+    "avx512": (512, ("avx512f", "avx512bw", "avx512dq", "avx512vl"), ""),
+    "avx2": (256, ("avx2", "fma"), ",-avx512f"),
+    "sse": (128, ("sse2",), ",-avx"),
+}
+
+
+def _describe(triple: str, cpu: str, features: dict[str, bool], isa: str | None) -> Host:
+    if isa is not None and isa not in _ISAS:
+        raise ValueError(f"GPUSIM_LANES_ISA={isa!r} is none of {', '.join(_ISAS)}")
+    flags = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(features.items()))
+    for name, (bits, needs, without) in _ISAS.items():
+        if isa in (None, name) and all(features.get(need) for need in needs):
+            return Host(triple, cpu, flags + without, bits)
+    if isa is not None:
+        raise ValueError(f"GPUSIM_LANES_ISA={isa}: this machine ({triple}, {cpu}) has no {isa}")
+    return Host(triple, cpu, flags, 128)
+
+
+_LOCK = threading.Lock()
+_LOADED: dict[str, object] = {}  # target name -> what keeps its code in memory, for ever
+
+
+def load(group_ir: str, *, width: int, arg_lanes: tuple[bool, ...]) -> str:
+    """Compiles a group and returns the name of its XLA FFI target for the platform "cpu".
+
+    `group_ir`: LLVM IR of `void @group(ptr %ins, ptr %outs, i64 %lane, i64 %lanes)` with what it
+    needs, without triple and data layout. It computes `width` worlds from `lane` on; element k of
+    a buffer is at `k * lanes + lane`. It must be pure: the last group overlaps its neighbour.
+    `arg_lanes`: for each argument whether its leading axis is the lanes.
+
+    The name is a hash of all that matters, so a program that XLA's compilation cache brings back
+    never meets another kernel. Code stays loaded: XLA may call it as long as the process lives.
+    """
+    target = host()
+    machine = target.triple.split("-")[0]
+    text = group_ir + handler.handler_ir(machine, width, arg_lanes, abi())
+    versions = (handler.VERSION, llvmlite.__version__, llvm.llvm_version_info)
+    key = hashlib.sha256(repr((text, target, versions)).encode()).hexdigest()
+    name = f"gpusim_lanes_{key[:32]}"
+    with _LOCK:
+        if name not in _LOADED:
+            code = cache.get(key)
+            if code is None:
+                code = _compile(text, target)
+                cache.put(key, code)
+            _LOADED[name] = _register(name, code)
+    return name
+
+
+def _compile(text: str, target: Host) -> bytes:
+    """LLVM IR to object code."""
+    machine = _machine(target)
+    layout = f'target triple = "{target.triple}"\ntarget datalayout = "{machine.target_data}"\n'
+    module = llvm.parse_assembly(layout + text, llvm.create_context())
+    module.verify()
+    return machine.emit_object(module)
+
+
+def _machine(target: Host) -> llvm.TargetMachine:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small"
+    )
+
+
+@functools.cache
+def _linker() -> llvm.LLJIT:
+    # JITLink allocates an object's sections side by side, in reach of 32-bit offsets at any size.
+    return llvm.create_lljit_compiler(_machine(host()), use_jit_link=True)
+
+
+def _register(name: str, code: bytes) -> llvm.ResourceTracker:
+    """Links object code into the process and tells XLA about it."""
+    builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+    builder.export_symbol(handler.ENTRY).export_symbol(handler.POOL)
+    linked = builder.link(_linker(), name)
+    ctypes.c_void_p.from_address(linked[handler.POOL]).value = ctypes.addressof(_pool())
+    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(linked[handler.ENTRY]), platform="cpu")
+    return linked
+
+
+@functools.cache
+def _pool() -> ctypes.Array:
+    """The process's `%Pool`; its first word is the thread limit from GPUSIM_THREADS."""
+    pool = (ctypes.c_int64 * (handler.POOL_BYTES // 8))()
+    pool[0] = _thread_limit(os.environ.get("GPUSIM_THREADS"))
+    return pool
+
+
+def _thread_limit(text: str | None) -> int:
+    """Most threads for one call; 0: all that XLA has."""
+    if not text:
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"GPUSIM_THREADS={text!r} is not a positive whole number")
+    return int(text)
