@@ -10,41 +10,45 @@ import functools
 import pathlib
 import re
 
-import jax
+import jax.ffi
 
-_WORD = 8  # every platform jaxlib is built for has 8-byte pointers and C's natural alignment
-_SIZES = {"size_t": 8, "int64_t": 8, "uint64_t": 8, "int": 4, "int32_t": 4, "uint32_t": 4}
+_SIZES = {"ptr": 8, "i64": 8, "i32": 4}  # every platform of jaxlib has 8-byte pointers
+_SCALARS = {"size_t": "i64", "int64_t": "i64", "uint64_t": "i64"}
+_SCALARS |= {"int": "i32", "int32_t": "i32", "uint32_t": "i32"}
 
 
 class Abi:
-    """Layout of the structs in one version of `xla/ffi/api/c_api.h`.
-
-    `major`, `minor`: the API version the header declares.
-    """
+    """Layout of the structs in C text such as XLA's `c_api.h`, without their XLA_FFI_ prefix."""
 
     def __init__(self, header: str):
-        text = re.sub(r"/\*.*?\*/|//[^\n]*", "", header, flags=re.DOTALL)
-        self.major, self.minor = (
-            int(_find(rf"#define\s+XLA_FFI_API_{part}\s+(\d+)", text))
-            for part in ("MAJOR", "MINOR")
+        self._text = re.sub(r"/\*.*?\*/|//[^\n]*", "", header, flags=re.DOTALL).replace(
+            "XLA_FFI_", ""
         )
-        self._structs: dict[str, str] = dict(
-            re.findall(r"struct\s+XLA_FFI_(\w+)\s*\{(.*?)\n\}", text, flags=re.DOTALL)
-        )
-        self._small = set(re.findall(r"\}\s*XLA_FFI_(\w+);", text)) - set(self._structs)  # enums
-        self._small |= set(re.findall(r"typedef\s+uint32_t\s+XLA_FFI_(\w+);", text))
+        bodies = re.findall(r"struct (\w+) \{(.*?)\n\}", self._text, flags=re.DOTALL)
+        self._structs: dict[str, str] = dict(bodies)
+        small = re.findall(r"typedef (?:enum \{[^}]*\}|uint32_t) (\w+);", self._text)
+        self._scalars = _SCALARS | dict.fromkeys(small, "i32")
 
-    def offset(self, path: str) -> int:
-        """Bytes from the start of a struct to a field, as in `"CallFrame.args.size"`."""
-        struct, *names = path.split(".")
+    def macro(self, name: str) -> int:
+        """Value of a #define, as in `"API_MAJOR"`."""
+        return int(_find(rf"#define {name} (\d+)", self._text))
+
+    def field(self, path: str) -> tuple[int, str]:
+        """(byte offset, LLVM type or struct) of a field, as in `"CallFrame.args.size"`."""
+        kind, *names = path.split(".")
         position = 0
         for name in names:
-            fields = self._fields(struct)
+            fields = self._fields(kind)
             if name not in fields:
-                raise RuntimeError(_changed(f"struct XLA_FFI_{struct} has no field {name!r}"))
-            start, struct = fields[name]
+                raise _changed(f"struct {kind} has no field {name!r}")
+            start, kind = fields[name]
             position += start
-        return position
+        return position, kind
+
+    def returns(self, function: str) -> str:
+        """LLVM type of what an API function returns: "ptr" (an error or null) or "void"."""
+        kind = _find(rf"typedef (void|Error\*) {function}\(", self._text)
+        return "void" if kind == "void" else "ptr"
 
     def size(self, struct: str) -> int:
         """What XLA calls the struct's size: the end of its last field, without padding."""
@@ -52,55 +56,47 @@ class Abi:
         return start + self._extent(kind)[0]
 
     def _fields(self, struct: str) -> dict[str, tuple[int, str]]:
-        """Field name -> (offset, type) in declaration order."""
+        """Field name -> (byte offset, type) in the order of declaration."""
         if struct not in self._structs:
-            raise RuntimeError(_changed(f"there is no struct XLA_FFI_{struct}"))
+            raise _changed(f"there is no struct {struct}")
         fields, position = {}, 0
-        for declaration in self._structs[struct].split(";"):
-            if declaration.strip():
-                kind, name = _declared(declaration)
-                size, alignment = self._extent(kind)
-                position = -(-position // alignment) * alignment
-                fields[name] = (position, kind)
-                position += size
+        for declaration in filter(str.strip, self._structs[struct].split(";")):
+            kind, name = self._declared(declaration)
+            size, alignment = self._extent(kind)
+            position = -(-position // alignment) * alignment
+            fields[name] = (position, kind)
+            position += size
         return fields
 
+    def _declared(self, declaration: str) -> tuple[str, str]:
+        """(type, name) of the C text of one field."""
+        if "(" in declaration:  # a function pointer, plain or through the header's own macro
+            return "ptr", _find(r"\(\*?(\w+)\)", declaration)
+        name = _find(r"(\w+)\s*$", declaration)
+        if "*" in declaration:
+            return "ptr", name
+        kind = _find(r"(\w+)\s+\w+\s*$", declaration)
+        return self._scalars.get(kind, kind), name
+
     def _extent(self, kind: str) -> tuple[int, int]:
-        """(size, alignment) of a field of this type."""
-        if kind == "pointer":
-            return _WORD, _WORD
+        """(size, alignment) in bytes of a field of this type."""
         if kind in _SIZES:
             return _SIZES[kind], _SIZES[kind]
-        if kind in self._small:
-            return 4, 4
-        extents = [(start, *self._extent(inner)) for start, inner in self._fields(kind).values()]
-        alignment = max(alignment for *_, alignment in extents)
-        end = max(start + size for start, size, _ in extents)
-        return -(-end // alignment) * alignment, alignment
-
-
-def _declared(declaration: str) -> tuple[str, str]:
-    """(type, name) of one C field declaration; all pointers are of the type "pointer"."""
-    if "(" in declaration:  # a function pointer, plain or through the header's own macro
-        return "pointer", _find(r"\(\*?\s*(?:XLA_FFI_)?(\w+)\)", declaration)
-    name = _find(r"(\w+)\s*$", declaration)
-    if "*" in declaration:
-        return "pointer", name
-    return _find(r"(?:struct\s+)?(?:XLA_FFI_)?(\w+)\s+\w+\s*$", declaration), name
+        alignment = max(self._extent(inner)[1] for _, inner in self._fields(kind).values())
+        return -(-self.size(kind) // alignment) * alignment, alignment
 
 
 def _find(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     if match is None:
-        raise RuntimeError(_changed(f"{pattern!r} does not occur in {text[:80]!r}"))
+        raise _changed(f"{pattern!r} does not match {text[:80]!r}")
     return match.group(1)
 
 
-def _changed(what: str) -> str:
-    return (
-        f"XLA's foreign function interface is not as gpusim.lanes expects: {what} in "
-        f"{_header_path()}. Set GPUSIM_LANES=xla to run without generated kernels, or install a "
-        "jaxlib that gpusim supports (see pyproject.toml)"
+def _changed(what: str) -> RuntimeError:
+    return RuntimeError(
+        f"{_header_path()}: XLA's foreign function interface is not as expected: {what}. Install a "
+        "jaxlib that gpusim supports, or set GPUSIM_LANES=xla to run without generated kernels"
     )
 
 
@@ -109,12 +105,63 @@ def _header_path() -> pathlib.Path:
 
 
 @functools.cache
-def abi() -> Abi:
-    """The layout used by the installed jaxlib. RuntimeError if it is missing or not version 0."""
+def header() -> str:
+    """Text of the installed jaxlib's header. RuntimeError if it is missing or not of version 0."""
     try:
-        found = Abi(_header_path().read_text())
+        text = _header_path().read_text()
     except OSError as error:
-        raise RuntimeError(_changed("the header cannot be read")) from error
-    if found.major != 0:
-        raise RuntimeError(_changed(f"its version is {found.major}.{found.minor}, not 0.x"))
-    return found
+        raise _changed("the header cannot be read") from error
+    major = Abi(text).macro("API_MAJOR")
+    if major != 0:
+        raise _changed(f"its major version is {major}, not 0")
+    return text
+
+
+def expand(text: str, abi: Abi) -> str:
+    """LLVM IR from IR text with four more instructions, which know the structs in `abi`:
+
+    %x = get %p Struct.field            loads a field,
+    set %p Struct.field %x              stores one,
+    %q = ref %p Struct.field            is its address,
+    %e = xla %api Function field=%x ... calls XLA's Function with a Function_Args.
+    """
+    return re.sub(
+        r"^  (?:(%\w+) = )?(get|set|ref|xla) (%\w+) (.+)$",
+        lambda m: _MACROS[m[2]](abi, m[1] or f"%at{m.start()}", m[3], *m[4].split()),
+        text,
+        flags=re.MULTILINE,
+    )
+
+
+def _ref(abi: Abi, result: str, base: str, path: str) -> str:
+    return f"  {result} = getelementptr i8, ptr {base}, i64 {abi.field(path)[0]}"
+
+
+def _get(abi: Abi, result: str, base: str, path: str) -> str:
+    address = _ref(abi, f"{result}.at", base, path)
+    return f"{address}\n  {result} = load {abi.field(path)[1]}, ptr {result}.at"
+
+
+def _set(abi: Abi, temporary: str, base: str, path: str, value: str) -> str:
+    address = _ref(abi, temporary, base, path)
+    return f"{address}\n  store {abi.field(path)[1]} {value}, ptr {temporary}"
+
+
+def _xla(abi: Abi, result: str, api: str, function: str, *arguments: str) -> str:
+    struct, args = f"{function}_Args", f"{result}.args"
+    size = abi.size(struct)
+    lines = [
+        f"  {args} = alloca [{size} x i8], align 8",
+        f"  call void @llvm.memset.p0.i64(ptr {args}, i8 0, i64 {size}, i1 false)",
+        _set(abi, f"{result}.size", args, f"{struct}.struct_size", str(size)),
+    ]
+    for field, value in (argument.split("=") for argument in arguments):
+        lines.append(_set(abi, f"{result}.{field}", args, f"{struct}.{field}", value))
+    lines.append(_get(abi, f"{result}.function", api, f"Api.{function}"))
+    returns = abi.returns(function)
+    assigned = "" if returns == "void" else f"{result} = "
+    lines.append(f"  {assigned}call {returns} {result}.function(ptr {args})")
+    return "\n".join(lines)
+
+
+_MACROS = {"ref": _ref, "get": _get, "set": _set, "xla": _xla}

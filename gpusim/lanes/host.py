@@ -15,7 +15,7 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from . import cache, handler
-from .abi import abi
+from .abi import header
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def load(group_ir: str, *, width: int, arg_lanes: tuple[bool, ...]) -> str:
     """
     target = host()
     machine = target.triple.split("-")[0]
-    text = group_ir + handler.handler_ir(machine, width, arg_lanes, abi())
+    text = group_ir + handler.handler_ir(machine, width, arg_lanes, header())
     versions = (handler.VERSION, llvmlite.__version__, llvm.llvm_version_info)
     key = hashlib.sha256(repr((text, target, versions)).encode()).hexdigest()
     name = f"gpusim_lanes_{key[:32]}"
