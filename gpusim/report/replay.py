@@ -1,0 +1,235 @@
+"""A 3D replay of a trajectory as one HTML page that opens offline, anywhere.
+
+C MuJoCo turns each qpos into body poses here; the page only interpolates and draws them (WebGL2, in
+`viewer/`). Poses are stored per body, geoms hang on their bodies by a constant offset:
+
+    x_geom = x_body + R(q_body) p_geom,     q_geom = q_body * r_geom    (mj_kinematics)
+"""
+# pyright: reportAttributeAccessIssue=false  (mujoco's compiled modules come without type stubs)
+
+import base64
+import dataclasses
+import html as markup
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import ArrayLike
+
+_VIEWER = pathlib.Path(__file__).parent / "viewer"
+_SCRIPTS = ("scene.js", "shaders.js", "camera.js", "viewer.js", "controls.js")
+_DRAWN = ("plane", "sphere", "capsule", "ellipsoid", "cylinder", "box")
+_HIDDEN_GROUP = 3  # MuJoCo's viewers, too, leave geom groups 3 and up undrawn at first
+_QUAT_SCALE = 32767  # a quaternion component in [-1, 1] as int16: a quarter of a milliradian
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """One trajectory of a replay."""
+
+    qpos: ArrayLike  # (T, nq) one generalised position a frame
+    label: str = ""  # what the page calls it, e.g. "median episode"
+    extras: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)  # name -> (T,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """A page that shows itself as the result of a notebook cell."""
+
+    page: str  # a complete HTML document
+    height: int = 480  # pixels
+
+    def _repr_html_(self) -> str:
+        style = f"width:100%;height:{self.height}px;border:0;border-radius:8px"
+        return (
+            f'<iframe srcdoc="{markup.escape(self.page)}" style="{style}" allowfullscreen></iframe>'
+        )
+
+
+def write(
+    path: str | pathlib.Path,
+    model: Any,
+    qpos: ArrayLike | Sequence[Track],
+    dt: float,
+    *,
+    title: str = "Replay",
+    extras: Mapping[str, ArrayLike] | None = None,
+) -> pathlib.Path:
+    """Write the page that `html` makes; returns its path."""
+    path = pathlib.Path(path)
+    path.write_text(html(model, qpos, dt, title=title, extras=extras), encoding="utf-8")
+    return path
+
+
+def show(
+    model: Any,
+    qpos: ArrayLike | Sequence[Track],
+    dt: float,
+    *,
+    title: str = "",
+    extras: Mapping[str, ArrayLike] | None = None,
+    height: int = 480,
+) -> Embedded:
+    """The page that `html` makes, as a notebook's cell result, `height` pixels high."""
+    return Embedded(html(model, qpos, dt, title=title, extras=extras), height)
+
+
+def html(
+    model: Any,
+    qpos: ArrayLike | Sequence[Track],
+    dt: float,
+    *,
+    title: str = "Replay",
+    extras: Mapping[str, ArrayLike] | None = None,
+) -> str:
+    """The whole page as text: no other file and no network is needed to show it.
+
+    Args:
+      model: a `physics.Model` or a `mujoco.MjModel`.
+      qpos: (T, nq) one trajectory, or several `Track`s, which stand side by side.
+      dt: seconds between frames.
+      title: heading of the page.
+      extras: name -> (T,) numbers shown as they pass (the first one is also drawn as a curve).
+
+    Raises:
+      ValueError: a shape does not fit, a position is not finite, or a geom cannot be drawn.
+    """
+    if not dt > 0:
+        raise ValueError(f"dt = {dt}: the time between frames must be positive")
+    mj = getattr(model, "mj", model)
+    tracks = _tracks(qpos, extras)
+    payload = {
+        "title": title,
+        "dt": float(dt),
+        "geoms": _geoms(mj),
+        "follow": min(1, mj.nbody - 1),  # the first body below the world: the torso
+        "nbody": int(mj.nbody),
+        "tracks": [_encode(mj, track) for track in tracks],
+    }
+    return _page(payload)
+
+
+def read(page: str) -> dict[str, Any]:
+    """The payload of a page, decoded: what `html` embedded, arrays as numpy.
+
+    Each of payload["tracks"] has label, xpos (T, nbody, 3) m, xquat (T, nbody, 4) w first, and
+    extras: name -> (T,).
+    """
+    _, _, rest = page.partition('<script type="application/json" id="replay">')
+    payload = json.loads(rest.partition("</script>")[0])
+    for track in payload["tracks"]:
+        nbody = payload["nbody"]
+        track["xpos"] = _unpack(track["xpos"], "<f4").reshape(-1, nbody, 3)
+        track["xquat"] = _unpack(track["xquat"], "<i2").reshape(-1, nbody, 4) / _QUAT_SCALE
+        track["extras"] = {k: _unpack(v, "<f4") for k, v in track["extras"].items()}
+    return payload
+
+
+def _tracks(qpos: Any, extras: Mapping[str, ArrayLike] | None) -> list[Track]:
+    """One trajectory or several, as a list of tracks."""
+    if isinstance(qpos, Sequence) and qpos and all(isinstance(t, Track) for t in qpos):
+        if extras:
+            raise ValueError("extras belong into each Track when several tracks are given")
+        return list(qpos)
+    return [Track(qpos, "", extras or {})]
+
+
+def _geoms(mj: mujoco.MjModel) -> list[dict[str, Any]]:
+    """What is drawn: type, size (3,) m, rgba, body, and the offset from the body (pos, quat)."""
+    geoms, shades = [], _shades(mj)
+    for i in range(mj.ngeom):
+        shade = shades[mj.geom_bodyid[i]]
+        rgba = np.minimum(_rgba(mj, i) * (shade, shade, shade, 1), 1)
+        if mj.geom_group[i] >= _HIDDEN_GROUP or rgba[3] == 0:
+            continue
+        kind = mujoco.mjtGeom(mj.geom_type[i]).name.removeprefix("mjGEOM_").lower()
+        if kind not in _DRAWN:
+            name = mj.geom(i).name or f"number {i}"
+            raise ValueError(f"geom '{name}' (type {kind}) cannot be drawn; put it in group 3")
+        geoms.append(
+            {
+                "type": kind,
+                "size": mj.geom_size[i].tolist(),
+                "rgba": np.round(rgba, 4).tolist(),
+                "body": int(mj.geom_bodyid[i]),
+                "pos": mj.geom_pos[i].tolist(),
+                "quat": mj.geom_quat[i].tolist(),
+            }
+        )
+    return geoms
+
+
+def _rgba(mj: mujoco.MjModel, geom: int) -> np.ndarray:
+    """(4,) colour. A geom's own colour wins over its material's unless it is MuJoCo's default."""
+    own, material = mj.geom_rgba[geom], mj.geom_matid[geom]
+    is_default = np.allclose(own, (0.5, 0.5, 0.5, 1.0))
+    return mj.mat_rgba[material] if material >= 0 and is_default else own
+
+
+def _shades(mj: mujoco.MjModel) -> np.ndarray:
+    """(nbody,) brightness: a robot of one colour gets lighter at the torso, darker at the tips."""
+    colours = {tuple(_rgba(mj, i)) for i in range(mj.ngeom) if mj.geom_bodyid[i] > 0}
+    depth = np.zeros(mj.nbody)
+    for body in range(1, mj.nbody):
+        depth[body] = depth[mj.body_parentid[body]] + 1
+    return 1.6 * 0.86 ** np.maximum(depth - 1, 0) if len(colours) == 1 else np.ones(mj.nbody)
+
+
+def _encode(mj: mujoco.MjModel, track: Track) -> dict[str, Any]:
+    """A track as the page reads it: poses of all bodies, base64 of little-endian numbers."""
+    qpos = np.asarray(track.qpos, np.float64)
+    if qpos.ndim != 2 or qpos.shape[1] != mj.nq or not len(qpos):
+        raise ValueError(f"qpos has shape {qpos.shape}; expected (T, {mj.nq}) with T >= 1")
+    broken = np.flatnonzero(~np.isfinite(qpos).all(axis=1))
+    if broken.size:
+        raise ValueError(f"qpos is not finite from frame {broken[0]} on; pass qpos[:{broken[0]}]")
+    xpos, xquat = _body_poses(mj, qpos)
+    extras = {name: np.asarray(values, np.float32) for name, values in track.extras.items()}
+    for name, values in extras.items():
+        if values.shape != (len(qpos),):
+            raise ValueError(f"extras '{name}' has shape {values.shape}, expected ({len(qpos)},)")
+    return {
+        "label": track.label,
+        "frames": len(qpos),
+        "xpos": _pack(xpos, "<f4"),
+        "xquat": _pack(np.round(xquat * _QUAT_SCALE), "<i2"),
+        "extras": {name: _pack(values, "<f4") for name, values in extras.items()},
+    }
+
+
+def _body_poses(mj: mujoco.MjModel, qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """qpos (T, nq) -> xpos (T, nbody, 3) m, xquat (T, nbody, 4) w first, in the world frame."""
+    data = mujoco.MjData(mj)
+    xpos = np.empty((len(qpos), mj.nbody, 3))
+    xquat = np.empty((len(qpos), mj.nbody, 4))
+    for t, frame in enumerate(qpos):
+        data.qpos[:] = frame
+        mujoco.mj_kinematics(mj, data)
+        xpos[t], xquat[t] = data.xpos, data.xquat
+    return xpos, xquat
+
+
+def _pack(values: np.ndarray, dtype: str) -> str:
+    return base64.b64encode(values.astype(dtype).tobytes()).decode("ascii")
+
+
+def _unpack(text: str, dtype: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype)
+
+
+def _page(payload: dict[str, Any]) -> str:
+    """The template with style, scripts and payload put in."""
+    scripts = [(_VIEWER / name).read_text(encoding="utf-8") for name in _SCRIPTS]
+    parts = {
+        "TITLE": markup.escape(payload["title"]),
+        "STYLE": (_VIEWER / "style.css").read_text(encoding="utf-8"),
+        # In a script element only "<" can end the element or start a comment.
+        "PAYLOAD": json.dumps(payload, allow_nan=False).replace("<", "\\u003c"),
+        "SCRIPTS": "\n".join(f"<script>\n{script}</script>" for script in scripts),
+    }
+    before, *rest = (_VIEWER / "page.html").read_text(encoding="utf-8").split("{{")
+    # One pass over the template, so that nothing put in is searched for placeholders.
+    return before + "".join(parts[name] + tail for name, tail in (r.split("}}", 1) for r in rest))

@@ -1,0 +1,233 @@
+"use strict";
+// Draws the replay and runs its controls. Nothing is drawn while nothing changes.
+
+const byId = (id) => document.getElementById(id);
+const canvas = byId("view");
+const gl = canvas.getContext("webgl2", { antialias: true, alpha: false });
+if (!gl) {
+  document.body.insertAdjacentHTML("beforeend",
+    '<p id="failure">This page draws with WebGL2, which this browser does not offer.</p>');
+  throw new Error("WebGL2 is not available");
+}
+
+// --- The scene
+
+const SHADOW_MAP = 2048, FOV = 0.7, SUN = unit([0.42, -0.5, 0.95]);
+const floors = replay.geoms.filter((g) => g.type === "plane");
+const solids = replay.geoms.filter((g) => g.type !== "plane");
+const paths = replay.tracks.map(smoothPath);
+const reach = sceneReach();
+const cell = 10 ** Math.round(Math.log10(reach * 0.8));
+const spacing = 2.6 * reach;  // between tracks that stand side by side, in y
+const offsetOf = (track) => [0, spacing * (track - (replay.tracks.length - 1) / 2), 0];
+if (!floors.length) floors.push(backdrop());
+
+function geomPose(geom, track, frame) {
+  const body = bodyPose(replay.tracks[track], geom.body, frame);
+  const pose = multiply(body, rigid(geom.pos, geom.quat));
+  const offset = offsetOf(track);
+  for (let i = 0; i < 3; i++) pose[12 + i] += offset[i];
+  return pose;
+}
+
+// How far the robot extends from the followed body at the start, in metres.
+function sceneReach() {
+  const centre = paths[0][0];
+  const moving = solids.filter((g) => g.body > 0);
+  const far = moving.map((g) => {
+    const pose = multiply(bodyPose(replay.tracks[0], g.body, 0), rigid(g.pos, g.quat));
+    return Math.hypot(...sub([...pose.subarray(12, 15)], centre)) + Math.max(...g.size);
+  });
+  return Math.max(0.01, ...far);
+}
+
+// A model without a floor stands over one that touches nothing.
+function backdrop() {
+  const low = Math.min(...paths[0].map((p) => p[2])) - 1.1 * reach;
+  return { type: "plane", size: [0, 0, 0], rgba: [1, 1, 1, 1], body: 0, pos: [0, 0, low],
+    quat: [1, 0, 0, 0] };
+}
+
+// --- WebGL objects
+
+function program(vertex, fragment) {
+  const made = gl.createProgram();
+  for (const [kind, text] of [[gl.VERTEX_SHADER, vertex], [gl.FRAGMENT_SHADER, fragment]]) {
+    const shader = gl.createShader(kind);
+    gl.shaderSource(shader, text);
+    gl.compileShader(shader);
+    if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS))
+      throw new Error(gl.getShaderInfoLog(shader));
+    gl.attachShader(made, shader);
+  }
+  gl.linkProgram(made);
+  const uniforms = {};
+  for (let i = 0; i < gl.getProgramParameter(made, gl.ACTIVE_UNIFORMS); i++) {
+    const name = gl.getActiveUniform(made, i).name;
+    uniforms[name.replace("[0]", "")] = gl.getUniformLocation(made, name);
+  }
+  return { made, ...uniforms };
+}
+
+function upload({ vertices, triangles }) {
+  const array = gl.createVertexArray();
+  gl.bindVertexArray(array);
+  gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
+  gl.bufferData(gl.ARRAY_BUFFER, new Float32Array(vertices), gl.STATIC_DRAW);
+  gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
+  gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, new Uint16Array(triangles), gl.STATIC_DRAW);
+  for (const [slot, shift] of [[0, 0], [1, 12]]) {
+    gl.enableVertexAttribArray(slot);
+    gl.vertexAttribPointer(slot, 3, gl.FLOAT, false, 24, shift);
+  }
+  return { array, count: triangles.length };
+}
+
+function shadowTarget() {
+  const texture = gl.createTexture(), frame = gl.createFramebuffer();
+  gl.bindTexture(gl.TEXTURE_2D, texture);
+  gl.texStorage2D(gl.TEXTURE_2D, 1, gl.DEPTH_COMPONENT24, SHADOW_MAP, SHADOW_MAP);
+  gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_COMPARE_MODE, gl.COMPARE_REF_TO_TEXTURE);
+  for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER])
+    gl.texParameteri(gl.TEXTURE_2D, filter, gl.LINEAR);
+  gl.bindFramebuffer(gl.FRAMEBUFFER, frame);
+  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.DEPTH_ATTACHMENT, gl.TEXTURE_2D, texture, 0);
+  return frame;
+}
+
+const background = program(backgroundVertex, backgroundFragment);
+const solid = program(solidVertex, solidFragment);
+const depth = program(depthVertex, depthFragment);
+const shadow = shadowTarget();
+for (const geom of [...floors, ...solids]) geom.mesh = upload(meshes[geom.type](geom.size));
+
+// --- One picture
+
+const camera = orbitCamera(canvas,
+  { azimuth: -1.1, elevation: 0.26, distance: 4 * reach }, () => { stale = true; });
+const state = { time: 0, speed: 1, playing: true, track: 0, follow: true, held: [0, 0, 0] };
+let stale = true;
+
+const end = () => replay.dt * Math.max(...replay.tracks.map((t) => t.frames - 1));
+
+function followed() {
+  const path = paths[state.track], f = Math.min(state.time / replay.dt, path.length - 1);
+  const i = Math.floor(f), j = Math.min(i + 1, path.length - 1);
+  return add(add(scale(path[i], 1 - f + i), scale(path[j], f - i)), offsetOf(state.track));
+}
+
+function drawMesh(mesh) {
+  gl.bindVertexArray(mesh.array);
+  gl.drawElements(gl.TRIANGLES, mesh.count, gl.UNSIGNED_SHORT, 0);
+}
+
+// Every drawn thing of this instant: geom and pose, each track in a place of its own.
+function instances(frame) {
+  return solids.flatMap((geom) => replay.tracks.map((_, track) =>
+    ({ geom, pose: geomPose(geom, track, frame) })));
+}
+
+// Balls standing for the geoms in the floor's ambient light; a long geom gets three along z.
+function balls(things) {
+  const out = [];
+  for (const { geom, pose } of things) {
+    const [r, half] = geom.size, long = geom.type === "capsule" || geom.type === "cylinder";
+    for (const s of long ? [-1, 0, 1] : [0])
+      out.push(...[12, 13, 14].map((i) => pose[i] + s * half * pose[i - 4]), r);
+  }
+  return out.slice(0, 4 * 64);  // as many as the shader has room for
+}
+
+function draw() {
+  const ratio = Math.min(window.devicePixelRatio || 1, 2);
+  canvas.width = canvas.clientWidth * ratio;
+  canvas.height = canvas.clientHeight * ratio;
+  if (state.follow) state.held = followed();
+  const target = add(state.held, camera.pan), eye = camera.eye(target);
+  eye[2] = Math.max(eye[2], floors[0].pos[2] + 0.05 * reach);
+  const things = instances(state.time / replay.dt);
+  const half = (1.6 + 0.9 * (replay.tracks.length - 1)) * 1.3 * reach;
+  const light = multiply(orthographic(half, 0.1, 4 * half),
+    look(add(target, scale(SUN, 2 * half)), target));
+  drawShadow(things, light);
+  drawPicture(things, light, target, eye);
+}
+
+function drawShadow(things, light) {
+  gl.bindFramebuffer(gl.FRAMEBUFFER, shadow);
+  gl.viewport(0, 0, SHADOW_MAP, SHADOW_MAP);
+  gl.enable(gl.DEPTH_TEST);
+  gl.clear(gl.DEPTH_BUFFER_BIT);
+  gl.useProgram(depth.made);
+  gl.uniformMatrix4fv(depth.uLight, false, light);
+  for (const { geom, pose } of things) {
+    gl.uniformMatrix4fv(depth.uModel, false, pose);
+    drawMesh(geom.mesh);
+  }
+}
+
+function drawPicture(things, light, target, eye) {
+  const view = look(eye, target);
+  const aspect = canvas.width / canvas.height;
+  const fov = 2 * Math.atan(Math.tan(FOV / 2) * Math.max(1, 1 / aspect));  // FOV the narrow way
+  const lens = perspective(fov, aspect, 0.02 * camera.distance, 300 * reach);
+  gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+  gl.viewport(0, 0, canvas.width, canvas.height);
+  gl.clear(gl.DEPTH_BUFFER_BIT);
+  drawBackground(view, lens);
+  gl.useProgram(solid.made);
+  gl.uniformMatrix4fv(solid.uView, false, multiply(lens, view));
+  gl.uniformMatrix4fv(solid.uLight, false, light);
+  gl.uniform3fv(solid.uEye, eye);
+  gl.uniform3fv(solid.uSun, SUN);
+  gl.uniform1f(solid.uFog, 26 * reach + 2 * camera.distance);
+  gl.uniform1f(solid.uCell, cell);
+  const occluders = balls(things);
+  gl.uniform1i(solid.uBalls, occluders.length / 4);
+  gl.uniform4fv(solid.uBall, occluders);
+  gl.enable(gl.BLEND);
+  gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA);
+  drawFloors(target);
+  gl.uniform1i(solid.uFloor, 0);
+  gl.uniform1f(solid.uSize, 1);
+  gl.uniform2f(solid.uOrigin, 0, 0);
+  gl.enable(gl.POLYGON_OFFSET_FILL);
+  for (const { geom, pose } of things.sort((a, b) => b.geom.rgba[3] - a.geom.rgba[3])) {
+    gl.uniform4fv(solid.uColor, geom.rgba);
+    gl.uniformMatrix4fv(solid.uModel, false, pose);
+    // Limbs meet in coinciding caps: a hair of depth decides whose colour shows.
+    gl.polygonOffset(0, 60 * (geom.body % 4));
+    drawMesh(geom.mesh);
+  }
+  gl.disable(gl.POLYGON_OFFSET_FILL);
+}
+
+function drawBackground(view, lens) {
+  // The ray of a pixel is R' (x / f, y / f', -1): the transposed view rotation after the lens.
+  const inverse = new Float32Array(16);
+  for (let i = 0; i < 3; i++) {
+    inverse[i] = view[4 * i] / lens[0];
+    inverse[4 + i] = view[4 * i + 1] / lens[5];
+    inverse[12 + i] = -view[4 * i + 2];
+  }
+  gl.disable(gl.DEPTH_TEST);
+  gl.useProgram(background.made);
+  gl.uniformMatrix4fv(background.uUnproject, false, inverse);
+  gl.drawArrays(gl.TRIANGLES, 0, 3);
+  gl.enable(gl.DEPTH_TEST);
+}
+
+// Physics' planes have no edge; the drawn ones reach beyond the fog, wherever the robot is.
+function drawFloors(target) {
+  gl.uniform1i(solid.uFloor, 1);
+  gl.uniform1f(solid.uSize, 200 * reach);
+  for (const geom of floors) {
+    const pose = multiply(bodyPose(replay.tracks[0], geom.body, 0), rigid(geom.pos, geom.quat));
+    const away = sub(target, [...pose.subarray(12, 15)]);
+    const along = (axis) => dot(away, [...pose.subarray(4 * axis, 4 * axis + 3)]);
+    gl.uniform2f(solid.uOrigin, along(0), along(1));
+    gl.uniform4fv(solid.uColor, [1, 1, 1, 1]);
+    gl.uniformMatrix4fv(solid.uModel, false, pose);
+    drawMesh(geom.mesh);
+  }
+}
