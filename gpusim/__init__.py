@@ -1,7 +1,8 @@
 """gpusim: robot simulation and reinforcement learning in which every number is a lane.
 
-`make(name)` gives an environment, `State` is what it steps, `lanes.kernel` compiles your own worlds.
-Names are imported when they are first used: `import gpusim` alone starts neither JAX nor MuJoCo.
+`make(name)` gives an environment, `State` is what it steps, `lanes.kernel` compiles your own
+worlds. Names are imported when they are first used: `import gpusim` alone starts neither JAX nor
+MuJoCo.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Environments: the Env contract, the tasks, the registry, and the one wrapper that resets worlds."""
+"""Environments: the Env contract, the tasks, the registry, and the wrapper that resets worlds."""
 
 from gpusim.envs.autoreset import VecEnv, VecState, autoreset
 from gpusim.envs.env import Env, State, World

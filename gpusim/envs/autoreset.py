@@ -1,13 +1,15 @@
 """Many worlds that never stop: the time limit and the restart of finished worlds, and only here.
 
-`autoreset(env, num_envs)` steps a batch of worlds. A world that has terminated or reached the time limit starts again within
-the same step, from a start drawn with its own random stream: no two episodes share one. Both flags of the step and the
-last observation before the restart are kept, since a value function must bootstrap from the latter when an episode was
-truncated, and from nothing when it terminated.
+`autoreset(env, num_envs)` steps a batch of worlds. A world that has terminated or reached the time
+limit starts again within the same step, from a start drawn with its own random stream: no two
+episodes share one. Both flags of the step and the last observation before the restart are kept,
+since a value function must bootstrap from the latter when an episode was truncated, and from
+nothing when it terminated.
 
-The restart is part of the world's lanes kernel, behind a branch: a group of lanes draws starts only if one of them has just
-finished, which makes restarts almost free. The first episodes begin at random points of the time limit, so that a
-batch that starts together does not restart together ever after.
+The restart is part of the world's lanes kernel, behind a branch: a group of lanes draws starts only
+if one of them has just finished, which makes restarts almost free. The first episodes begin at
+random points of the time limit, so that a batch that starts together does not restart together ever
+after.
 """
 
 import dataclasses
@@ -22,7 +24,7 @@ from gpusim.envs.env import Env, State
 
 
 class Finished(NamedTuple):
-    """Totals over the episodes a world has finished since `clear_stats`; only those that it began at step 0."""
+    """Totals over the episodes a world began at step 0 and has finished since `clear_stats`."""
 
     returns: jax.Array  # () sum of undiscounted returns
     lengths: jax.Array  # () sum of lengths, in control steps
@@ -39,19 +41,31 @@ class Finished(NamedTuple):
 class VecState:
     """A batch of worlds between two control steps; every array has a leading axis over worlds."""
 
-    env: State  # physics, memory, obs, key: after any restart; reward, flags, metrics: of the step just made
-    final_obs: jax.Array  # (num_envs, observation_size) where the step just made led, before any restart
+    env: State  # after any restart; but reward, flags and metrics are of the step just made
+    final_obs: (
+        jax.Array
+    )  # (num_envs, observation_size) where the step just made led, before any restart
     steps: jax.Array  # (num_envs,) int32: control steps counted against the time limit
     episode_return: jax.Array  # (num_envs,) sum of rewards of the running episode
     episode_length: jax.Array  # (num_envs,) int32: steps of the running episode
     finished: Finished  # of each world
 
     reward = property(lambda self: self.env.reward, doc="(num_envs,) of the step just made.")
-    terminated = property(lambda self: self.env.terminated, doc="(num_envs,) bool, of the step just made.")
-    truncated = property(lambda self: self.env.truncated, doc="(num_envs,) bool, of the step just made.")
-    done_return_sum = property(lambda self: self.finished.returns.sum(), doc="() over finished episodes.")
-    done_length_sum = property(lambda self: self.finished.lengths.sum(), doc="() over finished episodes.")
-    done_count = property(lambda self: self.finished.count.sum(), doc="() number of finished episodes.")
+    terminated = property(
+        lambda self: self.env.terminated, doc="(num_envs,) bool, of the step just made."
+    )
+    truncated = property(
+        lambda self: self.env.truncated, doc="(num_envs,) bool, of the step just made."
+    )
+    done_return_sum = property(
+        lambda self: self.finished.returns.sum(), doc="() over finished episodes."
+    )
+    done_length_sum = property(
+        lambda self: self.finished.lengths.sum(), doc="() over finished episodes."
+    )
+    done_count = property(
+        lambda self: self.finished.count.sum(), doc="() number of finished episodes."
+    )
 
     def replace(self, **changes: Any) -> "VecState":
         """A copy with the given fields changed."""
@@ -90,7 +104,7 @@ class VecEnv:
         )
 
     def step(self, state: VecState, actions: jax.Array) -> VecState:
-        """One control step of every world with actions (num_envs, action_size), and the restart of those that finished."""
+        """Step every world with actions (num_envs, action_size), then restart those that finished."""
         return jax.vmap(self._step_kernel)(state, actions)
 
     def clear_stats(self, state: VecState) -> VecState:
@@ -105,12 +119,16 @@ class VecEnv:
         """`step` of one world."""
         env = self.env.transition(state.env.physics, state.env.memory, action)
         steps = state.steps + 1
-        env = env.replace(key=state.env.key, truncated=(steps >= self.episode_length) & ~env.terminated)
+        env = env.replace(
+            key=state.env.key, truncated=(steps >= self.episode_length) & ~env.terminated
+        )
         done = env.terminated | env.truncated
         episode_return = state.episode_return + env.reward
         episode_length = state.episode_length + 1
         whole = done & (steps == episode_length)  # unequal in a first episode that began late
-        last = Finished(episode_return, episode_length.astype(jnp.float32), jnp.ones((), jnp.float32))
+        last = Finished(
+            episode_return, episode_length.astype(jnp.float32), jnp.ones((), jnp.float32)
+        )
         return VecState(
             env=jax.lax.cond(done, self._restart_one, lambda same: same, env),
             final_obs=env.obs,
@@ -128,11 +146,13 @@ class VecEnv:
 
 
 def autoreset(env: Env, num_envs: int, *, episode_length: int | None = None) -> VecEnv:
-    """`num_envs` worlds of `env` that restart as they finish, after `episode_length` control steps at the latest.
+    """`num_envs` worlds of `env` that restart when they finish or reach the time limit.
 
-    episode_length: by default the task's own `max_episode_steps`.
+    episode_length: the time limit in control steps, by default the task's `max_episode_steps`.
     """
     limit = env.max_episode_steps if episode_length is None else episode_length
     if num_envs < 1 or limit < 1:
-        raise ValueError(f"num_envs and episode_length must be positive, not {num_envs} and {limit}")
+        raise ValueError(
+            f"num_envs and episode_length must be positive, not {num_envs} and {limit}"
+        )
     return VecEnv(env, num_envs, limit)

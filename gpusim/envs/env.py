@@ -1,8 +1,9 @@
-"""The Env contract: a task is a few pure functions of one world; a batch is the compiler's business.
+"""The Env contract: a task is a few pure functions of one world; batches are the compiler's.
 
-A task says how a world starts (`initial`), what is seen (`observation`), what is rewarded (`reward`), when it ends
-(`terminal`) and what has to be remembered for the next step (`remember`). `Env` adds the physics, and compiles the whole
-transition into one lanes kernel, so that `jax.jit(jax.vmap(env.step))` is a single pass over the worlds.
+A task says how a world starts (`initial`), what is seen (`observation`), what is rewarded
+(`reward`), when it ends (`terminal`) and what has to be remembered for the next step (`remember`).
+`Env` adds the physics, and compiles the whole transition into one lanes kernel, so that
+`jax.jit(jax.vmap(env.step))` is a single pass over the worlds.
 
 The time limit and the restart of finished worlds are not here: see `autoreset.py`.
 """
@@ -21,8 +22,8 @@ import numpy as np
 
 from gpusim import lanes, physics
 
-# A joint this fast (m/s or rad/s) is a world that has blown up: healthy ones stay under 1e2. Terminating it before it
-# overflows keeps one absurd reward out of the learner's statistics.
+# A joint this fast (m/s or rad/s) is a world that has blown up: healthy ones stay under 1e2.
+# Terminating it before it overflows keeps one absurd reward out of the learner's statistics.
 SPEED_LIMIT = 1e4
 
 M = TypeVar("M")
@@ -50,8 +51,9 @@ class State(Generic[M]):
 class World(NamedTuple):
     """What a task may look at: one world after the physics of a control step.
 
-    `derived` is what `mjData` holds after `mj_step`: computed from the positions before the last physics step was
-    integrated, hence one physics step older than `state`. Gymnasium's and Brax's tasks read the same numbers.
+    `derived` is what `mjData` holds after `mj_step`: computed from the positions before the last
+    physics step was integrated, hence one physics step older than `state`. Gymnasium's and Brax's
+    tasks read the same numbers.
     """
 
     state: physics.State  # after the last physics step
@@ -73,7 +75,8 @@ class Env(abc.ABC, Generic[M]):
     n_frames: int
     """Physics steps in a control step."""
 
-    # ---- the task: pure functions of one world -------------------------------------------------------------------
+    # ---- the task: pure functions of one world
+    # -------------------------------------------------------------------
 
     @abc.abstractmethod
     def initial(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -91,7 +94,8 @@ class Env(abc.ABC, Generic[M]):
     def reward(self, memory: Any, world: World) -> tuple[jax.Array, M]:
         """Reward () of the step from the remembered past to `world`, and the metrics.
 
-        The metrics are a NamedTuple of float scalars, one of them called `diverged`: Env fills that one in.
+        The metrics are a NamedTuple of float scalars, one of them called `diverged`: Env fills that
+        one in.
         """
 
     @abc.abstractmethod
@@ -107,7 +111,8 @@ class Env(abc.ABC, Generic[M]):
         half = np.where(limited, (high - low) / 2, 1.0).astype(action.dtype)
         return middle + half * action
 
-    # ---- the machinery: pure, one world, not yet compiled --------------------------------------------------------
+    # ---- the machinery: pure, one world, not yet compiled
+    # --------------------------------------------------------
 
     def begin(self, qpos: jax.Array, qvel: jax.Array) -> State[M]:
         """The state of a world that starts here, with nothing rewarded yet and no key."""
@@ -130,8 +135,9 @@ class Env(abc.ABC, Generic[M]):
     def transition(self, start: physics.State, memory: Any, action: jax.Array) -> State[M]:
         """One control step: physics, reward, termination, observation. The result has no key.
 
-        A world that blew up (a number that is not finite, or a joint faster than SPEED_LIMIT) terminates here with
-        reward 0, observation 0 and metrics 0 but for `diverged`, which is 1; its physics state is left as it is, to be seen and to be reset.
+        A world that blew up (a number that is not finite, or a joint faster than SPEED_LIMIT)
+        terminates here with reward 0, observation 0 and metrics 0 but for `diverged`, which is 1;
+        its physics state is left as it is, to be seen and to be reset.
         """
         world = self._advance(start, self.control(action))
         terminated = self.terminal(world)
@@ -164,7 +170,8 @@ class Env(abc.ABC, Generic[M]):
         )
         return World(state, derived, ctrl)
 
-    # ---- what users call -----------------------------------------------------------------------------------------
+    # ---- what users call
+    # -----------------------------------------------------------------------------------------
 
     def reset(self, key: jax.Array) -> State[M]:
         """Start one world. Pure; `jax.vmap` it over keys for many."""
@@ -172,7 +179,7 @@ class Env(abc.ABC, Generic[M]):
         return self._begin_kernel(*self.initial(key)).replace(key=stream)
 
     def step(self, state: State[M], action: jax.Array) -> State[M]:
-        """One control step of one world with action (action_size,) in [-1, 1]. Pure; `jax.vmap` it for many.
+        """One control step of one world with action (action_size,) in [-1, 1]; pure, to be vmapped.
 
         A terminated world keeps on stepping if asked to: restarting is `autoreset`'s affair.
         """
@@ -180,12 +187,12 @@ class Env(abc.ABC, Generic[M]):
 
     @functools.cached_property
     def model(self) -> physics.Model:
-        """The physics model. Bodies without joints are welded into their parents, as Brax does on loading."""
+        """The physics model."""
         return physics.load(load_asset(self.asset))
 
     @functools.cached_property
     def init_qpos(self) -> np.ndarray:
-        """(nq,) the pose around which episodes start: the model's own, or its custom numeric `init_qpos`."""
+        """(nq,) the pose around which episodes start: the model's custom numeric of this name, or qpos0."""
         mj = self.model.mj
         index = mujoco.mj_name2id(mj, mujoco.mjtObj.mjOBJ_NUMERIC, "init_qpos")
         return np.array(mj.qpos0 if index < 0 else mj.numeric("init_qpos").data)
@@ -218,7 +225,7 @@ class Env(abc.ABC, Generic[M]):
     # Each is made once for an environment: two calls of `step` must be the same kernel.
     @functools.cached_property
     def _physics_step(self):
-        # jit for its cache alone: the step is traced once, for its shapes and for the loop.
+        # jit for its cache alone: the step is traced once, for its shapes and the loop.
         return jax.jit(functools.partial(physics.step, self.model))
 
     @functools.cached_property
@@ -239,12 +246,14 @@ def _diverged(state: physics.State) -> jax.Array:
 def load_asset(name: str) -> mujoco.MjModel:
     """Compile one of Brax's models, with bodies that have no joint fused into their parents.
 
-    Brax fuses them on loading, and its humanoid observes 11 links where the file has 13 bodies. Importing Brax itself
-    costs a second and prints warnings, so its files are only looked up.
+    Brax fuses them on loading, and its humanoid observes 11 links where the file has 13 bodies.
+    Importing Brax itself costs a second and prints warnings, so its files are only looked up.
     """
     spec = importlib.util.find_spec("brax")
     if spec is None or spec.origin is None:
-        raise FileNotFoundError(f"{name}: the models come with brax, which is not installed; pip install brax")
+        raise FileNotFoundError(
+            f"{name}: the models come with brax, which is not installed; pip install brax"
+        )
     tree = mujoco.MjSpec.from_file(str(Path(spec.origin).parent / "envs" / "assets" / name))
     tree.compiler.fusestatic = True
     return tree.compile()

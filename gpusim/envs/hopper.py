@@ -1,4 +1,4 @@
-"""Hopper: a planar body on one leg with three motors (Erez, Tassa and Todorov 2012), as in Brax's `hopper`."""
+"""Hopper: a planar body on one leg, three motors (Erez et al. 2012), as in Brax's `hopper`."""
 
 import dataclasses
 import math
@@ -41,7 +41,7 @@ class Hopper(Locomotion):
         )
 
     def observation(self, world: World) -> jax.Array:
-        """Height of the torso above the ground, pitch and joint angles, then all velocities within +-10: (nq + nv - 1,)."""
+        """Height, pitch and joint angles, then velocities clipped to +-10: (11,), walker2d (17,)."""
         first = 1 if self.exclude_current_positions_from_observation else 0
         position = world.state.qpos.at[1].set(world.derived.xpos[1, 2])
         return jnp.concatenate([position[first:], jnp.clip(world.state.qvel, -10.0, 10.0)])

@@ -1,4 +1,4 @@
-"""Humanoid: a body with 17 motors (Tassa, Erez and Todorov 2012), as in Brax's `humanoid`."""
+"""Humanoid: a body with 17 motors (Tassa et al. 2012), as in Brax's `humanoid`."""
 
 import dataclasses
 from typing import ClassVar
@@ -43,8 +43,9 @@ class Humanoid(Locomotion):
     def observation(self, world: World) -> jax.Array:
         """Pose and velocities, then inertia and velocity of each link, then joint torques: (244,).
 
-        Inertia of a link: 3x3 about the body's centre of mass, world axes, kg m^2, then its mass (10 numbers); velocity:
-        that of the link's centre of mass times its share of the mass, m/s, then angular velocity, rad/s (6 numbers).
+        Inertia of a link: 3x3 about the body's centre of mass, world axes, kg m^2, then its mass
+        (10 numbers); velocity: that of the link's centre of mass times its share of the mass, m/s,
+        then angular velocity, rad/s (6 numbers).
         """
         derived = world.derived
         first = 2 if self.exclude_current_positions_from_observation else 0
@@ -60,9 +61,10 @@ class Humanoid(Locomotion):
         )
 
     def _link_velocities(self, world: World) -> jax.Array:
-        """(links, 6): velocity of each link's centre of mass times its share of the mass, then angular velocity.
+        """(links, 6): velocity of the centre of mass times the share of the mass, angular velocity.
 
-        cvel is the velocity the link would have at the centre of mass of the whole body: v_i = v + w x (x_i - com).
+        cvel is the velocity the link would have at the centre of mass of the whole body: v_i = v +
+        w x (x_i - com).
         """
         derived = world.derived
         mass = np.asarray(self.model.mj.body_mass[1:, None], derived.cvel.dtype)

@@ -1,4 +1,4 @@
-"""What the running tasks share: travel along +x is rewarded, effort costs, and a fallen body may end the episode.
+"""What the running tasks share: travel along +x pays, effort costs, a fall may end the episode.
 
 Brax's locomotion environments (`brax/envs/*.py`, backend "mjx") are instances of it.
 """
@@ -28,7 +28,7 @@ class Locomotion(Env[Metrics]):
     """A body that is to run along +x."""
 
     normal_velocities: ClassVar[bool] = False
-    """Whether starting velocities are normal (standard deviation reset_noise_scale) rather than uniform."""
+    """Whether the noise on starting velocities is normal rather than uniform."""
 
     forward_reward_weight: float = 1.0
     """Reward per m/s along x."""
@@ -37,7 +37,7 @@ class Locomotion(Env[Metrics]):
     healthy_reward: float = 1.0
     """Reward of a step in good health."""
     terminate_when_unhealthy: bool = True
-    """Whether bad health ends the episode; if so the last step still earns `healthy_reward`, as in Brax."""
+    """Whether bad health ends the episode; if so its last step still earns `healthy_reward`."""
     reset_noise_scale: float = 0.1
     """Scale of the noise added to the starting pose (uniform) and velocity."""
     exclude_current_positions_from_observation: bool = True
@@ -52,7 +52,7 @@ class Locomotion(Env[Metrics]):
         return jnp.ones((), bool)
 
     def initial(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Noise around the model's pose at rest. The same key gives Brax's `reset` the same numbers."""
+        """Noise around the model's pose at rest: the same numbers as in Brax's `reset` of this key."""
         _, key_qpos, key_qvel = jax.random.split(key, 3)
         scale = self.reset_noise_scale
         noise = jax.random.uniform(key_qpos, (self.model.nq,), minval=-scale, maxval=scale)

@@ -16,7 +16,7 @@ _TASKS: dict[str, type[Env]] = {}
 
 
 def register(task: type[Env]) -> type[Env]:
-    """Make a task known to `make` under its `name`; also a class decorator. Raises ValueError if the name is taken."""
+    """Make a task known to `make`; a class decorator. Raises ValueError if its name is taken."""
     if _TASKS.setdefault(task.name, task) is not task:
         raise ValueError(f"environment {task.name!r} is registered already, by {_TASKS[task.name]}")
     return task
@@ -28,7 +28,10 @@ def names() -> list[str]:
 
 
 def make(name: str, **options: Any) -> Env:
-    """Create an environment: `make("ant", reset_noise_scale=0.2)`. Raises ValueError for what is not known."""
+    """Create an environment: `make("ant", reset_noise_scale=0.2)`.
+
+    Raises ValueError for a name or an option that is not known.
+    """
     if name not in _TASKS:
         raise ValueError(_unknown("environment", name, _TASKS))
     task = _TASKS[name]

@@ -1,4 +1,4 @@
-"""Walker2d: the hopper with a second leg, six motors (Erez, Tassa and Todorov 2012), as in Brax's `walker2d`."""
+"""Walker2d: the hopper with a second leg, six motors, as in Brax's `walker2d`."""
 
 import dataclasses
 import math
