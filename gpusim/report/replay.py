@@ -5,7 +5,8 @@ C MuJoCo turns each qpos into body poses here; the page only interpolates and dr
 
     x_geom = x_body + R(q_body) p_geom,     q_geom = q_body * r_geom    (mj_kinematics)
 """
-# pyright: reportAttributeAccessIssue=false  (mujoco's compiled modules come without type stubs)
+# mujoco's compiled modules come without type stubs:
+# pyright: reportAttributeAccessIssue=false
 
 import base64
 import dataclasses

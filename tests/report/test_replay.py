@@ -1,5 +1,6 @@
 """The replay page: the poses in it against C MuJoCo, its safety, and, in a browser, its drawing."""
-# pyright: reportAttributeAccessIssue=false  (mujoco's compiled modules come without type stubs)
+# mujoco's compiled modules come without type stubs:
+# pyright: reportAttributeAccessIssue=false
 
 import html
 import html.parser
