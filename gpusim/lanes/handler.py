@@ -197,7 +197,8 @@ run:
   %threads = call i64 @gpusim.threads(ptr %api, ptr %ctx, i64 %groups)
   %chunk = call i64 @gpusim.chunk(i64 %groups, i64 %threads)
   %chunks = call i64 @gpusim.ceildiv(i64 %groups, i64 %chunk)
-  %workers = call i64 @llvm.smin.i64(i64 %threads, i64 %chunks)
+  %room = call i64 @gpusim.room(i64 %threads)
+  %workers = call i64 @llvm.smin.i64(i64 %room, i64 %chunks)
   %tasks = sub i64 %workers, 1
   set %call Call.next 0
   set %call Call.done 0

@@ -59,7 +59,7 @@ def _describe(triple: str, cpu: str, features: dict[str, bool], isa: str | None)
 
 
 _LOCK = threading.Lock()
-_LOADED: dict[str, object] = {}  # target name -> what keeps its code in memory, for ever
+_LOADED: dict[str, llvm.ResourceTracker] = {}  # by target name; keeps code in memory, for ever
 
 
 def load(group_ir: str, *, width: int, arg_lanes: tuple[bool, ...]) -> str:

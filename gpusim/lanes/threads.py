@@ -7,8 +7,8 @@
   counts its references.
 - Whoever finds work first starts two more tasks, while any are left: 64 threads wake up in 6
   rounds. Having claimed work keeps the call, and with it XLA's context, alive meanwhile.
-- `Pool.busy` counts the threads at work in the process. A task that would oversubscribe the cores
-  leaves, so several XLA devices under `pmap` share them.
+- `Pool.busy` counts the threads at work in the process. A call starts no more tasks than fit, and
+  a task that would oversubscribe the cores leaves, so XLA devices under `pmap` share them.
 - The last group overlaps the one before when the width does not divide the lanes. Groups are
   pure, so both threads write equal values, and no tail needs masks.
 - Denormals count as zero inside groups: decaying systems otherwise run 5 to 8 times slower.
@@ -257,6 +257,16 @@ refused:
   br label %one
 one:
   ret i64 1
+}
+
+; How many of the threads are not at work on other calls; at least 1, the caller.
+define internal i64 @gpusim.room(i64 %threads) nounwind {
+  %pool = load ptr, ptr @gpusim.pool
+  %busy = ref %pool Pool.busy
+  %working = load atomic i64, ptr %busy monotonic, align 8
+  %idle = sub i64 %threads, %working
+  %room = call i64 @llvm.smax.i64(i64 %idle, i64 1)
+  ret i64 %room
 }
 
 ; Groups in a chunk: worth $chunk_ns, but at least 4 chunks a thread, or 16 when in the dark.

@@ -1,0 +1,54 @@
+"""What differs between JAX versions, in one place: how programs inside equations are stored."""
+
+import jax
+import numpy as np
+from jax._src import source_info_util
+from jax.extend import core as jex
+
+
+def trace(fn, *args):
+    """(jaxpr, consts) of fn on arguments of these shapes and dtypes, and the structure of its result."""
+    closed, shape = jax.make_jaxpr(fn, return_shape=True)(*args)
+    return closed.jaxpr, closed.consts, jax.tree.structure(shape)
+
+
+def open_jaxpr(j):
+    """(jaxpr, consts) of a closed jaxpr, or of an open one (what JAX 0.12 keeps in scan and while)."""
+    return (j.jaxpr, list(j.consts)) if hasattr(j, "jaxpr") else (j, [])
+
+
+def scan_counts(params) -> tuple[int, int]:
+    """Numbers of constants and of carried values of a scan (`num_consts`, `num_carry`; from JAX 0.12 on `ft_in`)."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(list(consts)), len(list(carry))
+
+
+def is_literal(atom) -> bool:
+    return isinstance(atom, jex.Literal)
+
+
+def is_key(dtype) -> bool:
+    return jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def user_line(eqn) -> str:
+    """`file:line (function)` of the user's code that made the equation."""
+    try:
+        return source_info_util.summarize(eqn.source_info)
+    except Exception:  # a message must not fail because JAX moved its private helper
+        return "unknown line"
+
+
+def weight(jaxpr) -> int:
+    """About how many scalar operations the program is, each loop body counted once."""
+    total = 0
+    for eqn in jaxpr.eqns:
+        total += sum(int(np.prod(v.aval.shape)) for v in eqn.outvars if hasattr(v.aval, "shape"))
+        for value in eqn.params.values():
+            for sub in value if isinstance(value, (tuple, list)) else (value,):
+                inner = getattr(sub, "jaxpr", sub)
+                if hasattr(inner, "eqns"):
+                    total += weight(inner)
+    return total

@@ -1,0 +1,74 @@
+"""Two analyses of a finished graph: which nodes are needed, and which differ between lanes."""
+
+from gpusim.lanes.graph import Graph, Region
+
+
+def live_nodes(g: Graph, outputs: list[int]) -> set[int]:
+    """The nodes that some output needs. A carried value that only feeds itself is not among them."""
+    live: set[int] = set()
+    todo = list(outputs)
+
+    def carry(r: Region, k: int):
+        todo.extend((r.params[k], r.inits[k], r.outs[k]))
+
+    while todo:
+        n = todo.pop()
+        if n in live:
+            continue
+        live.add(n)
+        op, attr = g.op[n], g.attr[n]
+        todo.extend(g.args[n])
+        if op == "result":
+            r = g.attr[g.args[n][0]]
+            if r.kind == "if":
+                todo.append(r.outs[attr])
+            else:
+                carry(r, attr)
+        elif op == "param":
+            r, k = attr
+            if r.kind == "if":
+                todo.append(r.inits[k])
+            else:
+                carry(r, k)
+        elif op == "stacked":
+            todo.append(attr[0])
+        elif op == "loop" and attr.cond >= 0:
+            todo.append(attr.cond)
+    return live
+
+
+def varying_nodes(g: Graph, live: set[int]) -> set[int]:
+    """The live nodes whose value may differ between lanes; the others are computed once for all of them."""
+    varying: set[int] = set()
+
+    def visit(region: Region):
+        for n in region.nodes:
+            if n not in live:
+                continue
+            op = g.op[n]
+            if op == "loop":
+                loop(n, g.attr[n])
+            elif op == "input":
+                if not g.attr[n][2]:
+                    varying.add(n)
+            elif op == "stacked":
+                if g.attr[n][0] in varying:
+                    varying.add(n)
+            elif any(a in varying for a in g.args[n]):
+                varying.add(n)
+
+    def loop(n: int, r: Region):
+        before = -1
+        while len(varying) > before:  # a carried value found to vary may make others vary
+            before = len(varying)
+            every = r.kind == "while" and r.cond in varying
+            after = r.inits if r.kind == "if" else r.outs
+            for p, i, o in zip(r.params, r.inits, after, strict=True):
+                if every or i in varying or o in varying:
+                    varying.add(p)
+            visit(r)
+        source = r.outs if r.kind == "if" else r.params
+        varying.update(n + 1 + k for k, x in enumerate(source) if x in varying)
+
+    visit(g.root)
+    return varying

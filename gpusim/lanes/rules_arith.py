@@ -1,0 +1,278 @@
+"""Rules for element-wise primitives: arithmetic, comparison, bits, conversion, elementary functions, random bits."""
+
+import math
+
+import jax
+import numpy as np
+
+from gpusim.lanes import jaxprs, math as lane_math
+from gpusim.lanes.graph import BITS, FLOATS
+from gpusim.lanes.scalarize import LanesError, Scalarizer, elementwise, is_signed, lane_type, rule
+
+
+def dtype_of(eqn, k=0):
+    return eqn.invars[k].aval.dtype
+
+
+def define(name, f):
+    """A rule that applies f(graph, *scalars) to every element."""
+
+    @rule(name)
+    def _(s: Scalarizer, eqn, *operands):
+        g = s.g
+        return [elementwise(lambda *xs: f(g, *xs), *operands)]
+
+
+for name in ("add", "add_any"):
+    define(name, lambda g, a, b: g.add(a, b))
+define("sub", lambda g, a, b: g.sub(a, b))
+define("mul", lambda g, a, b: g.mul(a, b))
+define("neg", lambda g, a: g.neg(a))
+define("square", lambda g, a: g.mul(a, a))
+define("not", lambda g, a: g.invert(a))
+define("sqrt", lambda g, a: g.unary("sqrt", a, lambda v: math.sqrt(v) if v >= 0 else math.nan))
+define("floor", lambda g, a: g.unary("floor", a, np.floor))
+define("ceil", lambda g, a: g.unary("ceil", a, np.ceil))
+define("rsqrt", lane_math.rsqrt)
+define("is_finite", lambda g, a: g.compare("lt", g.unary("fabs", a, abs), g.const(g.type[a], math.inf)))
+for name in ("and", "or", "xor"):
+    define(name, lambda g, a, b, op=name: g.bitop(op, a, b))
+for name, op in (("shift_left", "shl"), ("shift_right_logical", "lshr"), ("shift_right_arithmetic", "ashr")):
+    define(name, lambda g, a, b, op=op: g.shift(op, a, b))
+for name in (
+    "sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp exp2 expm1 log log1p logistic erf erfc erf_inv cbrt".split()
+):
+    define(name, getattr(lane_math, name))
+for name in ("pow", "atan2", "nextafter"):
+    if hasattr(lane_math, name) and name != "pow":
+        define(name, getattr(lane_math, name))
+for name in ("copy", "copy_p", "stop_gradient", "device_put", "reduce_precision", "sharding_constraint", "pvary"):
+    rule(name)(lambda s, eqn, *xs: list(xs))
+rule("optimization_barrier")(lambda s, eqn, *xs: list(xs))
+
+
+@rule("pow")
+def _pow(s, eqn, x, y):
+    g = s.g
+    if not np.issubdtype(dtype_of(eqn, 1), np.floating):
+        y = elementwise(lambda a: g.convert(a, g.type[x.flat[0]], is_signed(dtype_of(eqn, 1))), y) if x.size else y
+    return [elementwise(lambda a, b: lane_math.pow(g, a, b), x, y)]
+
+
+@rule("div")
+def _div(s, eqn, a, b):
+    if np.issubdtype(dtype_of(eqn), np.floating):
+        return [elementwise(s.g.div, a, b)]
+    return [elementwise(lambda x, y: _int_div(s.g, x, y, is_signed(dtype_of(eqn)))[0], a, b)]
+
+
+@rule("rem")
+def _rem(s, eqn, a, b):
+    if np.issubdtype(dtype_of(eqn), np.floating):
+        return [elementwise(lambda x, y: lane_math.rem(s.g, x, y), a, b)]
+    return [elementwise(lambda x, y: _int_div(s.g, x, y, is_signed(dtype_of(eqn)))[1], a, b)]
+
+
+def _int_div(g, a, b, signed):
+    """Quotient and remainder as XLA defines them: x/0 = -1 (all ones), x%0 = x, min/-1 = min, min%-1 = 0."""
+    t = g.type[a]
+    va, vb = g.value.get(a), g.value.get(b)
+    if va is not None and vb is not None and vb != 0:
+        if not signed:
+            va, vb = va % (1 << BITS[t]), vb % (1 << BITS[t])
+        q = abs(va) // abs(vb) * (1 if (va < 0) == (vb < 0) else -1)
+        return g.const(t, q), g.const(t, va - q * vb)
+    zero = g.compare("eq", b, g.const(t, 0))
+    special = zero
+    if signed:
+        overflow = g.bitop(
+            "and",
+            g.compare("eq", b, g.const(t, -1)),
+            g.compare("eq", a, g.const(t, -(1 << BITS[t] - 1))),
+        )
+        special = g.bitop("or", zero, overflow)
+    # the divisor is made harmless first: an integer division by zero would trap
+    safe = g.select(special, g.const(t, 1), b)
+    q = g.node("sdiv" if signed else "udiv", t, a, safe)
+    r = g.node("srem" if signed else "urem", t, a, safe)
+    return g.select(zero, g.const(t, -1), q), g.select(zero, a, r)
+
+
+@rule("max", "min")
+def _minmax(s, eqn, a, b):
+    name, signed = eqn.primitive.name, is_signed(dtype_of(eqn))
+    if np.dtype(dtype_of(eqn)) == np.bool_:
+        return [elementwise(lambda x, y: s.g.bitop("or" if name == "max" else "and", x, y), a, b)]
+    return [elementwise(lambda x, y: s.g.minmax(name, x, y, signed), a, b)]
+
+
+@rule("clamp")
+def _clamp(s, eqn, low, x, high):
+    g, signed = s.g, is_signed(dtype_of(eqn, 1))
+    return [elementwise(lambda lo, v, hi: g.minmax("min", g.minmax("max", v, lo, signed), hi, signed), low, x, high)]
+
+
+@rule("lt", "le", "gt", "ge", "eq", "ne")
+def _compare(s, eqn, a, b):
+    name, signed = eqn.primitive.name, is_signed(dtype_of(eqn))
+    if np.dtype(dtype_of(eqn)) == np.bool_ and name not in ("eq", "ne"):
+        g = s.g
+        a, b = (elementwise(lambda v: g.convert(v, "i32"), x) for x in (a, b))
+    return [elementwise(lambda x, y: s.g.compare(name, x, y, signed), a, b)]
+
+
+@rule("eq_to", "lt_to", "le_to")
+def _total_order(s, eqn, a, b):
+    g, name = s.g, eqn.primitive.name[:2]
+    if not np.issubdtype(dtype_of(eqn), np.floating):
+        return [elementwise(lambda x, y: g.compare(name, x, y, is_signed(dtype_of(eqn))), a, b)]
+    return [elementwise(lambda x, y: _float_order(g, name, x, y), a, b)]
+
+
+def _float_order(g, name, x, y):
+    """Comparison in which NaN is larger than everything and equal to itself."""
+    xn, yn = g.compare("ne", x, x), g.compare("ne", y, y)
+    if name == "eq":
+        return g.bitop("or", g.compare("eq", x, y), g.bitop("and", xn, yn))
+    if name == "lt":
+        return g.bitop("or", g.compare("lt", x, y), g.bitop("and", g.invert(xn), yn))
+    return g.bitop("or", g.compare("le", x, y), yn)
+
+
+@rule("select_n")
+def _select_n(s, eqn, which, *cases):
+    g = s.g
+    if np.dtype(dtype_of(eqn)) == np.bool_:
+        return [elementwise(lambda c, b, a: g.select(c, a, b), which, *cases)]
+
+    def choose(i, *xs):
+        out = xs[-1]
+        for k in range(len(xs) - 2, -1, -1):
+            out = g.select(g.compare("le", i, g.const(g.type[i], k)), xs[k], out)
+        return out
+
+    return [elementwise(choose, which, *cases)]
+
+
+@rule("abs")
+def _abs(s, eqn, x):
+    g = s.g
+    if np.issubdtype(dtype_of(eqn), np.floating):
+        return [elementwise(lambda a: g.unary("fabs", a, abs), x)]
+    return [elementwise(lambda a: g.minmax("max", a, g.neg(a), is_signed(dtype_of(eqn))), x)]
+
+
+@rule("sign")
+def _sign(s, eqn, x):
+    g, signed = s.g, is_signed(dtype_of(eqn))
+
+    def sign(a):
+        t = g.type[a]
+        zero, one = g.const(t, 0), g.const(t, 1)
+        if t in FLOATS:  # NaN stays NaN, -0 stays -0
+            return g.select(g.compare("gt", a, zero), one, g.select(g.compare("lt", a, zero), g.const(t, -1), a))
+        negative = g.const(t, -1) if signed else zero
+        return g.select(g.compare("gt", a, zero, signed), one, g.select(g.compare("lt", a, zero, signed), negative, zero))
+
+    return [elementwise(sign, x)]
+
+
+@rule("round")
+def _round(s, eqn, x):
+    g = s.g
+    if "EVEN" in str(eqn.params["rounding_method"]):
+        return [elementwise(lambda a: g.unary("rint", a, np.rint), x)]
+    return [elementwise(lambda a: lane_math.round_away(g, a), x)]
+
+
+@rule("integer_pow")
+def _integer_pow(s, eqn, x):
+    g, n = s.g, eqn.params["y"]
+
+    def power(a):
+        if n == 0:
+            return g.const(g.type[a], 1)
+        out, square, k = None, a, abs(n)
+        while k:
+            if k & 1:
+                out = square if out is None else g.mul(out, square)
+            square, k = (g.mul(square, square) if k > 1 else square), k >> 1
+        return g.div(g.const(g.type[a], 1), out) if n < 0 else out
+
+    return [elementwise(power, x)]
+
+
+@rule("convert_element_type")
+def _convert(s, eqn, x):
+    g, old, new = s.g, dtype_of(eqn), eqn.params["new_dtype"]
+    t = lane_type(new)
+    # which side is the integer decides how its sign bit reads; between integers it is the source
+    signed = is_signed(new) if np.issubdtype(old, np.floating) else is_signed(old)
+    return [elementwise(lambda a: g.convert(a, t, signed), x)]
+
+
+@rule("bitcast_convert_type")
+def _bitcast(s, eqn, x):
+    g, t = s.g, lane_type(eqn.params["new_dtype"])
+    old = lane_type(dtype_of(eqn))
+    if BITS[t] != BITS[old] or "i1" in (t, old):
+        raise LanesError(f"bitcast from {old} to {t} changes the number of elements: not supported")
+    return [elementwise(lambda a: g.bitcast(a, t), x)]
+
+
+@rule("population_count", "clz")
+def _count_bits(s, eqn, x):
+    op = {"population_count": "ctpop", "clz": "ctlz"}[eqn.primitive.name]
+    return [elementwise(lambda a: s.g.node(op, s.g.type[a], a), x)]
+
+
+# -- random bits: keys are pairs of uint32 ------------------------------------------------------------------------------
+
+
+@rule("threefry2x32")
+def _threefry(s, eqn, *operands):
+    both = [lane_math.threefry2x32(s.g, *xs) for xs in zip(*(x.ravel().tolist() for x in operands), strict=True)]
+    shape = operands[0].shape
+    return [np.array([b[k] for b in both], np.int64).reshape(shape) for k in (0, 1)]
+
+
+@rule("random_wrap")
+def _random_wrap(s, eqn, data):
+    return [s.keys(data)]
+
+
+@rule("random_unwrap")
+def _random_unwrap(s, eqn, keys):
+    return [s.key_data(keys)]
+
+
+@rule("random_clone")
+def _random_clone(s, eqn, keys):
+    return [keys]
+
+
+@rule("random_bits", "random_split", "random_fold_in", "random_seed")
+def _random(s, eqn, x, *rest):
+    """Runs the generator's own definition (jax.random's default, threefry) on the words of the key."""
+    name, p = eqn.primitive.name, eqn.params
+    impl = p["impl"] if "impl" in p else dtype_of(eqn)._impl
+    if impl.key_shape != (2,):
+        raise LanesError(f"random keys of kind '{impl.name}' are not supported (use threefry2x32)")
+    if name == "random_seed":
+        one, operands, keys_out = impl.seed, [x], True
+    elif name == "random_fold_in":
+        one, operands, keys_out = impl.fold_in, [s.key_data(x), *rest], True
+    elif name == "random_split":
+        one, operands, keys_out = (lambda k: impl.split(k, tuple(p["shape"]))), [s.key_data(x)], True
+    else:
+        one, operands, keys_out = (lambda k: impl.random_bits(k, p["bit_width"], tuple(p["shape"]))), [s.key_data(x)], False
+    fn = one
+    for _ in range(x.ndim):
+        fn = jax.vmap(fn)
+    dtypes = [np.uint32] + [np.dtype(v.aval.dtype) for v in eqn.invars[1:]]
+    if name == "random_seed":
+        dtypes[0] = np.dtype(dtype_of(eqn))
+    specs = [jax.ShapeDtypeStruct(o.shape, d) for o, d in zip(operands, dtypes, strict=True)]
+    jaxpr, consts, _ = jaxprs.trace(fn, *specs)
+    (out,) = s.run(jaxpr, consts, operands)
+    return [s.keys(out) if keys_out else out]

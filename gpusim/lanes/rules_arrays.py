@@ -1,0 +1,424 @@
+"""Rules that move numbers about, with indices known at trace time or not, and rules that combine the numbers of an array."""
+
+import itertools
+
+import numpy as np
+
+from gpusim.lanes.graph import FLOATS
+from gpusim.lanes.rules_arith import _float_order, dtype_of
+from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, rule
+
+# -- pure movement ------------------------------------------------------------------------------------------------------
+
+
+@rule("reshape")
+def _reshape(s, eqn, x, *_):
+    return [x.reshape(eqn.params["new_sizes"])]
+
+
+@rule("squeeze", "expand_dims")
+def _to_out_shape(s, eqn, x):
+    return [x.reshape(eqn.outvars[0].aval.shape)]
+
+
+@rule("broadcast_in_dim")
+def _broadcast_in_dim(s, eqn, x, *_):
+    shape, dims = eqn.params["shape"], eqn.params["broadcast_dimensions"]
+    aligned = [1] * len(shape)
+    for size, d in zip(x.shape, dims, strict=True):
+        aligned[d] = size
+    return [np.broadcast_to(x.reshape(aligned), shape)]
+
+
+@rule("transpose")
+def _transpose(s, eqn, x):
+    return [x.transpose(eqn.params["permutation"])]
+
+
+@rule("rev")
+def _rev(s, eqn, x):
+    return [np.flip(x, eqn.params["dimensions"])]
+
+
+@rule("slice")
+def _slice(s, eqn, x):
+    p = eqn.params
+    strides = p["strides"] or (1,) * x.ndim
+    return [x[tuple(map(slice, p["start_indices"], p["limit_indices"], strides))]]
+
+
+@rule("concatenate")
+def _concatenate(s, eqn, *xs):
+    return [np.concatenate(xs, eqn.params["dimension"])]
+
+
+@rule("stack")
+def _stack(s, eqn, *xs):
+    return [np.stack(xs, eqn.params["axis"])]
+
+
+@rule("unstack")
+def _unstack(s, eqn, x):
+    return list(np.moveaxis(x, eqn.params["axis"], 0))
+
+
+@rule("split")
+def _split(s, eqn, x):
+    return np.split(x, np.cumsum(eqn.params["sizes"])[:-1], eqn.params["axis"])
+
+
+@rule("pad")
+def _pad(s, eqn, x, value):
+    out = np.full(eqn.outvars[0].aval.shape, value.item(), np.int64)
+    source, target = [], []
+    for size, n, (low, _, inner) in zip(x.shape, out.shape, eqn.params["padding_config"], strict=True):
+        at = low + np.arange(size) * (inner + 1)
+        inside = (at >= 0) & (at < n)
+        source.append(np.flatnonzero(inside))
+        target.append(at[inside])
+    out[np.ix_(*target)] = x[np.ix_(*source)]
+    return [out]
+
+
+@rule("iota")
+def _iota(s, eqn, *_):
+    p = eqn.params
+    shape = [1] * len(p["shape"])
+    shape[p["dimension"]] = -1
+    line = np.arange(p["shape"][p["dimension"]]).astype(p["dtype"]).reshape(shape)
+    return [s.lift(np.broadcast_to(line, p["shape"]))]
+
+
+# -- indexing -------------------------------------------------------------------------------------------------------------
+
+
+def clamp_index(s: Scalarizer, i: int, size: int, signed: bool) -> int:
+    """Index node i, as i32, inside 0..size-1."""
+    g = s.g
+    t = g.type[i]
+    i = g.minmax("min", i, g.const(t, size - 1), signed) if t != "i8" or size < 128 else i
+    if signed:
+        i = g.minmax("max", i, g.const(t, 0), signed)
+    return g.convert(i, "i32", signed)
+
+
+def window(s: Scalarizer, x: np.ndarray, starts: list[int], sizes) -> np.ndarray:
+    """x[start : start + size] in every dimension; the starts are i32 nodes inside the range."""
+    g = s.g
+    where, index, span = [], g.const("i32", 0), 1
+    for d in reversed(range(x.ndim)):
+        if starts[d] in g.value:
+            where.append(slice(g.value[starts[d]], g.value[starts[d]] + sizes[d]))
+            x = np.moveaxis(np.moveaxis(x, d, 0)[where[-1]], 0, d)
+            continue
+        index = g.add(index, g.mul(starts[d], g.const("i32", span)))
+        span *= x.shape[d] - sizes[d] + 1
+    if span == 1:
+        return x
+    out = np.empty(sizes, np.int64)
+    for at in np.ndindex(*sizes):
+        reach = tuple(slice(a, a + x.shape[d] - sizes[d] + 1) for d, a in enumerate(at))
+        out[at] = g.element(x[reach].ravel().tolist(), index)
+    return out
+
+
+@rule("dynamic_slice")
+def _dynamic_slice(s, eqn, x, *starts):
+    sizes = eqn.params["slice_sizes"]
+    starts = starts[: x.ndim]
+    signed = [is_signed(dtype_of(eqn, 1 + d)) for d in range(x.ndim)]
+    at = [clamp_index(s, i.item(), n - m + 1, sg) for i, n, m, sg in zip(starts, x.shape, sizes, signed, strict=True)]
+    return [window(s, x, at, sizes)]
+
+
+@rule("dynamic_update_slice")
+def _dynamic_update_slice(s, eqn, x, update, *starts):
+    sizes = update.shape
+    signed = [is_signed(dtype_of(eqn, 2 + d)) for d in range(x.ndim)]
+    at = [clamp_index(s, i.item(), n - m + 1, sg) for i, n, m, sg in zip(starts, x.shape, sizes, signed, strict=True)]
+    out = x.copy()
+    _store(s, out, update, at, lambda old, new: new)
+    return [out]
+
+
+def _store(s: Scalarizer, out: np.ndarray, update: np.ndarray, starts: list[int], combine):
+    """out[start : start + size] = combine(old, update) in place; every place a start may point to is tried.
+
+    A start outside the array changes nothing.
+    """
+    g = s.g
+    reach = [range(n - m + 1) for n, m in zip(out.shape, update.shape, strict=True)]
+    candidates = [[g.value[i]] if i in g.value else list(r) for i, r in zip(starts, reach, strict=True)]
+    for at in itertools.product(*candidates):
+        if any(a not in r for a, r in zip(at, reach, strict=True)):
+            continue
+        here = g.const("i1", 1)
+        for i, a in zip(starts, at, strict=True):
+            here = g.bitop("and", here, g.compare("eq", i, g.const("i32", a)))
+        place = tuple(slice(a, a + m) for a, m in zip(at, update.shape, strict=True))
+        old = out[place]
+        out[place] = elementwise(lambda o, u: g.select(here, combine(o, u), o), old, update)
+
+
+@rule("gather")
+def _gather(s, eqn, x, indices):
+    p = eqn.params
+    dn, sizes, mode = p["dimension_numbers"], p["slice_sizes"], str(p["mode"])
+    out_shape = eqn.outvars[0].aval.shape
+    offset = list(dn.offset_dims)
+    batch = [d for d in range(len(out_shape)) if d not in offset]
+    kept = [d for d in range(x.ndim) if d not in dn.collapsed_slice_dims and d not in dn.operand_batching_dims]
+    signed = is_signed(dtype_of(eqn, 1))
+    g, out = s.g, np.empty(out_shape, np.int64)
+    fill = None
+    if "FILL" in mode:
+        fill = s.g.const(g.type[x.flat[0]], _fill_value(p["fill_value"], dtype_of(eqn))) if x.size else None
+    for where in np.ndindex(*(out_shape[d] for d in batch)):
+        starts, inside = [g.const("i32", 0)] * x.ndim, g.const("i1", 1)
+        for k, d in enumerate(dn.start_index_map):
+            i, size = int(indices[where + (k,)]), x.shape[d] - sizes[d] + 1
+            starts[d] = clamp_index(s, i, size, signed)
+            if fill is not None:
+                inside = g.bitop("and", inside, _in_range(g, i, size, signed))
+        for d, b in zip(dn.operand_batching_dims, dn.start_indices_batching_dims, strict=True):
+            starts[d] = g.const("i32", where[b])
+        piece = window(s, x, starts, sizes).reshape([sizes[d] for d in kept])
+        if fill is not None:
+            piece = elementwise(lambda v: g.select(inside, v, fill), piece)
+        place: list = [slice(None)] * len(out_shape)
+        for d, w in zip(batch, where, strict=True):
+            place[d] = w
+        out[tuple(place)] = piece
+    return [out]
+
+
+def _in_range(g, i, size, signed):
+    t = g.type[i]
+    below = g.compare("lt", i, g.const(t, size), signed)
+    return g.bitop("and", below, g.compare("ge", i, g.const(t, 0), signed))
+
+
+def _fill_value(value, dtype):
+    if value is not None:
+        return value
+    if np.issubdtype(dtype, np.floating):
+        return np.nan
+    return np.iinfo(dtype).min if np.issubdtype(dtype, np.signedinteger) else np.iinfo(dtype).max
+
+
+@rule("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max")
+def _scatter(s, eqn, x, indices, updates):
+    p, g = eqn.params, s.g
+    dn, clip = p["dimension_numbers"], "CLIP" in str(p["mode"])
+    signed, data_signed = is_signed(dtype_of(eqn, 1)), is_signed(dtype_of(eqn))
+    combine = {
+        "scatter": lambda old, new: new,
+        "scatter-add": g.add,
+        "scatter-sub": g.sub,
+        "scatter-mul": g.mul,
+        "scatter-min": lambda a, b: g.minmax("min", a, b, data_signed),
+        "scatter-max": lambda a, b: g.minmax("max", a, b, data_signed),
+    }[eqn.primitive.name]
+    window_dims = list(dn.update_window_dims)
+    batch = [d for d in range(updates.ndim) if d not in window_dims]
+    dropped = (*dn.inserted_window_dims, *dn.operand_batching_dims)
+    kept = [d for d in range(x.ndim) if d not in dropped]
+    sizes = [1] * x.ndim
+    for d, w in zip(kept, window_dims, strict=True):
+        sizes[d] = updates.shape[w]
+    out = x.copy()
+    for where in np.ndindex(*(updates.shape[d] for d in batch)):
+        starts = [g.const("i32", 0)] * x.ndim
+        for k, d in enumerate(dn.scatter_dims_to_operand_dims):
+            i = int(indices[where + (k,)])
+            starts[d] = clamp_index(s, i, x.shape[d] - sizes[d] + 1, signed) if clip else g.convert(i, "i32", signed)
+        for d, b in zip(dn.operand_batching_dims, dn.scatter_indices_batching_dims, strict=True):
+            starts[d] = g.const("i32", where[b])
+        place: list = [slice(None)] * updates.ndim
+        for d, w in zip(batch, where, strict=True):
+            place[d] = w
+        _store(s, out, updates[tuple(place)].reshape(sizes), starts, combine)
+    return [out]
+
+
+# -- reductions -----------------------------------------------------------------------------------------------------------
+
+
+def _combiner(s: Scalarizer, op: str, dtype):
+    g, signed = s.g, is_signed(dtype)
+    return {
+        "sum": g.add,
+        "prod": g.mul,
+        "max": lambda a, b: g.minmax("max", a, b, signed),
+        "min": lambda a, b: g.minmax("min", a, b, signed),
+        "and": lambda a, b: g.bitop("and", a, b),
+        "or": lambda a, b: g.bitop("or", a, b),
+        "xor": lambda a, b: g.bitop("xor", a, b),
+    }[op]
+
+
+def _identity(op: str, dtype):
+    if op in ("max", "min"):
+        low, high = (-np.inf, np.inf) if np.issubdtype(dtype, np.floating) else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return low if op == "max" else high
+    return {"sum": 0, "prod": 1, "and": -1, "or": 0, "xor": 0}[op]
+
+
+@rule("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "reduce_xor")
+def _reduce(s, eqn, x):
+    op, dtype, axes = eqn.primitive.name[7:], dtype_of(eqn), eqn.params["axes"]
+    combine = _combiner(s, op, dtype)
+    kept = [d for d in range(x.ndim) if d not in axes]
+    rows = x.transpose(*kept, *axes).reshape([x.shape[d] for d in kept] + [-1])
+    out = np.empty(rows.shape[:-1], np.int64)
+    for at in np.ndindex(*out.shape):
+        items = rows[at].tolist()
+        out[at] = _fold(combine, items) if items else s.full((), dtype, _identity(op, dtype)).item()
+    return [out]
+
+
+def _fold(combine, items):
+    out = items[0]
+    for i in items[1:]:
+        out = combine(out, i)
+    return out
+
+
+@rule("cumsum", "cumprod", "cummax", "cummin")
+def _cumulative(s, eqn, x):
+    combine = _combiner(s, eqn.primitive.name[3:], dtype_of(eqn))
+    x = np.moveaxis(x, eqn.params["axis"], 0)
+    x = x[::-1] if eqn.params["reverse"] else x
+    rows = [x[0]] if len(x) else []
+    for row in x[1:]:
+        rows.append(elementwise(combine, rows[-1], row))
+    out = np.stack(rows) if rows else x
+    out = out[::-1] if eqn.params["reverse"] else out
+    return [np.moveaxis(out, 0, eqn.params["axis"])]
+
+
+@rule("argmax", "argmin")
+def _argminmax(s, eqn, x):
+    g, (axis,), signed = s.g, eqn.params["axes"], is_signed(dtype_of(eqn))
+    index_type = s.full((), eqn.params["index_dtype"], 0).item()
+    name = "gt" if eqn.primitive.name == "argmax" else "lt"
+    rows = np.moveaxis(x, axis, -1)
+    out = np.empty(rows.shape[:-1], np.int64)
+    for at in np.ndindex(*out.shape):
+        best, where = int(rows[at][0]), index_type
+        for k, v in enumerate(rows[at].tolist()[1:], 1):
+            better = g.compare(name, v, best, signed)
+            if g.type[v] in FLOATS:  # the first NaN wins, as in XLA
+                v_nan, best_nan = g.compare("ne", v, v), g.compare("ne", best, best)
+                better = g.bitop("and", g.bitop("or", better, v_nan), g.invert(best_nan))
+            where = g.select(better, g.const(g.type[index_type], k), where)
+            best = g.select(better, v, best)
+        out[at] = where
+    return [out]
+
+
+@rule("sort")
+def _sort(s, eqn, *operands):
+    """A stable odd-even transposition network: n(n-1)/2 comparisons, fit for the small arrays of one world."""
+    g, p = s.g, eqn.params
+    arrays = [np.moveaxis(x, p["dimension"], -1).copy() for x in operands]
+    floats = [np.issubdtype(v.aval.dtype, np.floating) for v in eqn.invars]
+    signed = [is_signed(v.aval.dtype) for v in eqn.invars]
+
+    def before(a, b):  # lexicographic on the first num_keys operands
+        less, equal = g.const("i1", 0), g.const("i1", 1)
+        for k in range(p["num_keys"]):
+            if floats[k]:
+                lt, eq = _float_order(g, "lt", a[k], b[k]), _float_order(g, "eq", a[k], b[k])
+            else:
+                lt, eq = g.compare("lt", a[k], b[k], signed[k]), g.compare("eq", a[k], b[k], signed[k])
+            less = g.bitop("or", less, g.bitop("and", equal, lt))
+            equal = g.bitop("and", equal, eq)
+        return less
+
+    n = arrays[0].shape[-1]
+    for at in np.ndindex(*arrays[0].shape[:-1]):
+        items = [tuple(int(x[at][k]) for x in arrays) for k in range(n)]
+        for turn in range(n):
+            for k in range(turn % 2, n - 1, 2):
+                a, b = items[k], items[k + 1]
+                swap = before(b, a)
+                items[k] = tuple(g.select(swap, y, x) for x, y in zip(a, b, strict=True))
+                items[k + 1] = tuple(g.select(swap, x, y) for x, y in zip(a, b, strict=True))
+        for x, column in zip(arrays, zip(*items, strict=True), strict=True):
+            x[at] = column
+    return [np.moveaxis(x, -1, p["dimension"]) for x in arrays]
+
+
+# -- linear algebra of small matrices ---------------------------------------------------------------------------------------
+
+
+@rule("dot_general")
+def _dot_general(s, eqn, a, b):
+    g = s.g
+    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
+    fa = [d for d in range(a.ndim) if d not in ca and d not in ba]
+    fb = [d for d in range(b.ndim) if d not in cb and d not in bb]
+    out_type = s.full((), eqn.outvars[0].aval.dtype, 0).item()
+    batch = [a.shape[d] for d in ba]
+    left = a.transpose(*ba, *fa, *ca).reshape(*batch, -1, int(np.prod([a.shape[d] for d in ca])))
+    right = b.transpose(*bb, *fb, *cb).reshape(*batch, -1, left.shape[-1])
+    out = np.empty((*batch, left.shape[-2], right.shape[-2]), np.int64)
+    for at in np.ndindex(*batch):
+        # products with a structural zero are skipped before they are built
+        rows = [{k: v for k, v in enumerate(r) if v not in g.zero} for r in left[at].tolist()]
+        columns = [{k: v for k, v in enumerate(c) if v not in g.zero} for c in right[at].tolist()]
+        for i, row in enumerate(rows):
+            for j, column in enumerate(columns):
+                terms = [g.mul(row[k], column[k]) for k in sorted(row.keys() & column.keys())]
+                total = _fold(g.add, terms) if terms else out_type
+                out[(*at, i, j)] = g.convert(total, g.type[out_type])
+    shape = batch + [a.shape[d] for d in fa] + [b.shape[d] for d in fb]
+    return [out.reshape(shape)]
+
+
+@rule("cholesky")
+def _cholesky(s, eqn, a):
+    g = s.g
+    out = np.full(a.shape, s.full((), dtype_of(eqn), 0).item(), np.int64)
+    n = a.shape[-1]
+    for at in np.ndindex(*a.shape[:-2]):
+        m, low = a[at].tolist(), out[at]
+        half = g.const(g.type[m[0][0]], 0.5) if n else 0
+        for j in range(n):
+            for i in range(j, n):
+                v = m[i][j]
+                if eqn.params.get("symmetrize_input"):
+                    v = v if m[j][i] == v else g.mul(half, g.add(v, m[j][i]))
+                for k in range(j):
+                    v = g.sub(v, g.mul(int(low[i, k]), int(low[j, k])))
+                if i == j:
+                    low[j, j] = g.unary("sqrt", v, lambda x: np.sqrt(x) if x >= 0 else np.nan)
+                    inverse = g.div(g.const(g.type[v], 1), int(low[j, j]))
+                else:
+                    low[i, j] = g.mul(v, inverse)
+    return [out]
+
+
+@rule("triangular_solve")
+def _triangular_solve(s, eqn, a, b):
+    g, p = s.g, eqn.params
+    if not p["left_side"]:  # x a = b is a' x' = b'
+        a, b = np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)
+    lower = p["lower"] == bool(p["left_side"])
+    if p["transpose_a"]:
+        a, lower = np.swapaxes(a, -1, -2), not lower
+    out = b.copy()
+    n = a.shape[-1]
+    order = range(n) if lower else range(n - 1, -1, -1)
+    for at in np.ndindex(*a.shape[:-2]):
+        m, x = a[at].tolist(), out[at]
+        for column in range(x.shape[-1]):
+            done: list[int] = []
+            for i in order:
+                v = int(x[i, column])
+                for j in done:
+                    v = g.sub(v, g.mul(m[i][j], int(x[j, column])))
+                x[i, column] = v if p["unit_diagonal"] else g.mul(v, g.div(g.const(g.type[v], 1), m[i][i]))
+                done.append(i)
+    return [out if p["left_side"] else np.swapaxes(out, -1, -2)]

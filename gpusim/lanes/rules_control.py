@@ -1,0 +1,188 @@
+"""Rules for programs inside programs: calls, branches and loops."""
+
+import numpy as np
+
+from gpusim.lanes import jaxprs
+from gpusim.lanes.graph import Region
+from gpusim.lanes.rules_arith import dtype_of
+from gpusim.lanes.scalarize import Scalarizer, rule
+
+UNROLL = 3000  # scalar operations a loop with a known number of trips may unroll into
+SELECT = 400  # scalar operations that are computed for all lanes rather than jumped over
+
+
+@rule("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2", "core_closed_call")
+def _call(s, eqn, *args):
+    return s.run_closed(eqn.params.get("jaxpr") or eqn.params["call_jaxpr"], args)
+
+
+@rule("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+def _custom_derivative(s, eqn, *args):
+    p = eqn.params
+    return s.run_closed(p.get("call_jaxpr") or p.get("fun_jaxpr") or p["jaxpr"], args)
+
+
+@rule("custom_vmap_call")
+def _custom_vmap(s, eqn, *args):
+    return s.run_closed(eqn.params["call"], args)
+
+
+@rule("platform_index")
+def _platform_index(s, eqn):
+    platforms = eqn.params["platforms"]
+    here = [k for k, p in enumerate(platforms) if p is None or "cpu" in p]
+    if not here:
+        s.fail(eqn, "platform_dependent has no branch for the CPU")
+    return [s.full((), np.int32, here[0])]
+
+
+@rule("cond")
+def _cond(s: Scalarizer, eqn, index, *args):
+    g, branches = s.g, eqn.params["branches"]
+    i = index.item()
+    if i in g.value:
+        k = abs(g.value[i]) if g.type[i] == "i1" else min(max(g.value[i], 0), len(branches) - 1)
+        return s.run_closed(branches[k], args)
+    if np.dtype(dtype_of(eqn)) == np.bool_:
+        wanted = [g.invert(i), i]
+    else:  # an index outside the range means the nearest branch
+        t, last = g.type[i], len(branches) - 1
+        wanted = [g.compare("eq", i, g.const(t, k)) for k in range(len(branches))]
+        wanted[0] = g.compare("le", i, g.const(t, 0))
+        wanted[last] = g.compare("ge", i, g.const(t, last))
+    results = []
+    for want, branch in zip(wanted, branches, strict=True):
+        heavy = jaxprs.weight(jaxprs.open_jaxpr(branch)[0]) > SELECT
+        results.append(_branch(s, branch, want, args) if heavy else s.run_closed(branch, args))
+    out = results[-1]
+    for want, result in list(zip(wanted, results, strict=True))[-2::-1]:
+        out = [_select(s, want, a, b) for a, b in zip(result, out, strict=True)]
+    return out
+
+
+def _select(s, c, a, b):
+    flat = [s.g.select(c, x, y) for x, y in zip(a.ravel().tolist(), b.ravel().tolist(), strict=True)]
+    return np.array(flat, np.int64).reshape(a.shape)
+
+
+def _branch(s: Scalarizer, closed, want: int, args):
+    """The branch as code that runs only when a lane wants it. What it reads enters as parameters, which keeps it inside."""
+    g = s.g
+    flat, rebuild = flatten(s, args)
+    varying = [n for n in dict.fromkeys(flat) if n not in g.value]
+    region = g.open("if", s.region, [g.type[n] for n in varying], varying)
+    region.cond = want
+    inside = dict(zip(varying, region.params, strict=True))
+    outer, s.region = s.region, region
+    results = s.run_closed(closed, rebuild([inside.get(n, n) for n in flat]))
+    s.region = outer
+    region.outs, rebuild_results = flatten(s, results)
+    return rebuild_results(g.close(region))
+
+
+def flatten(s: Scalarizer, arrays):
+    """Scalars of the arrays in one list, keys as their two words; and the way back."""
+    g = s.g
+    flat: list[int] = []
+    for x in arrays:
+        for n in x.ravel().tolist():
+            flat.extend(g.args[n] if g.type[n] == "key" else (n,))
+    kinds = [[g.type[n] == "key" for n in x.ravel().tolist()] for x in arrays]
+
+    def rebuild(values):
+        it, out = iter(values), []
+        for x, ks in zip(arrays, kinds, strict=True):
+            ns = [g.node("key", "key", next(it), next(it)) if k else next(it) for k in ks]
+            out.append(np.array(ns, np.int64).reshape(x.shape))
+        return out
+
+    return flat, rebuild
+
+
+@rule("while")
+def _while(s: Scalarizer, eqn, *args):
+    g, p = s.g, eqn.params
+    nc, nb = p["cond_nconsts"], p["body_nconsts"]
+    cond_consts, body_consts, init = args[:nc], args[nc : nc + nb], args[nc + nb :]
+    region, carry, finish = _open_loop(s, "while", init)
+    outer, s.region = s.region, region
+    (want,) = s.run_closed(p["cond_jaxpr"], (*cond_consts, *carry))
+    region.cond = want.item()
+    outs = s.run_closed(p["body_jaxpr"], (*body_consts, *carry))
+    s.region = outer
+    if g.value.get(region.cond) == 0:
+        return list(init)
+    return finish(outs)
+
+
+def _open_loop(s: Scalarizer, kind: str, init, trips=0):
+    """A region carrying the arrays of `init`; the carried arrays inside; and a function that closes it."""
+    g = s.g
+    flat, rebuild = flatten(s, init)
+    region = g.open(kind, s.region, [g.type[n] for n in flat], flat, trips)
+
+    def finish(outs):
+        region.outs, _ = flatten(s, outs)
+        return rebuild(g.close(region))
+
+    return region, rebuild(region.params), finish
+
+
+@rule("scan")
+def _scan(s: Scalarizer, eqn, *args):
+    p = eqn.params
+    length, reverse, closed = p["length"], p["reverse"], p["jaxpr"]
+    nc, nk = jaxprs.scan_counts(p)
+    consts, init, xs = args[:nc], args[nc : nc + nk], args[nc + nk :]
+    inner, _ = jaxprs.open_jaxpr(closed)
+    if length <= 1 or length * jaxprs.weight(inner) <= UNROLL:
+        return _unrolled(s, closed, length, reverse, consts, list(init), xs, eqn)
+    # what a trip hands on unchanged is a constant of the loop
+    fixed = [inner.outvars[k] is inner.invars[nc + k] for k in range(nk)]
+    moving = [x for x, f in zip(init, fixed, strict=True) if not f]
+    region, carry, finish = _open_loop(s, "for", moving, length)
+    outer, s.region = s.region, region
+    it = iter(carry)
+    carried = [x if f else next(it) for x, f in zip(init, fixed, strict=True)]
+    trip = s.g.sub(s.g.const("i32", length - 1), region.counter) if reverse else region.counter
+    slices = [_at_trip(s, x, trip) for x in xs]
+    results = s.run_closed(closed, (*consts, *carried, *slices))
+    s.region = outer
+    it = iter(finish([x for x, f in zip(results[:nk], fixed, strict=True) if not f]))
+    carry = [x if f else next(it) for x, f in zip(init, fixed, strict=True)]
+    return carry + [_stacked(s, region, y, length, reverse) for y in results[nk:]]
+
+
+def _unrolled(s, closed, length, reverse, consts, carry, xs, eqn):
+    ys = []
+    for trip in range(length - 1, -1, -1) if reverse else range(length):
+        results = s.run_closed(closed, (*consts, *carry, *(x[trip] for x in xs)))
+        carry, y = results[: len(carry)], results[len(carry) :]
+        ys.append(y)
+    if not ys:
+        return carry + [np.empty(v.aval.shape, np.int64) for v in eqn.outvars[len(carry) :]]
+    return carry + [np.stack(y[::-1] if reverse else y) for y in zip(*ys, strict=True)]
+
+
+def _at_trip(s, x, trip):
+    columns = x.reshape(len(x), -1).T.tolist()
+    return np.array([s.g.element(c, trip) for c in columns], np.int64).reshape(x.shape[1:])
+
+
+def _stacked(s, region: Region, y, length, reverse):
+    """The values y of every trip, read back from memory after the loop."""
+    g = s.g
+    loop = region.parent.nodes[-1]
+    flat, rebuild = flatten(s, [y])
+    trips = []
+    for trip in range(length - 1, -1, -1) if reverse else range(length):
+        row = []
+        for n in flat:
+            if g.region[n].depth < region.depth:  # the same in every trip
+                row.append(n)
+                continue
+            if n not in region.stacked:
+                region.stacked.append(n)
+            row.append(g.node("stacked", g.type[n], loop, attr=(n, trip)))
+        trips.append(rebuild(row)[0])
+    return np.stack(trips)
