@@ -1,0 +1,1 @@
+"""Learners that run wholly on the device. They know environments only through the Env contract."""

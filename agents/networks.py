@@ -1,0 +1,80 @@
+"""Policy and value networks. Samples are the LAST axis everywhere: (features, *batch).
+
+That is the layout in which the lanes of the physics arrive, and XLA's CPU backend runs forward and
+backward passes of these small networks a quarter faster in it than with samples first.
+"""
+
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from agents.distributions import Normal
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "elu": jax.nn.elu,
+}
+
+
+class Dense(nn.Module):
+    """y = W x + b, orthogonal W. (features_in, *batch) -> (features, *batch)."""
+
+    features: int
+    gain: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        orthogonal = nn.initializers.orthogonal(self.gain)
+        weight = self.param("weight", orthogonal, (self.features, x.shape[0]))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return jnp.tensordot(weight, x, 1) + bias.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+class MLP(nn.Module):
+    """Hidden layers of gain √2 and a linear last layer."""
+
+    hidden: tuple[int, ...]
+    outputs: int
+    last_gain: float
+    activation: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for width in self.hidden:
+            x = ACTIVATIONS[self.activation](Dense(width, gain=2**0.5)(x))
+        return Dense(self.outputs, gain=self.last_gain)(x)
+
+
+class Policy(nn.Module):
+    """Gaussian over raw actions: the mean is a network, log_std is learned but blind to the state.
+
+    The last layer starts near zero: the first policy is the same in every state, pure exploration.
+    """
+
+    hidden: tuple[int, ...]
+    actions: int
+    activation: str
+    initial_std: float
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> Normal:
+        mean = MLP(self.hidden, self.actions, 0.01, self.activation)(obs)
+        start = nn.initializers.constant(math.log(self.initial_std))
+        log_std = self.param("log_std", start, (self.actions,))
+        return Normal(mean, log_std.reshape(-1, *(1,) * (obs.ndim - 1)))
+
+
+class Value(nn.Module):
+    """Expected discounted return. (features, *batch) -> batch."""
+
+    hidden: tuple[int, ...]
+    activation: str
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> jax.Array:
+        return MLP(self.hidden, 1, 1.0, self.activation)(obs)[0]

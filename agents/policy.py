@@ -1,0 +1,32 @@
+"""A trained policy by itself: what is left when the learner is gone."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from agents.distributions import DISTRIBUTIONS, sample
+from agents.normalize import Statistics, normalize
+
+
+@struct.dataclass
+class Policy:
+    """Parameters, observation statistics, and how to use them. A pytree."""
+
+    params: Any
+    normalizer: Statistics | None
+    network: Any = struct.field(pytree_node=False)  # networks.Policy
+    distribution: str = struct.field(pytree_node=False)
+
+    def apply(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Actions in [-1, 1] for obs (*batch, features): (*batch, actions).
+
+        Without a key the most likely action, with one a random draw.
+        """
+        features_first = jnp.moveaxis(obs, -1, 0)
+        normal = self.network.apply(self.params, normalize(self.normalizer, features_first))
+        raw = normal.mean
+        if key is not None:
+            raw = sample(normal, jax.random.normal(key, raw.shape))
+        return jnp.moveaxis(DISTRIBUTIONS[self.distribution].to_action(raw), 0, -1)

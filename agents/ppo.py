@@ -1,0 +1,312 @@
+"""Proximal policy optimisation on the device: play, judge, learn, all in one compiled program.
+
+Samples are the last axis throughout: observations (features, worlds), trajectories (T, features,
+worlds), batches (features, samples). Only the environments' border is (worlds, features).
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import gcd
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from agents import networks, normalize
+from agents.config import PPOConfig
+from agents.distributions import DISTRIBUTIONS, Normal, sample
+from agents.evaluate import evaluate
+from agents.policy import Policy
+from agents.returns import gae
+from gpusim import sharding
+
+__all__ = ["PPO", "PPOConfig", "Policy", "TrainState", "evaluate"]
+
+
+@struct.dataclass
+class TrainState:
+    """Everything a run is. Stacked over devices; only `envs` differs between them."""
+
+    params: Any  # {"policy": ..., "value": ...}
+    optimizer: optax.OptState
+    normalizer: normalize.Statistics | None  # of observations; None if they are used as they are
+    envs: Any  # VecState of this device's worlds
+    key: jax.Array  # never changes: every draw is derived from it and `updates`
+    updates: jax.Array  # () int32, updates made; times steps_per_update is environment steps
+
+
+class Trajectory(NamedTuple):
+    """What `unroll_length` control steps of all worlds of a device brought, (T, ..., worlds)."""
+
+    obs: jax.Array  # (T, features, worlds) as the environment gave it
+    action: jax.Array  # (T, actions, worlds) raw: before clipping or squashing
+    log_prob: jax.Array  # (T, worlds) of action, when it was drawn
+    reward: jax.Array  # (T, worlds) unscaled
+    terminated: jax.Array  # (T, worlds) bool
+    truncated: jax.Array  # (T, worlds) bool
+    final_obs: jax.Array  # (T, features, worlds) where the step led, before any reset
+
+
+class Batch(NamedTuple):
+    """Experience as the loss wants it, samples last."""
+
+    obs: jax.Array  # (features, samples) normalised
+    action: jax.Array  # (actions, samples) raw
+    log_prob: jax.Array  # (samples,)
+    advantage: jax.Array  # (samples,) zero mean, unit variance over all devices
+    target: jax.Array  # (samples,) for the value network
+
+
+class PPO:
+    """The algorithm for one configuration and one kind of environment.
+
+    venv_factory(n) gives n worlds that step and reset together (see gpusim.envs.autoreset).
+    Holds nothing that changes: all of a run is in the TrainState.
+    """
+
+    def __init__(
+        self,
+        config: PPOConfig,
+        venv_factory: Callable[[int], Any],
+        *,
+        devices: sharding.Devices | int | None = None,
+        spmd: sharding.Mode = "pmap",
+    ):
+        self.devices = sharding.local_devices(devices)
+        config.check(len(self.devices))
+        self.config = config
+        self.all_worlds = venv_factory(config.num_envs)
+        self.venv = venv_factory(config.num_envs // len(self.devices))
+        self.distribution = DISTRIBUTIONS[config.distribution]
+        self.policy_network: Any = networks.Policy(
+            config.policy_hidden, self.venv.action_size, config.activation, config.initial_std
+        )
+        self.value_network: Any = networks.Value(config.value_hidden, config.activation)
+        self.optimizer = _optimizer(config)
+        self._init_spmd = sharding.spmd(self._init, self.devices, mode=spmd)
+        self.train_step = sharding.spmd(
+            self._train_step, self.devices, mode=spmd, donate=(0,), out_axes=(0, None)
+        )
+
+    # ---- what the host calls; train_step(state) -> (state, metrics) consumes its argument ----
+
+    def init(self, key: jax.Array) -> TrainState:
+        """The state of a run that has not started."""
+        return self._init_spmd(sharding.replicate(key, self.devices))
+
+    def policy(self, state: TrainState) -> Policy:
+        """The policy as it is now, on one device."""
+        params, normalizer = sharding.first((state.params["policy"], state.normalizer))
+        return Policy(params, normalizer, self.policy_network, self.config.distribution)
+
+    def env_steps(self, state: TrainState) -> int:
+        """Environment steps made so far by all worlds together; a Python int never overflows."""
+        return int(state.updates[0]) * self.config.steps_per_update
+
+    # ---- the algorithm, as one device runs it ----
+
+    def _init(self, key: jax.Array) -> TrainState:
+        policy_key, value_key, envs_key, run_key = jax.random.split(key, 4)
+        num, mine = self.venv.num_envs, sharding.index() * self.venv.num_envs
+        worlds = self.all_worlds.reset(envs_key)  # so that they do not depend on the devices
+        obs = jnp.zeros(self.venv.observation_size)
+        params = {
+            "policy": self.policy_network.init(policy_key, obs),
+            "value": self.value_network.init(value_key, obs),
+        }
+        return TrainState(
+            params=params,
+            optimizer=self.optimizer.init(params),
+            normalizer=normalize.init(obs.size) if self.config.normalize_observations else None,
+            envs=jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, mine, num), worlds),
+            key=run_key,
+            updates=jnp.zeros((), jnp.int32),
+        )
+
+    def _train_step(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+        """`updates_per_call` updates, and what happened, averaged over them and the devices."""
+        state = replace(state, envs=self.venv.clear_stats(state.envs))
+        update = lambda state, _: self._update(state)
+        state, metrics = jax.lax.scan(update, state, length=self.config.updates_per_call)
+        metrics = {name: jnp.nanmean(values) for name, values in metrics.items()}
+        return state, sharding.mean(metrics) | _episodes(state.envs)
+
+    def _update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Play, judge, learn; then let the observations played be part of the statistics."""
+        play_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.updates))
+        envs, trajectory = self._play(state, play_key)
+        batch, metrics = self._judge(state, trajectory)
+        params, optimizer, learn_metrics = self._learn(state, batch, learn_key)
+        normalizer = state.normalizer
+        if normalizer is not None:
+            seen = normalize.measure(_samples_last(trajectory.obs))
+            normalizer = normalize.merge(normalizer, normalize.over_devices(seen))
+        state = TrainState(params, optimizer, normalizer, envs, state.key, state.updates + 1)
+        return state, metrics | learn_metrics
+
+    def _play(self, state: TrainState, key: jax.Array) -> tuple[Any, Trajectory]:
+        """Let every world make unroll_length control steps under the current policy."""
+        shape = (self.config.unroll_length, self.venv.action_size)
+        draw = lambda key: jax.random.normal(key, shape)
+        noise = jax.vmap(draw, out_axes=-1)(_keys_per_world(key, self.venv.num_envs))
+
+        def step(envs, noise):
+            obs = envs.env.obs.T  # (features, worlds)
+            normal = self._policy(state, obs)
+            action = sample(normal, noise)
+            envs = self.venv.step(envs, self.distribution.to_action(action).T)
+            return envs, Trajectory(
+                obs=obs,
+                action=action,
+                log_prob=self.distribution.log_prob(normal, action),
+                reward=envs.reward,
+                terminated=envs.terminated,
+                truncated=envs.truncated,
+                final_obs=envs.final_obs.T,
+            )
+
+        return jax.lax.scan(step, state.envs, noise)
+
+    def _policy(self, state: TrainState, obs: jax.Array) -> Normal:
+        """Distribution of raw actions for observations as the environment gives them."""
+        obs = normalize.normalize(state.normalizer, obs)
+        return self.policy_network.apply(state.params["policy"], obs)
+
+    def _judge(self, state: TrainState, trajectory: Trajectory) -> tuple[Batch, dict]:
+        """Advantages and value targets of what was played."""
+        config, shape = self.config, trajectory.reward.shape
+        value = lambda obs: self.value_network.apply(state.params["value"], obs)
+        obs, final_obs = (
+            normalize.normalize(state.normalizer, _samples_last(x))
+            for x in (trajectory.obs, trajectory.final_obs)
+        )
+        values = value(obs).reshape(shape)
+        advantage = gae(
+            trajectory.reward * config.reward_scale,
+            values,
+            value(final_obs).reshape(shape),
+            trajectory.terminated,
+            trajectory.truncated,
+            discount=config.discount,
+            lambda_=config.gae_lambda,
+        )
+        target = advantage + values
+        mean = sharding.mean(advantage.mean())
+        variance = sharding.mean(jnp.square(advantage - mean).mean())
+        batch = Batch(
+            obs=obs,
+            action=_samples_last(trajectory.action),
+            log_prob=trajectory.log_prob.reshape(-1),
+            advantage=((advantage - mean) * jax.lax.rsqrt(variance + 1e-8)).reshape(-1),
+            target=target.reshape(-1),
+        )
+        return batch, {
+            "reward": trajectory.reward.mean(),
+            "value": values.mean(),
+            "explained_variance": 1 - advantage.var() / (target.var() + 1e-8),
+        }
+
+    def _learn(self, state: TrainState, batch: Batch, key: jax.Array):
+        """num_epochs passes over the batch in minibatches: params, optimizer state, metrics."""
+        config = self.config
+
+        def minibatch(carry, index):
+            params, optimizer = carry
+            samples = jax.tree.map(lambda x: x[..., index], batch)
+            gradients, metrics = jax.grad(self._loss, has_aux=True)(params, samples)
+            gradients = sharding.mean(gradients)
+            norm = optax.global_norm(gradients)
+            updates, stepped = self.optimizer.update(gradients, optimizer, params)
+            proposed = (optax.apply_updates(params, updates), stepped)
+            finite = jnp.isfinite(norm)  # one bad sample must not end a run
+            carry = jax.tree.map(lambda new, old: jnp.where(finite, new, old), proposed, carry)
+            metrics = {name: jnp.where(finite, x, jnp.nan) for name, x in metrics.items()}
+            return carry, metrics | {"gradient_norm": norm, "skipped_updates": 1.0 - finite}
+
+        def epoch(carry, key):
+            order = _minibatches(
+                key, config.unroll_length, self.venv.num_envs, config.num_minibatches
+            )
+            return jax.lax.scan(minibatch, carry, order)
+
+        carry = (state.params, state.optimizer)
+        keys = jax.random.split(key, config.num_epochs)
+        (params, optimizer), metrics = jax.lax.scan(epoch, carry, keys)
+        skipped = metrics.pop("skipped_updates").sum()
+        metrics = {name: jnp.nanmean(values) for name, values in metrics.items()}
+        std = jnp.exp(params["policy"]["params"]["log_std"]).mean()
+        return params, optimizer, metrics | {"skipped_updates": skipped, "action_std": std}
+
+    def _loss(self, params: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Clipped surrogate + value_cost * value error / 2 - entropy_cost * entropy (eq. 7, 9)."""
+        config = self.config
+        normal = self.policy_network.apply(params["policy"], batch.obs)
+        log_ratio = self.distribution.log_prob(normal, batch.action) - batch.log_prob
+        ratio = jnp.exp(log_ratio)
+        clipped = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
+        policy_loss = -jnp.minimum(ratio * batch.advantage, clipped * batch.advantage).mean()
+        value = self.value_network.apply(params["value"], batch.obs)
+        value_loss = 0.5 * jnp.square(value - batch.target).mean()
+        entropy = self.distribution.entropy(normal, batch.action).mean()
+        loss = policy_loss + config.value_cost * value_loss - config.entropy_cost * entropy
+        return loss, {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "kl": (ratio - 1 - log_ratio).mean(),  # k3 of joschu.net/blog/kl-approx.html
+            "clip_fraction": (jnp.abs(ratio - 1) > config.clip).mean(),
+        }
+
+
+def _optimizer(config: PPOConfig) -> optax.GradientTransformation:
+    """Adam on clipped gradients; its step count drives the annealing."""
+    gradient_steps = config.num_updates * config.num_epochs * config.num_minibatches
+    rate = optax.linear_schedule(config.learning_rate, 0.0, gradient_steps)
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.adam(rate if config.anneal else config.learning_rate),
+    )
+
+
+def _keys_per_world(key: jax.Array, num: int) -> jax.Array:
+    """A key for each of this device's worlds: the same however worlds are spread over devices."""
+    numbers = sharding.index() * num + jnp.arange(num)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+
+
+def _minibatches(key: jax.Array, length: int, num_envs: int, num: int) -> jax.Array:
+    """Which samples t * num_envs + world make up each minibatch: (num, samples per minibatch).
+
+    A full random permutation is a sort, and on a CPU costs more than learning from the result. So
+    times are shuffled once for all worlds and each world's times are then rotated by a random
+    amount of its own. Every minibatch holds every world, at times independent between worlds. If
+    `num` does not divide `length`, neighbouring worlds form groups that share `slots` of times.
+    """
+    group = num // gcd(length, num)  # worlds a group; 1 if num divides length
+    slots, groups = length * group, num_envs // group
+    order_key, rotation_key = jax.random.split(key)
+    order = jax.random.permutation(order_key, slots)
+    draw = lambda key: jax.random.randint(key, (), 0, slots)
+    rotation = jax.vmap(draw)(_keys_per_world(rotation_key, groups))
+    slot = (order[:, None] + rotation) % slots  # (slots, groups)
+    time, member = slot % length, slot // length
+    world = jnp.arange(groups) * group + member
+    return (time * num_envs + world).reshape(num, -1)
+
+
+def _samples_last(x: jax.Array) -> jax.Array:
+    """(T, features, worlds) -> (features, T * worlds)."""
+    return jnp.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
+
+
+def _episodes(envs: Any) -> dict[str, jax.Array]:
+    """Statistics of episodes finished since clear_stats, over all devices; nan if none."""
+    sums = (envs.done_return_sum, envs.done_length_sum, envs.done_count)
+    returns, lengths, count = sharding.total(jax.tree.map(lambda x: x.sum().astype(float), sums))
+    return {
+        "episode_return": returns / count,
+        "episode_length": lengths / count,
+        "episodes": count,
+    }

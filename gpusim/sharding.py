@@ -1,0 +1,103 @@
+"""The only file that says "device": one program over all of them, each with its own worlds.
+
+State lives *stacked*: every leaf has a leading axis with one entry per device, and `spmd` runs a
+function of one entry on all devices at once. Entries that must agree (parameters, statistics) agree
+because what they are computed from passed through `mean` or `total`. `jax.pmap` is the default;
+JAX >= 0.10 implements it by shard_map and keeps it for programs like this one, so the same function
+is offered both ways. The two give the same bits.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "devices"
+Mode = Literal["pmap", "shard_map"]
+Devices = Sequence[Any]  # of jax.Device, which type checkers cannot see
+
+
+def local_devices(devices: Devices | int | None = None) -> tuple[Any, ...]:
+    """The devices to run on: all local ones, the first so many, or exactly those given."""
+    if devices is None:
+        return tuple(jax.local_devices())
+    if not isinstance(devices, int):
+        return tuple(devices)
+    found = jax.local_devices()
+    if not 1 <= devices <= len(found):
+        raise ValueError(
+            f"{devices} devices asked for, {len(found)} {found[0].platform} device(s) found; for "
+            "more CPU devices set XLA_FLAGS=--xla_force_host_platform_device_count=N"
+        )
+    return tuple(found[:devices])
+
+
+def spmd(
+    function: Callable,
+    devices: Devices,
+    *,
+    mode: Mode = "pmap",
+    donate: tuple[int, ...] = (),
+    out_axes: Any = 0,
+) -> Callable:
+    """`function` of one device's values, compiled to a function of stacked values.
+
+    donate: positions of arguments whose buffers the results may reuse. out_axes: 0 for a stacked
+    result, None for one that is equal on all devices and comes back unstacked; a prefix of the
+    results' tree. Inside, `index`, `mean` and `total` may be used.
+    """
+    if mode == "pmap":
+        return jax.pmap(function, AXIS, devices=devices, donate_argnums=donate, out_axes=out_axes)
+    if mode == "shard_map":
+        return _shard_map(function, devices, donate, out_axes)
+    raise ValueError(f"spmd mode {mode!r} is unknown; known: pmap, shard_map")
+
+
+def _shard_map(function, devices, donate, out_axes):
+    """What jax.pmap does, spelt out: each device sees its slice without the stacking axis."""
+    mesh = Mesh(np.asarray(devices), (AXIS,))
+    stacked, whole = PartitionSpec(AXIS), PartitionSpec()
+    per_axis = partial(jax.tree.map, is_leaf=lambda x: x is None)  # out_axes has None for leaves
+
+    def on_one_device(*arguments):
+        results = function(*jax.tree.map(lambda x: x[0], arguments))
+        restack = lambda axis, x: x if axis is None else jax.tree.map(lambda leaf: leaf[None], x)
+        return per_axis(restack, out_axes, results)
+
+    mapped = jax.shard_map(
+        on_one_device,
+        mesh=mesh,
+        in_specs=stacked,
+        out_specs=per_axis(lambda axis: whole if axis is None else stacked, out_axes),
+        check_vma=False,
+    )
+    return jax.jit(mapped, donate_argnums=donate, in_shardings=NamedSharding(mesh, stacked))
+
+
+def replicate(tree: Any, devices: Devices) -> Any:
+    """The same values for every device: a stacked tree."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (len(devices), *x.shape)), tree)
+
+
+def first(tree: Any) -> Any:
+    """One device's entry of a stacked tree whose entries agree."""
+    return jax.tree.map(lambda x: x[0], tree)
+
+
+def index() -> jax.Array:
+    """Which device this is, 0 to n-1, inside a function run by `spmd`."""
+    return jax.lax.axis_index(AXIS)
+
+
+def mean(tree: Any) -> Any:
+    """Mean over devices, inside a function run by `spmd`."""
+    return jax.lax.pmean(tree, AXIS)
+
+
+def total(tree: Any) -> Any:
+    """Sum over devices, inside a function run by `spmd`."""
+    return jax.lax.psum(tree, AXIS)

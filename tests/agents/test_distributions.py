@@ -1,0 +1,72 @@
+"""Densities and entropies against numbers worked out by hand, and against integration."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agents.distributions import Clipped, Normal, Tanh, sample
+
+STANDARD = Normal(jnp.zeros((1, 1)), jnp.zeros((1, 1)))
+
+
+def test_standard_normal_by_hand():
+    # log φ(0) = -log(2π)/2 = -0.918939, log φ(2) = -2.918939, H = (1 + log 2π)/2 = 1.418939
+    np.testing.assert_allclose(
+        Clipped.log_prob(STANDARD, jnp.zeros((1, 1))), [-0.918939], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        Clipped.log_prob(STANDARD, jnp.full((1, 1), 2.0)), [-2.918939], rtol=1e-6
+    )
+    np.testing.assert_allclose(Clipped.entropy(STANDARD, jnp.zeros((1, 1))), [1.418939], rtol=1e-6)
+
+
+def test_two_actions_by_hand():
+    # means 1, -1, deviations 2, 1/2, sample 3, -1: z = 1, 0; the log deviations cancel
+    normal = Normal(jnp.array([[1.0], [-1.0]]), jnp.log(jnp.array([[2.0], [0.5]])))
+    got = Clipped.log_prob(normal, jnp.array([[3.0], [-1.0]]))
+    np.testing.assert_allclose(got, [-0.5 - 2 * 0.918939], rtol=1e-6)
+    np.testing.assert_allclose(Clipped.entropy(normal, got), [2 * 1.418939], rtol=1e-6)
+
+
+def test_tanh_density_integrates_to_one():
+    normal = Normal(jnp.full((1, 1), 0.3), jnp.full((1, 1), -0.5))
+    action = jnp.linspace(-0.99999, 0.99999, 200_001)[None]
+    density = jnp.exp(Tanh.log_prob(normal, jnp.arctanh(action)))
+    np.testing.assert_allclose(jnp.trapezoid(density, action[0]), 1.0, atol=1e-3)
+
+
+def test_tanh_entropy_is_minus_the_mean_log_density():
+    normal = Normal(jnp.full((1, 1), 0.3), jnp.full((1, 1), -0.5))
+    u = sample(normal, jax.random.normal(jax.random.key(0), (1, 100_000)))
+    mean_log_density = Tanh.log_prob(normal, u).mean()
+    np.testing.assert_allclose(Tanh.entropy(normal, u).mean(), -mean_log_density, atol=1e-2)
+
+
+def test_tanh_entropy_knows_that_a_wide_gaussian_is_not_random_after_squashing():
+    """Squashed actions are most uniform near std 0.87: beyond, the entropy must pull back."""
+    noise = jax.random.normal(jax.random.key(0), (1, 10_000))
+
+    def slope(log_std):
+        def entropy(log_std):
+            normal = Normal(jnp.zeros((1, 1)), jnp.full((1, 1), log_std))
+            u = jax.lax.stop_gradient(sample(normal, noise))
+            return Tanh.entropy(normal, u).mean()
+
+        return jax.grad(entropy)(log_std)
+
+    assert slope(-2.0) > 0
+    assert slope(2.0) < 0
+
+
+def test_actions_stay_in_range_and_far_samples_have_finite_density():
+    u = jnp.array([[-50.0, -0.5, 0.5, 50.0]])
+    for distribution in (Clipped, Tanh):
+        assert jnp.abs(distribution.to_action(u)).max() <= 1
+        assert jnp.isfinite(distribution.log_prob(STANDARD, u)).all()
+    np.testing.assert_allclose(Clipped.to_action(u), [[-1, -0.5, 0.5, 1]])
+
+
+def test_sample_moments():
+    normal = Normal(jnp.full((1, 1), 2.0), jnp.log(jnp.full((1, 1), 3.0)))
+    drawn = sample(normal, jax.random.normal(jax.random.key(1), (1, 100_000)))
+    np.testing.assert_allclose([drawn.mean(), drawn.std()], [2, 3], atol=0.03)

@@ -1,0 +1,267 @@
+"""The learner on environments whose answer is known, and what a run must not depend on."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from probes import (
+    ActionReward,
+    ConstantReward,
+    CutShort,
+    LateReward,
+    ObsActionReward,
+    ObsReward,
+    PointMass,
+    Vec,
+)
+
+from agents import normalize
+from agents.ppo import PPO, PPOConfig, evaluate
+
+TINY = PPOConfig(
+    total_steps=200_000,
+    num_envs=32,
+    unroll_length=8,
+    num_minibatches=4,
+    num_epochs=4,
+    updates_per_call=50,
+    learning_rate=3e-3,
+    anneal=False,
+    discount=0.5,
+    policy_hidden=(16,),
+    value_hidden=(16,),
+)
+
+
+def make(env, config=TINY, devices=1, **options):
+    return PPO(config, partial(Vec, env), devices=devices, **options)
+
+
+def trained(env, config=TINY, calls=2):
+    learner = make(env, config)
+    state = learner.init(jax.random.key(0))
+    for _ in range(calls):
+        state, metrics = learner.train_step(state)
+    return learner, state, metrics
+
+
+def values(learner, state, *observations):
+    """The value network's opinion of some observations."""
+    params, statistics = jax.tree.map(lambda x: x[0], (state.params["value"], state.normalizer))
+    obs = normalize.normalize(statistics, jnp.array(observations).T)
+    return np.asarray(learner.value_network.apply(params, obs))
+
+
+def actions(learner, state, *observations):
+    return np.asarray(learner.policy(state).apply(jnp.array(observations)))[:, 0]
+
+
+def equal(a, b):
+    """Are all leaves equal, bit for bit?"""
+    raw = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+    same = jax.tree.map(lambda x, y: np.array_equal(raw(x), raw(y)), a, b)
+    return all(jax.tree.leaves(same))
+
+
+# ---- probes: the answer is known ----
+
+
+def test_value_of_constant_reward():
+    np.testing.assert_allclose(values(*trained(ConstantReward)[:2], [0.0]), [1], atol=0.05)
+
+
+def test_value_follows_the_observation():
+    learner, state, _ = trained(ObsReward)
+    np.testing.assert_allclose(values(learner, state, [-1.0], [1.0]), [-1, 1], atol=0.05)
+
+
+def test_value_is_discounted():
+    learner, state, _ = trained(LateReward)
+    np.testing.assert_allclose(values(learner, state, [0.0], [1.0]), [0.5, 1], atol=0.05)
+
+
+def test_value_is_bootstrapped_at_truncation_only():
+    learner, state, _ = trained(CutShort)
+    np.testing.assert_allclose(values(learner, state, [0.0]), [2], atol=0.1)
+
+
+@pytest.mark.parametrize("distribution", ["clip", "tanh"])
+def test_policy_finds_the_best_action(distribution):
+    config = replace(TINY, distribution=distribution)
+    learner, state, metrics = trained(ActionReward, config)
+    np.testing.assert_allclose(actions(learner, state, [0.0]), [0.5], atol=0.1)
+    assert metrics["action_std"] < TINY.initial_std
+
+
+def test_policy_follows_the_observation():
+    learner, state, _ = trained(ObsActionReward)
+    np.testing.assert_allclose(actions(learner, state, [-1.0], [1.0]), [-0.5, 0.5], atol=0.1)
+
+
+def test_a_shared_time_group_learns_too():
+    """3 minibatches of 8 steps: times are shared by groups of 3 worlds."""
+    config = replace(TINY, num_envs=33, num_minibatches=3)
+    learner, state, _ = trained(ObsActionReward, config)
+    np.testing.assert_allclose(actions(learner, state, [-1.0], [1.0]), [-0.5, 0.5], atol=0.1)
+
+
+# ---- one program ----
+
+SHORT = replace(TINY, updates_per_call=3, discount=0.95, anneal=True)
+
+
+def test_second_call_compiles_nothing_and_changes_no_shape():
+    learner = make(PointMass(), SHORT)
+    state = learner.init(jax.random.key(0))
+    before = jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    state, _ = learner.train_step(state)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == before
+    with jax.log_compiles(), jax.no_tracing():
+        state, _ = learner.train_step(state)
+
+
+def test_arguments_are_donated():
+    learner = make(PointMass(), SHORT)
+    old = learner.init(jax.random.key(0))
+    weights = jax.tree.leaves(old.params)
+    learner.train_step(old)
+    assert all(leaf.is_deleted() for leaf in weights)
+
+
+def test_env_steps_are_exact_beyond_32_bits():
+    learner = make(PointMass(), SHORT)
+    state = learner.init(jax.random.key(0))
+    assert learner.env_steps(state) == 0
+    state, _ = learner.train_step(state)
+    assert learner.env_steps(state) == 3 * 32 * 8
+    late = replace(state, updates=jnp.array([2**30], jnp.int32))
+    assert learner.env_steps(late) == 2**30 * 32 * 8
+
+
+def test_metrics_are_finite_scalars_with_exact_episode_counts():
+    learner = make(PointMass(), replace(SHORT, updates_per_call=10))
+    _, metrics = learner.train_step(learner.init(jax.random.key(0)))
+    assert all(np.shape(value) == () for value in metrics.values())
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert metrics["episodes"] == 3 * 32  # 80 steps, cut after every 25
+    assert metrics["episode_length"] == 25
+    assert metrics["skipped_updates"] == 0
+
+
+# ---- a run is its state ----
+
+
+def test_same_seed_same_bits_and_another_seed_others():
+    runs = []
+    for seed in (0, 0, 1):
+        learner = make(PointMass(), SHORT)
+        runs.append(learner.train_step(learner.init(jax.random.key(seed)))[0])
+    assert equal(runs[0], runs[1])
+    assert not equal(runs[0].params, runs[2].params)
+
+
+def test_a_copy_of_the_state_in_a_new_learner_goes_on_bit_for_bit():
+    learner = make(PointMass(), SHORT)
+    state, _ = learner.train_step(learner.init(jax.random.key(0)))
+    saved = jax.tree.map(jnp.copy, state)
+    uninterrupted, _ = learner.train_step(state)
+    resumed, _ = make(PointMass(), SHORT).train_step(saved)
+    assert equal(uninterrupted, resumed)
+
+
+def test_learning_rate_falls_to_nothing_if_annealed():
+    config = replace(SHORT, total_steps=3 * SHORT.steps_per_update)
+    learner = make(PointMass(), config)
+    done, _ = learner.train_step(learner.init(jax.random.key(0)))
+    weights = jax.tree.map(jnp.copy, done.params)
+    later, _ = learner.train_step(done)
+    assert equal(weights, later.params)
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_and_counted():
+    """The reward of one step in 25 is nan: updates whose batch has it must change nothing."""
+    config = replace(SHORT, updates_per_call=1, unroll_length=4, num_minibatches=2)
+    learner = make(PointMass(poison=True), config)
+    start = learner.init(jax.random.key(0))
+    weights = jax.tree.map(jnp.copy, start.params)
+    state, metrics = learner.train_step(start)  # steps 1 to 4: the fourth is bad
+    assert metrics["skipped_updates"] == config.num_epochs * config.num_minibatches
+    assert equal(weights, state.params)
+    state, metrics = learner.train_step(state)
+    assert metrics["skipped_updates"] == 0
+    assert not equal(weights, state.params)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+# ---- devices ----
+
+
+def test_two_devices_agree_with_one():
+    states = []
+    for devices in (1, 2):
+        learner = make(PointMass(), SHORT, devices)
+        state, metrics = learner.train_step(learner.init(jax.random.key(0)))
+        states.append((jax.tree.map(lambda x: x[0], state.params), metrics))
+    for one, two in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_allclose(one, two, rtol=2e-3, atol=2e-4)
+
+
+def test_parameters_are_the_same_bits_on_both_devices():
+    learner = make(PointMass(), SHORT, 2)
+    state, _ = learner.train_step(learner.init(jax.random.key(0)))
+    shared = (state.params, state.optimizer, state.normalizer)
+    assert equal(*(jax.tree.map(lambda x: x[device], shared) for device in range(2)))  # noqa: B023
+    assert not equal(*(state.envs.env.obs[device] for device in range(2)))
+
+
+def test_pmap_and_shard_map_give_the_same_bits():
+    results = []
+    for mode in ("pmap", "shard_map"):
+        learner = make(PointMass(), SHORT, 2, spmd=mode)
+        results.append(learner.train_step(learner.init(jax.random.key(0))))
+    assert equal(*results)
+
+
+# ---- the trained policy ----
+
+
+def test_training_improves_the_evaluated_return():
+    env = PointMass()
+    config = replace(TINY, discount=0.95, updates_per_call=100)
+    learner = make(env, config)
+    state = learner.init(jax.random.key(0))
+    score = lambda state: evaluate(
+        env, learner.policy(state).apply.__func__, learner.policy(state), jax.random.key(1), 4, 25
+    )
+    before = score(state)["return_mean"]
+    state, _ = learner.train_step(state)
+    after = score(state)
+    assert before < -40
+    assert after["return_mean"] > -20
+    assert (after["alive"], after["length_mean"], after["return_std"]) == (1, 25, 0)
+
+
+def test_evaluation_counts_until_termination():
+    fall = LateReward  # ends at its second step, whose reward is 1; later rewards do not count
+    zero = lambda policy, obs: jnp.zeros((obs.shape[0], 1))
+    result = evaluate(fall, zero, None, jax.random.key(0), num_envs=3, episode_length=10)
+    assert {k: float(v) for k, v in result.items()} == {
+        "return_mean": 1,
+        "return_std": 0,
+        "length_mean": 2,
+        "alive": 0,
+    }
+
+
+def test_policy_draws_with_a_key_and_is_sure_without():
+    learner = make(PointMass(), SHORT)
+    policy = learner.policy(learner.init(jax.random.key(0)))
+    obs = jnp.ones((5, 4))
+    np.testing.assert_array_equal(policy.apply(obs), policy.apply(obs))
+    drawn = policy.apply(obs, jax.random.key(1))
+    assert drawn.shape == (5, 2)
+    assert not np.array_equal(drawn, policy.apply(obs))
+    np.testing.assert_allclose(policy.apply(obs[0]), policy.apply(obs)[0], rtol=1e-5, atol=1e-7)

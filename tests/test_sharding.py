@@ -1,0 +1,82 @@
+"""One program on two devices, by pmap and by shard_map."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpusim import sharding
+
+MODES = ["pmap", "shard_map"]
+
+
+@pytest.fixture
+def devices():
+    return sharding.local_devices(2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_device_sees_its_entry_and_collectives_see_all(mode, devices):
+    def program(x):
+        return {"own": x + sharding.index()}, (sharding.mean(x), sharding.total(x))
+
+    run = sharding.spmd(program, devices, mode=mode, out_axes=(0, None))
+    stacked, (mean, total) = run(jnp.array([[1.0, 2.0], [3.0, 6.0]]))
+    np.testing.assert_array_equal(stacked["own"], [[1, 2], [4, 7]])
+    np.testing.assert_array_equal(mean, [2, 4])
+    np.testing.assert_array_equal(total, [4, 8])
+    assert len(stacked["own"].sharding.device_set) == 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_keys_are_values_too(mode, devices):
+    keys = sharding.replicate(jax.random.key(3), devices)
+    draw = lambda key: jax.random.uniform(jax.random.fold_in(key, sharding.index()))
+    drawn = sharding.spmd(draw, devices, mode=mode)(keys)
+    expected = [jax.random.uniform(jax.random.fold_in(jax.random.key(3), i)) for i in range(2)]
+    np.testing.assert_array_equal(drawn, expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_donated_buffers_are_gone(mode, devices):
+    run = sharding.spmd(lambda x, y: (x + y, x * y), devices, mode=mode, donate=(0,))
+    first, second = run(jnp.ones((2, 8)), jnp.ones((2, 8)))
+    again, _ = run(first, second)
+    assert first.is_deleted()
+    assert not second.is_deleted()
+    np.testing.assert_array_equal(again, np.full((2, 8), 3.0))
+
+
+def test_the_modes_give_the_same_bits(devices):
+    def program(key, x):
+        noise = jax.random.normal(jax.random.fold_in(key, sharding.index()), x.shape)
+        y = jnp.tanh(x @ noise.T)
+        return sharding.mean(y), jnp.linalg.norm(y)
+
+    keys = sharding.replicate(jax.random.key(0), devices)
+    x = jax.random.normal(jax.random.key(1), (2, 33, 33))
+    results = [sharding.spmd(program, devices, mode=mode)(keys, x) for mode in MODES]
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_replicate_and_first_are_inverse(devices):
+    tree = {"a": jnp.arange(3.0), "b": (jnp.ones(()), jax.random.key(1))}
+    back = sharding.first(sharding.replicate(tree, devices))
+    assert jax.tree.structure(back) == jax.tree.structure(tree)
+    np.testing.assert_array_equal(back["a"], tree["a"])
+    assert back["b"][1] == tree["b"][1]
+
+
+def test_local_devices():
+    found = jax.local_devices()
+    assert sharding.local_devices() == tuple(found)
+    assert sharding.local_devices(1) == (found[0],)
+    assert sharding.local_devices(found[1:]) == (found[1],)
+    with pytest.raises(ValueError, match=r"99 devices asked for, 2 cpu device\(s\) found"):
+        sharding.local_devices(99)
+
+
+def test_unknown_mode_names_the_known_ones(devices):
+    with pytest.raises(ValueError, match="known: pmap, shard_map"):
+        sharding.spmd(lambda x: x, devices, mode="xmap")  # type: ignore[arg-type]
