@@ -1,0 +1,8 @@
+"""MuJoCo's step as plain JAX for one world; C MuJoCo is the oracle. See docs/physics.md."""
+
+from gpusim.physics.derived import Derived
+from gpusim.physics.features import Unsupported
+from gpusim.physics.model import Model, load
+from gpusim.physics.step import State, forward, init, step, steps
+
+__all__ = ["Derived", "Model", "State", "Unsupported", "forward", "init", "load", "step", "steps"]

@@ -1,0 +1,130 @@
+"""What a world is doing, in MuJoCo's conventions: for observations, rewards and rendering.
+
+Inside the engine spatial vectors refer to the position of a tree's root body; mjData's refer to
+the centre of mass of the tree (subtree_com of the root). What nobody reads costs nothing: the
+compiler drops it.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gpusim.physics.actuation import Actuation
+from gpusim.physics.collision import Contacts
+from gpusim.physics.dynamics import Motion
+from gpusim.physics.inertia import Inertia
+from gpusim.physics.kinematics import Pose, orientations, positions
+from gpusim.physics.linalg import (
+    Array,
+    cross,
+    halves,
+    join,
+    outer6,
+    pick,
+    rowdot,
+    rows,
+    stack,
+)
+from gpusim.physics.model import Model
+from gpusim.physics.solver import Solution
+
+
+class Derived(NamedTuple):
+    """mjData by its own names, world frame, SI units."""
+
+    xpos: jax.Array  # (nbody, 3)
+    xquat: jax.Array  # (nbody, 4)
+    xmat: jax.Array  # (nbody, 3, 3)
+    xipos: jax.Array  # (nbody, 3) centres of mass
+    site_xpos: jax.Array  # (nsite, 3)
+    subtree_com: jax.Array  # (nbody, 3)
+    cinert: jax.Array  # (nbody, 10) about subtree_com of the root
+    cvel: jax.Array  # (nbody, 6) angular, linear, at subtree_com of the root
+    cdof: jax.Array  # (nv, 6) likewise
+    mass_matrix: jax.Array  # (nv, nv) lower triangle: MuJoCo's M
+    contact_dist: jax.Array  # (points that may touch,) m, negative where they press
+    qfrc_bias: jax.Array  # (nv,)
+    qfrc_passive: jax.Array  # (nv,)
+    qfrc_actuator: jax.Array  # (nv,)
+    qfrc_smooth: jax.Array  # (nv,) all forces but those of constraints
+    qfrc_constraint: jax.Array  # (nv,)
+    qacc_smooth: jax.Array  # (nv,) acceleration without constraints
+    qacc: jax.Array  # (nv,)
+    actuator_force: jax.Array  # (nu,)
+    solver_niter: jax.Array  # () Newton steps
+
+
+def derive(
+    model: Model,
+    qpos: Array,
+    pose: Pose,
+    mass: Inertia,
+    motion: Motion,
+    action: Actuation,
+    contacts: Contacts,
+    solution: Solution,
+    **forces: jax.Array,
+) -> Derived:
+    """Collect, and move what the engine keeps at the root body to the centre of mass."""
+    top = model.topology
+    every = range(model.nbody)
+    com = _subtree_com(model, pose, mass.bodies)
+    shift = pick(com, top.root)
+    dof_shift = pick(shift, top.dof_body)
+    sites = list(top.site_body)
+    return Derived(
+        xpos=pose.reference + pose.offset,
+        xquat=orientations(model, qpos),
+        xmat=pose.xmat,
+        xipos=pose.reference + positions(model, pose, every, model.body_ipos),
+        site_xpos=pick(pose.reference, sites) + positions(model, pose, sites, model.site_pos),
+        subtree_com=pose.reference + com,
+        cinert=_inertia_about(mass.bodies, shift),
+        cvel=_motion_at(motion.bodies, shift),
+        cdof=_motion_at(pose.cdof, dof_shift),
+        mass_matrix=mass.matrix,
+        contact_dist=contacts.dist,
+        qfrc_actuator=action.qfrc,
+        qfrc_constraint=solution.qfrc_constraint,
+        qacc=solution.qacc,
+        actuator_force=action.force,
+        solver_niter=solution.iterations,
+        **forces,
+    )
+
+
+def _subtree_com(model: Model, pose: Pose, inertias: jax.Array) -> jax.Array:
+    """(nbody, 3) relative to the reference; a massless subtree's is where its body is."""
+    parent = model.topology.parent
+    moments = rows(lax.slice_in_dim(inertias, 6, 10, axis=1))
+    for b in reversed(range(1, model.nbody)):
+        if parent[b]:
+            moments[parent[b]] = moments[parent[b]] + moments[b]
+    moment, mass = jnp.split(stack(moments), [3], axis=1)
+    massless = mass <= 0
+    return jnp.where(massless, pose.offset, moment / jnp.where(massless, 1, mass))
+
+
+def _motion_at(motion: jax.Array, point: jax.Array) -> jax.Array:
+    """Motions (n, 6) of the reference, at points (n, 3) relative to it: v + ω × r."""
+    angular, linear = halves(motion)
+    return join(angular, linear + cross(angular, point))
+
+
+def _inertia_about(inertia: jax.Array, point: jax.Array) -> jax.Array:
+    """Spatial inertias (n, 10) about the reference, moved to points (n, 3) relative to it.
+
+    I' = I + 2 (h·p) 1 - h pᵀ - p hᵀ - m (p·p 1 - p pᵀ) with h = m r; written with h' = h - m p as
+    I - (h·p + h'·p) 1 + ... it needs only symmetric products.
+    """
+    tensor, h, mass = (lax.slice_in_dim(inertia, *s, axis=1) for s in [(0, 6), (6, 9), (9, 10)])
+    identity = np.array([1, 1, 1, 0, 0, 0], inertia.dtype)
+    moved = h - mass * point
+    # About the centre of mass r: I = Ic + m (r·r 1 - r rᵀ); likewise at r - p.
+    spread = rowdot(h + moved, point)[:, None] * identity
+    mixed = outer6(h, point) + outer6(point, moved)
+    mixed_t = outer6(point, h) + outer6(moved, point)
+    return lax.concatenate([tensor - spread + 0.5 * (mixed + mixed_t), moved, mass], 1)

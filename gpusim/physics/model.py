@@ -1,0 +1,245 @@
+"""The model of one robot: MuJoCo's compiled MJCF, split into static topology and plain numbers.
+
+MuJoCo's own compiler reads the file; nothing here parses XML. The fields keep MuJoCo's names.
+"""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from gpusim.physics import features
+from gpusim.physics.collision_pairs import ContactPoint, contact_points
+from gpusim.physics.linalg import Array, quat_to_mat
+
+FREE = int(mujoco.mjtJoint.mjJNT_FREE)
+SLIDE = int(mujoco.mjtJoint.mjJNT_SLIDE)
+HINGE = int(mujoco.mjtJoint.mjJNT_HINGE)
+
+
+class Joint(NamedTuple):
+    """One joint's place in the tree and in the state vectors."""
+
+    type: int  # FREE, SLIDE or HINGE
+    body: int  # the body it moves
+    qpos: int  # address of its first coordinate
+    dof: int  # address of its first velocity
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """Everything that decides the shape of the computation: plain Python, fixed at load."""
+
+    parent: tuple[int, ...]  # per body; the world is body 0 and its own parent
+    root: tuple[int, ...]  # per body: the child of the world at the bottom of its tree
+    weld: tuple[int, ...]  # per body: the nearest body at or above it that has joints, or 0
+    joints: tuple[Joint, ...]
+    body_joints: tuple[tuple[int, ...], ...]  # per body: indices into joints
+    dof_body: tuple[int, ...]  # per degree of freedom: the body it moves
+    dof_ancestors: np.ndarray  # (nv, nv) 0/1: [i, j] = 1 where j is i or an ancestor of i
+    body_dofs: np.ndarray  # (nbody, nv) 0/1: degrees of freedom that move a body
+    limited: tuple[int, ...]  # joints with limits
+    contacts: tuple[ContactPoint, ...]
+    geom_body: tuple[int, ...]
+    site_body: tuple[int, ...]
+    actuator_joint: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """MuJoCo's option block, as far as it matters here."""
+
+    timestep: float  # s
+    iterations: int  # Newton steps at most
+    ls_iterations: int  # evaluations of a line search at most
+    tolerance: float  # of scaled gradient and improvement
+    scale: float  # 1 / (mean inertia · nv): makes tolerance a pure number
+    impratio: float
+
+
+# Numbers that may be given per world: numpy as loaded, a jax array once put there by `replace`.
+NUMBERS = (
+    "gravity", "qpos0", "qpos_spring", "body_ipos", "body_mass", "body_inertia",
+    "body_invweight0", "jnt_range", "jnt_margin", "jnt_stiffness", "dof_armature", "dof_damping",
+    "dof_invweight0", "geom_size", "geom_friction", "actuator_gear", "actuator_gainprm",
+    "actuator_biasprm", "actuator_ctrlrange", "actuator_forcerange",
+)  # fmt: skip
+# Numbers that decide which zeros and ones exist at compile time: always numpy.
+_FIXED = (
+    "body_pos", "body_quat", "body_mat", "body_imat", "jnt_pos", "jnt_axis", "jnt_solref",
+    "jnt_solimp", "geom_pos", "geom_mat", "site_pos",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A robot. MuJoCo's names, SI units; arrays are numpy float64 unless replaced."""
+
+    name: str  # of the file, for messages
+    mj: mujoco.MjModel
+    topology: Topology
+    options: Options
+    gravity: Array  # (3,) m/s²
+    qpos0: Array  # (nq,)
+    qpos_spring: Array  # (nq,)
+    body_pos: np.ndarray  # (nbody, 3) in the parent
+    body_quat: np.ndarray  # (nbody, 4) in the parent
+    body_mat: np.ndarray  # (nbody, 3, 3) the same rotation
+    body_ipos: Array  # (nbody, 3) centre of mass in the body
+    body_imat: np.ndarray  # (nbody, 3, 3) principal axes in the body, as columns
+    body_mass: Array  # (nbody,) kg
+    body_inertia: Array  # (nbody, 3) kg m² about the centre of mass, along the principal axes
+    body_invweight0: Array  # (nbody, 2)
+    jnt_pos: np.ndarray  # (njnt, 3)
+    jnt_axis: np.ndarray  # (njnt, 3)
+    jnt_range: Array  # (njnt, 2) rad or m
+    jnt_margin: Array  # (njnt,)
+    jnt_stiffness: Array  # (njnt,)
+    jnt_solref: np.ndarray  # (njnt, 2)
+    jnt_solimp: np.ndarray  # (njnt, 5)
+    dof_armature: Array  # (nv,)
+    dof_damping: Array  # (nv,)
+    dof_invweight0: Array  # (nv,)
+    geom_pos: np.ndarray  # (ngeom, 3)
+    geom_mat: np.ndarray  # (ngeom, 3, 3)
+    geom_size: Array  # (ngeom, 3)
+    geom_friction: Array  # (ngeom, 3)
+    site_pos: np.ndarray  # (nsite, 3)
+    actuator_gear: Array  # (nu, 6)
+    actuator_gainprm: Array  # (nu, 10)
+    actuator_biasprm: Array  # (nu, 10)
+    actuator_ctrlrange: Array  # (nu, 2), infinite where unlimited
+    actuator_forcerange: Array  # (nu, 2), infinite where unlimited
+
+    nq = property(lambda self: self.mj.nq)
+    nv = property(lambda self: self.mj.nv)
+    nu = property(lambda self: self.mj.nu)
+    nbody = property(lambda self: self.mj.nbody)
+    timestep = property(lambda self: self.options.timestep)
+
+    @property
+    def body_names(self) -> tuple[str, ...]:
+        return tuple(self.mj.body(i).name for i in range(self.nbody))
+
+    def replace(self, **changes: Any) -> "Model":
+        """A model with some numbers replaced, by one world's jax arrays for instance.
+
+        Quantities MuJoCo's compiler computes from others (the invweights, the mean inertia) stay
+        as they were. Raises ValueError for anything but the fields listed in `NUMBERS`.
+        """
+        for field, value in changes.items():
+            if field not in NUMBERS:
+                raise ValueError(
+                    f"model {self.name}: {field!r} cannot be replaced; these can: {NUMBERS}"
+                )
+            if np.shape(value) != np.shape(getattr(self, field)):
+                raise ValueError(
+                    f"model {self.name}: {field} has shape {np.shape(getattr(self, field))}, "
+                    f"not {np.shape(value)}"
+                )
+        return dataclasses.replace(self, **changes)
+
+    def astype(self, dtype: Any) -> "Model":
+        """The same model with all numbers in `dtype`, so that no world is promoted by it."""
+        cast = lambda a: (a.astype if isinstance(a, np.ndarray) else jnp.asarray(a).astype)(dtype)
+        return dataclasses.replace(self, **{f: cast(getattr(self, f)) for f in NUMBERS + _FIXED})
+
+
+def load(source: str | os.PathLike | mujoco.MjModel, **options: Any) -> Model:
+    """Read a model from an MJCF file or from a compiled mujoco.MjModel.
+
+    options: fields of `Options` to override (timestep, iterations, tolerance ...).
+    Raises features.Unsupported (a ValueError) naming the first element that is not simulated.
+    """
+    if isinstance(source, mujoco.MjModel):
+        mj, name = source, _model_name(source)
+    else:
+        mj, name = mujoco.MjModel.from_xml_path(os.fspath(source)), pathlib.Path(source).name
+    features.check(mj, name)
+    numbers = {f: _clean(getattr(mj, f)) for f in NUMBERS + _FIXED if hasattr(mj, f)}
+    numbers["gravity"] = _clean(mj.opt.gravity)
+    numbers["body_mat"] = _rotations(mj.body_quat)
+    numbers["body_imat"] = _rotations(mj.body_iquat)
+    numbers["geom_mat"] = _rotations(mj.geom_quat)
+    numbers["body_inertia"] = _equalize(mj.body_inertia)
+    numbers["actuator_ctrlrange"] = _ranges(mj.actuator_ctrlrange, mj.actuator_ctrllimited)
+    numbers["actuator_forcerange"] = _ranges(mj.actuator_forcerange, mj.actuator_forcelimited)
+    return Model(name, mj, _topology(mj, name), _options(mj, **options), **numbers)
+
+
+def _model_name(mj: mujoco.MjModel) -> str:
+    return mj.names[: mj.names.index(b"\0")].decode() or "(unnamed)"
+
+
+def _options(mj: mujoco.MjModel, **overrides: Any) -> Options:
+    values = {
+        "timestep": float(mj.opt.timestep),
+        "iterations": int(mj.opt.iterations),
+        "ls_iterations": int(mj.opt.ls_iterations),
+        "tolerance": float(mj.opt.tolerance),
+        "scale": 1.0 / (float(mj.stat.meaninertia) * max(1, mj.nv)),
+        "impratio": float(mj.opt.impratio),
+    }
+    return Options(**values | overrides)
+
+
+def _topology(mj: mujoco.MjModel, name: str) -> Topology:
+    parent = tuple(int(p) for p in mj.body_parentid)
+    joints = tuple(
+        Joint(*(int(x) for x in row))
+        for row in zip(mj.jnt_type, mj.jnt_bodyid, mj.jnt_qposadr, mj.jnt_dofadr, strict=True)
+    )
+    ancestors = np.eye(mj.nv)
+    for i, p in enumerate(mj.dof_parentid):
+        if p >= 0:
+            ancestors[i] += ancestors[p]
+    body_dofs = np.zeros((mj.nbody, mj.nv))
+    for b in range(1, mj.nbody):
+        first, count = mj.body_dofadr[b], mj.body_dofnum[b]
+        body_dofs[b] = ancestors[first + count - 1] if count else body_dofs[parent[b]]
+    return Topology(
+        parent=parent,
+        root=tuple(int(r) for r in mj.body_rootid),
+        weld=tuple(int(w) for w in mj.body_weldid),
+        joints=joints,
+        body_joints=tuple(
+            tuple(j for j, joint in enumerate(joints) if joint.body == b) for b in range(mj.nbody)
+        ),
+        dof_body=tuple(int(b) for b in mj.dof_bodyid),
+        dof_ancestors=ancestors,
+        body_dofs=body_dofs,
+        limited=tuple(int(j) for j in np.flatnonzero(mj.jnt_limited)),
+        contacts=contact_points(mj, name),
+        geom_body=tuple(int(b) for b in mj.geom_bodyid),
+        site_body=tuple(int(b) for b in mj.site_bodyid),
+        actuator_joint=tuple(int(j) for j in mj.actuator_trnid[:, 0]),
+    )
+
+
+def _clean(x: Any) -> np.ndarray:
+    """A copy in float64 without the compiler's rounding dust, which would hide exact zeros."""
+    x = np.array(x, np.float64)
+    return np.where(np.abs(x) < 1e-14, 0.0, x)
+
+
+def _rotations(quat: np.ndarray) -> np.ndarray:
+    """Rotation matrices, exact where a multiple of 90 degrees was meant."""
+    mats = np.asarray(quat_to_mat(np.array(quat, np.float64)))
+    return np.round(mats, 14) + 0.0  # + 0.0: no negative zeros
+
+
+def _equalize(inertia: np.ndarray) -> np.ndarray:
+    """Principal moments that differ by rounding only (bodies of revolution) made equal."""
+    out = np.array(inertia, np.float64)
+    for a, b in ((0, 1), (1, 2), (0, 2)):
+        same = np.isclose(out[:, a], out[:, b], rtol=1e-12, atol=0)
+        out[:, b] = np.where(same, out[:, a], out[:, b])
+    return out
+
+
+def _ranges(values: np.ndarray, limited: np.ndarray) -> np.ndarray:
+    return np.where(np.asarray(limited, bool)[:, None], values, [-np.inf, np.inf])
