@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,7 +48,9 @@ class TrainConfig:
     """How many of the newest checkpoints are kept."""
     tensorboard: bool = True
     """Write TensorBoard event files."""
-    ppo: Annotated[PPOConfig, tyro.conf.OmitArgPrefixes] = PPOConfig()
+    ppo: Annotated[PPOConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(
+        default_factory=PPOConfig
+    )
     """The learner."""
 
     def check(self, num_devices: int) -> None:
@@ -161,7 +163,7 @@ def _plain(token: str) -> str:
 def _value_of(argv: Sequence[str], flag: str) -> str | None:
     """The last value of a flag that has to be known before the others can be read."""
     value = None
-    for token, following in zip(argv, [*argv[1:], ""], strict=True):
+    for token, following in zip(argv, [*argv, ""][1:], strict=True):
         if token == flag:
             value = following
         elif token.startswith(f"{flag}="):

@@ -93,9 +93,9 @@ class Terminal:
 
     SHOWN = (  # metric, label, format
         ("steps_per_second", "steps/s", "count"),
-        ("episode_return", "return", ",.0f"),
+        ("return", "return", ",.0f"),
         ("episode_length", "episode length", ",.0f"),
-        ("eval_return", "evaluation return", ",.0f"),
+        ("evaluation_return", "evaluation return", ",.0f"),
         ("policy_loss", "policy loss", ".4f"),
         ("value_loss", "value loss", ".4g"),
         ("entropy", "entropy", ".3f"),
@@ -111,11 +111,10 @@ class Terminal:
         self._stage = ""
         self._last_line = -math.inf
         self._bar = Progress(
-            BarColumn(bar_width=None),
+            BarColumn(),
             TextColumn("{task.percentage:3.0f}%"),
             TextColumn("{task.fields[text]}"),
             console=self._console,
-            expand=True,
         )
         self._task = self._bar.add_task("", total=total, text="")
         self._live = None
@@ -128,7 +127,9 @@ class Terminal:
     def stage(self, text: str) -> None:
         """Say what is being waited for."""
         self._stage = text
-        if text and not self._live:
+        if self._live:
+            self._live.refresh()
+        elif text:
             self.message(text)
 
     def message(self, text: str) -> None:
@@ -176,7 +177,8 @@ class Phases:
     def __init__(self, before: float = 0.0):
         """before: seconds that passed before this was made and count, as phase `import`."""
         self._origin = time.perf_counter() - before
-        self.calls: dict[str, list[float]] = {"import": [before]}
+        self.calls: dict[str, list[float]] = {"import": [before]}  # seconds of each call
+        self.marks: dict[str, float] = {}  # event -> seconds after the origin
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -188,8 +190,9 @@ class Phases:
         """Seconds since the origin."""
         return time.perf_counter() - self._origin
 
-    def last(self, name: str) -> float:
-        return self.calls[name][-1]
+    def mark(self, event: str) -> None:
+        """Note when an event happened first."""
+        self.marks.setdefault(event, self.elapsed())
 
     def warm(self, name: str) -> float:
         """Seconds in a phase whose first call also compiled, as if that had been free: the first
