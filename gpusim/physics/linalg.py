@@ -21,6 +21,15 @@ Array = jax.Array | np.ndarray
 _SYMMETRIC = np.zeros((6, 3, 3))
 for _i, (_r, _c) in enumerate([(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]):
     _SYMMETRIC[_i, _r, _c] = _SYMMETRIC[_i, _c, _r] = 1.0
+# a b = Σ a_i b_k _HAMILTON[i, :, k]: the products of 1, i, j, k.
+_HAMILTON = np.array(
+    [
+        [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+        [[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, -1], [0, 0, 1, 0]],
+        [[0, 0, -1, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, -1, 0, 0]],
+        [[0, 0, 0, -1], [0, 0, -1, 0], [0, 1, 0, 0], [1, 0, 0, 0]],
+    ]
+)
 _ROWS, _COLS = (0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)
 
 
@@ -111,16 +120,7 @@ def quat_to_mat(q: Array) -> Array:
 
 def quat_mul(a: Array, b: Array) -> jax.Array:
     """Hamilton product of two quaternions (4,)."""
-    aw, ax, ay, az = rows(a)
-    bw, bx, by, bz = rows(b)
-    return stack(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ]
-    )
+    return dot(dot(a, _HAMILTON.astype(a.dtype).reshape(4, 16)).reshape(4, 4), b)
 
 
 def normalize(v: Array) -> jax.Array:
