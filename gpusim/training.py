@@ -22,6 +22,7 @@ from agents.ppo import PPO, TrainState, evaluate
 from gpusim import checkpoint, envs, metrics, sharding, summary
 from gpusim import config as configs
 from gpusim.config import ConfigError, TrainConfig
+from gpusim.report import report
 from gpusim.summary import Run
 
 
@@ -77,6 +78,7 @@ def train(
         display.stage("measuring where the time went")
         run = _account(job, end, interruption.caught)
     run.write()
+    report.write(job.folder)
     return run
 
 
