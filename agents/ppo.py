@@ -89,8 +89,10 @@ class PPO:
         self.train_step = sharding.spmd(
             self._train_step, self.devices, mode=spmd, donate=(0,), out_axes=(0, None)
         )
+        self.play = sharding.spmd(lambda s: self._play(s, s.key), self.devices, mode=spmd)
 
-    # ---- what the host calls; train_step(state) -> (state, metrics) consumes its argument ----
+    # ---- what the host calls; train_step(state) -> (state, metrics) consumes its argument, ----
+    # ---- play(state) -> (worlds, trajectory) is the rollout of one update by itself, to be timed
 
     def init(self, key: jax.Array) -> TrainState:
         """The state of a run that has not started."""
