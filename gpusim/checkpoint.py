@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Tree = TypeVar("Tree")
@@ -156,9 +157,10 @@ def _from_numpy(data: np.ndarray, dtype: str, like: Any) -> Any:
     """Inverse of `_to_numpy`, on the devices of `like`."""
     if _is_key(like):
         return jax.device_put(
-            jax.random.wrap_key_data(data, impl=jax.random.key_impl(like)), like.sharding
+            jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(like)),
+            like.sharding,
         )
-    data = data.view(jax.numpy.dtype(dtype)) if data.dtype.name != dtype else data
+    data = data.view(jnp.dtype(dtype)) if data.dtype.name != dtype else data
     if isinstance(like, jax.Array):
         return jax.device_put(data, like.sharding)
     return data if isinstance(like, np.ndarray) else type(like)(data.item())
