@@ -65,25 +65,32 @@ def facts() -> dict[str, Any]:
     }
 
 
-def child(
-    module: str, arguments: Iterable[str], *, threads: int | None = None, **environment: str
-) -> Any:
-    """Run `python -m module arguments` on `threads` processors; the JSON it prints last.
+def child(module: str, arguments: Iterable[str], *, threads: int | None = None, **env: str) -> Any:
+    """The JSON that `run` of the same arguments prints last."""
+    return json.loads(run(module, arguments, threads=threads, **env).splitlines()[-1])
+
+
+def run(module: str, arguments: Iterable[str], *, threads: int | None = None, **env: str) -> str:
+    """Run `python -m module arguments` in a process of its own; what it prints.
 
     Thread counts are settled when a process starts, so every measurement has its own. With
     `threads` given the process is also confined to as many processors: no helper thread of XLA's
-    counts for nothing.
+    counts for nothing. Raises RuntimeError with the end of its errors if it fails.
     """
-    env = os.environ | environment
     if threads is not None:
         env |= {"GPUSIM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(
-        command, env=env, capture_output=True, text=True, preexec_fn=_confine(threads), check=False
+        command,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        preexec_fn=_confine(threads),
+        check=False,
     )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return done.stdout
 
 
 def show(

@@ -4,6 +4,8 @@ All start from the task's own resets and get uniform random actions, drawn befor
 What a contender does beyond physics differs, and `Run.note` says so: a benchmark that hides it is
 not one.
 """
+# mujoco's compiled modules come without type stubs:
+# pyright: reportAttributeAccessIssue=false
 
 import dataclasses
 import functools

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from gpusim.envs import State as State
     from gpusim.envs import make as make
 
+    __version__: str
+
 __all__ = ["State", "__version__", "lanes", "make"]
 
 

@@ -104,7 +104,7 @@ class VecEnv:
         )
 
     def step(self, state: VecState, actions: jax.Array) -> VecState:
-        """Step every world with actions (num_envs, action_size), then restart those that finished."""
+        """Step every world, actions (num_envs, action_size), and restart those that finished."""
         return jax.vmap(self._step_kernel)(state, actions)
 
     def clear_stats(self, state: VecState) -> VecState:

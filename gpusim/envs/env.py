@@ -7,11 +7,14 @@ A task says how a world starts (`initial`), what is seen (`observation`), what i
 
 The time limit and the restart of finished worlds are not here: see `autoreset.py`.
 """
+# mujoco's compiled modules come without type stubs:
+# pyright: reportAttributeAccessIssue=false
 
 import abc
 import dataclasses
 import functools
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -41,7 +44,7 @@ class State(Generic[M]):
     terminated: jax.Array  # () bool: the step just made ended the episode for good
     truncated: jax.Array  # () bool: cut off by a time limit; never set by Env itself
     metrics: M  # NamedTuple of float scalars, fixed by the task
-    key: jax.Array | None  # the world's own random stream
+    key: Any  # the world's own random stream; None where it has not been given one yet
 
     def replace(self, **changes: Any) -> "State[M]":
         """A copy with the given fields changed."""
@@ -109,7 +112,7 @@ class Env(abc.ABC, Generic[M]):
         limited = mj.actuator_ctrllimited.astype(bool)
         middle = np.where(limited, (low + high) / 2, 0.0).astype(action.dtype)
         half = np.where(limited, (high - low) / 2, 1.0).astype(action.dtype)
-        return middle + half * action
+        return action * half + middle
 
     # ---- the machinery: pure, one world, not yet compiled
     # --------------------------------------------------------
@@ -192,7 +195,7 @@ class Env(abc.ABC, Generic[M]):
 
     @functools.cached_property
     def init_qpos(self) -> np.ndarray:
-        """(nq,) the pose around which episodes start: the model's custom numeric of this name, or qpos0."""
+        """(nq,) the pose where episodes start: the MJCF's custom numeric of this name, or qpos0."""
         mj = self.model.mj
         index = mujoco.mj_name2id(mj, mujoco.mjtObj.mjOBJ_NUMERIC, "init_qpos")
         return np.array(mj.qpos0 if index < 0 else mj.numeric("init_qpos").data)
@@ -256,4 +259,6 @@ def load_asset(name: str) -> mujoco.MjModel:
         )
     tree = mujoco.MjSpec.from_file(str(Path(spec.origin).parent / "envs" / "assets" / name))
     tree.compiler.fusestatic = True
-    return tree.compile()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Brax's files use deprecated attributes
+        return tree.compile()

@@ -41,7 +41,9 @@ class Hopper(Locomotion):
         )
 
     def observation(self, world: World) -> jax.Array:
-        """Height, pitch and joint angles, then velocities clipped to +-10: (11,), walker2d (17,)."""
+        """Height, pitch and joint angles, then velocities clipped to +-10: (11,) or (17,)."""
         first = 1 if self.exclude_current_positions_from_observation else 0
-        position = world.state.qpos.at[1].set(world.derived.xpos[1, 2])
-        return jnp.concatenate([position[first:], jnp.clip(world.state.qvel, -10.0, 10.0)])
+        qpos, qvel = world.state.qpos, world.state.qvel
+        height = world.derived.xpos[1, 2:3]
+        position = jnp.concatenate([qpos[:1], height, qpos[2:]])
+        return jnp.concatenate([position[first:], jnp.clip(qvel, -10.0, 10.0)])

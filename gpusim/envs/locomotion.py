@@ -52,7 +52,7 @@ class Locomotion(Env[Metrics]):
         return jnp.ones((), bool)
 
     def initial(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Noise around the model's pose at rest: the same numbers as in Brax's `reset` of this key."""
+        """Noise around the model's pose at rest: the numbers Brax's `reset` draws from this key."""
         _, key_qpos, key_qvel = jax.random.split(key, 3)
         scale = self.reset_noise_scale
         noise = jax.random.uniform(key_qpos, (self.model.nq,), minval=-scale, maxval=scale)
