@@ -102,8 +102,9 @@ def _line(curve: Curve, index: int, across: Scale, up: Scale) -> str:
 
 
 def _y_axis(marks: Sequence[float], up: Scale, width: int) -> str:
+    line = f'<line class="across" x1="{_LEFT}" x2="{width - _RIGHT}"'
     return "".join(
-        f'<line class="grid-line" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{up(m):.1f}" y2="{up(m):.1f}"/>'
+        f'{line} y1="{up(m):.1f}" y2="{up(m):.1f}"/>'
         f'<text x="{_LEFT - 8}" y="{up(m) + 4:.1f}" text-anchor="end">{short(m)}</text>'
         for m in marks
     )
@@ -112,7 +113,7 @@ def _y_axis(marks: Sequence[float], up: Scale, width: int) -> str:
 def _x_axis(marks: Sequence[float], across: Scale, height: int, label: str) -> str:
     base = height - _BOTTOM
     numbers = "".join(
-        f'<line class="tick" x1="{across(m):.1f}" x2="{across(m):.1f}" y1="{base}" y2="{base + 4}"/>'
+        f'<path class="tick" d="M{across(m):.1f},{base} v4"/>'
         f'<text x="{across(m):.1f}" y="{base + 17}" text-anchor="middle">{short(m)}</text>'
         for m in marks
     )

@@ -78,7 +78,7 @@ def page(
     config = yaml.safe_load(config_text) or {}
     parts = {
         "TITLE": html.escape(f"{config.get('env', 'run')} · {name}"),
-        "STYLE": (_HERE / "report.css").read_text(encoding="utf-8"),
+        "STYLE": _text("chart.css") + _text("report.css"),
         "TILES": "".join(_tile(*tile) for tile in _facts(rows, summary)),
         "REPLAY": f'<iframe src="{html.escape(replay)}" title="replay"></iframe>' if replay else "",
         "CURVES": returns_chart(rows),
@@ -86,9 +86,9 @@ def page(
         "TIMING": _timing(summary.get("seconds", {})),
         "MACHINE": _machine(summary.get("machine", {})),
         "CONFIG": html.escape(config_text),
-        "SCRIPT": (_HERE / "report.js").read_text(encoding="utf-8"),
+        "SCRIPT": _text("report.js"),
     }
-    before, *rest = (_HERE / "report.template.html").read_text(encoding="utf-8").split("{{")
+    before, *rest = _text("report.template.html").split("{{")
     # One pass over the template, so that nothing put in is searched for placeholders.
     return before + "".join(parts[key] + tail for key, tail in (r.split("}}", 1) for r in rest))
 
@@ -185,6 +185,10 @@ def _machine(facts: Mapping[str, Any]) -> str:
         for name, value in facts.items()
     )
     return f'<section class="card"><h2>Machine</h2><table>{rows}</table></section>'
+
+
+def _text(file: str) -> str:
+    return (_HERE / file).read_text(encoding="utf-8")
 
 
 def _duration(seconds: float) -> str:

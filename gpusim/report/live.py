@@ -1,0 +1,72 @@
+"""The display of a training run in a notebook: progress, numbers and the curve as it grows.
+
+A sink like `gpusim.metrics.Terminal`: training.train(config, folder, display=LiveCurve()).
+"""
+
+import html
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gpusim.report import report
+from gpusim.report.charts import short
+
+_STYLE = (Path(__file__).parent / "chart.css").read_text(encoding="utf-8")
+_QUIET_SECONDS = 0.5  # between two pictures
+
+
+class LiveCurve:
+    """Shows itself below the cell that makes it, and redraws itself there."""
+
+    def __init__(self, total: int):
+        """total: environment steps of the whole run."""
+        from IPython.display import HTML, display  # only notebooks need it
+
+        self._html = HTML
+        self._total = total
+        self._rows: list[dict[str, Any]] = []
+        self._note = ""
+        self._drawn = 0.0
+        self._cell: Any = display(HTML(""), display_id=True)
+
+    def stage(self, text: str) -> None:
+        """Say what is being waited for."""
+        self._note = text
+        self._draw()
+
+    def message(self, text: str) -> None:
+        """A line to be read; the next one replaces it."""
+        self.stage(text)
+
+    def write(self, row: Any) -> None:
+        """row: steps, seconds, values (a mapping of numbers), as `gpusim.metrics.Row` has them."""
+        self._note = ""
+        self._rows.append({"steps": row.steps, "seconds": row.seconds, **row.values})
+        if time.monotonic() - self._drawn >= _QUIET_SECONDS or row.steps >= self._total:
+            self._draw()
+
+    def close(self) -> None:
+        self._note = ""
+        self._draw()
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
+        self._cell.update(self._html(picture(self._rows, self._total, self._note)))
+
+
+def picture(rows: list[dict[str, Any]], total: int, note: str) -> str:
+    """Progress bar, the newest numbers and the curve of returns, as HTML for a cell."""
+    last: Mapping[str, Any] = rows[-1] if rows else {"steps": 0, "seconds": 0.0}
+    done = min(1.0, last["steps"] / total)
+    left = last["seconds"] * (1 - done) / done if done else None
+    words = [f"{short(last['steps'])} / {short(total)} steps", f"{last['seconds']:.0f} s"]
+    words += [f"{left:.0f} s left"] if left else []
+    words += [f"{short(last['steps_per_second'])} steps/s"] if "steps_per_second" in last else []
+    words += [note] if note else []
+    curve = report.returns_chart(rows) if rows else ""
+    return (
+        f'<div class="gpusim"><style>{_STYLE}</style>'
+        f'<div class="progress"><i style="width:{done:.1%}"></i></div>'
+        f"<p>{html.escape('  ·  '.join(words))}</p>{curve}</div>"
+    )

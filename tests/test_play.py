@@ -1,0 +1,254 @@
+"""Playing a trained policy: what is loaded, played, shown and exported is what was trained."""
+
+import dataclasses
+import functools
+import json
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+import gpusim
+from agents.ppo import PPOConfig, evaluate
+from gpusim import checkpoint, physics, play, training
+from gpusim.config import ConfigError, TrainConfig
+from gpusim.envs.env import Env, World
+from gpusim.report import replay
+
+CART = """
+<mujoco>
+  <option timestep="0.02" iterations="2"/>
+  <worldbody>
+    <geom type="plane" size="0 0 1" contype="0" conaffinity="0"/>
+    <body pos="0 0 .2">
+      <joint name="x" type="slide" axis="1 0 0" damping="1"/>
+      <geom type="box" size=".2 .1 .1" mass="1" contype="0" conaffinity="0"/>
+    </body>
+  </worldbody>
+  <actuator><motor joint="x" gear="5" ctrlrange="-1 1" ctrllimited="true"/></actuator>
+</mujoco>"""
+
+
+class Metrics(NamedTuple):
+    x_velocity: jax.Array
+    diverged: jax.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Cart(Env[Metrics]):
+    """A cart that is to move along +x and falls off the table half a metre away."""
+
+    name: ClassVar[str] = "cart"
+    asset: ClassVar[str] = ""
+    n_frames: int = 2
+
+    @functools.cached_property
+    def model(self) -> physics.Model:
+        return physics.load(mujoco.MjModel.from_xml_string(CART))  # type: ignore[attr-defined]
+
+    def initial(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.random.uniform(key, (1,), minval=-0.3, maxval=0.3), jnp.zeros(1)
+
+    def observation(self, world: World) -> jax.Array:
+        return jnp.concatenate([world.state.qpos, world.state.qvel])
+
+    def remember(self, world: World) -> Any:
+        return ()
+
+    def reward(self, memory: Any, world: World) -> tuple[jax.Array, Metrics]:
+        speed = world.state.qvel[0]
+        return 1.0 + speed, Metrics(speed, jnp.zeros_like(speed))
+
+    def terminal(self, world: World) -> jax.Array:
+        return jnp.abs(world.state.qpos[0]) > 0.5
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def stage(self, text: str) -> None: ...
+    def message(self, text: str) -> None: ...
+    def write(self, row: Any) -> None: ...
+    def close(self) -> None: ...
+
+
+PPO = PPOConfig(
+    total_steps=256,
+    num_envs=8,
+    unroll_length=4,
+    num_minibatches=2,
+    num_epochs=1,
+    updates_per_call=2,
+    learning_rate=1e-2,
+    policy_hidden=(8, 6),
+    value_hidden=(8,),
+    initial_std=1.0,
+)
+CONFIG = TrainConfig(
+    env="ant", episode_length=25, evaluations=1, eval_envs=6, tensorboard=False, ppo=PPO
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(run folder, what training said); the name ant stands for a Cart meanwhile."""
+    cart = Cart()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpusim, "make", lambda name: cart)
+        folder = tmp_path_factory.mktemp("runs") / "ant-0-today"
+        yield folder, training.train(CONFIG, folder, env=cart, display=Silent())
+
+
+def episodes_of(player: play.Player, count: int = 6) -> play.Episodes:
+    return play.record(
+        player.env, player.policy, player.evaluation_key, count, player.episode_length
+    )
+
+
+def test_plays_what_training_evaluated(trained):
+    folder, run = trained
+    episodes = episodes_of(play.load(folder))
+    told = run.evaluation
+    np.testing.assert_allclose(episodes.total.mean(), told["evaluation_return"], rtol=1e-4)
+    np.testing.assert_allclose(episodes.total.std(), told["evaluation_std"], rtol=1e-3)
+    np.testing.assert_allclose(episodes.length.mean(), told["evaluation_length"])
+
+
+def test_record_agrees_with_evaluate(trained):
+    """With a policy that falls off the table in some episodes and not in others."""
+    player = play.load(trained[0])
+    bias = player.policy.params["params"]["MLP_0"]["Dense_2"]["bias"]
+    params = jax.tree.map(lambda x: 0 * x + 0.05 if x is bias else x, player.policy.params)
+    policy = player.policy.replace(params=params)
+    key = jax.random.key(3)
+    episodes = play.record(player.env, policy, key, 16, 25)
+    told = evaluate(player.env, type(policy).apply, policy, key, 16, 25)
+    assert len(set(np.asarray(episodes.length).tolist())) > 1
+    np.testing.assert_allclose(episodes.total.mean(), told["return_mean"], rtol=1e-4)
+    np.testing.assert_allclose(episodes.total.std(), told["return_std"], rtol=1e-3)
+    np.testing.assert_allclose(episodes.length.mean(), told["length_mean"])
+
+
+def test_recorded_positions_are_those_of_one_world_stepped_alone(trained):
+    player = play.load(trained[0])
+    episodes = episodes_of(player)
+    state = player.env.reset(jax.random.split(player.evaluation_key, 6)[2])
+    step, act = jax.jit(player.env.step), jax.jit(player.policy.apply)
+    for t in range(10):
+        np.testing.assert_allclose(episodes.qpos[t, 2], state.physics.qpos, atol=1e-5)
+        state = step(state, act(state.obs))
+        np.testing.assert_allclose(episodes.reward[t, 2], state.reward, rtol=1e-4)
+
+
+def made_up(totals, lengths, steps=4):
+    """Episodes whose position is 10 * episode + time."""
+    count = len(totals)
+    qpos = np.arange(steps + 1)[:, None, None] + 10 * np.arange(count)[None, :, None]
+    reward = np.ones((steps, count))
+    return play.Episodes(
+        *map(jnp.asarray, (qpos.astype(float), reward, 2 * reward, lengths, totals))
+    )
+
+
+def test_tracks_are_median_best_and_worst_cut_at_their_ends():
+    shown = play.tracks(made_up([5.0, 1.0, 9.0, 4.0, 7.0], [4, 1, 3, 2, 4]))
+    assert [t.label for t in shown] == ["median (5)", "best (9)", "worst (1)"]
+    assert [np.asarray(t.qpos)[:, 0].tolist() for t in shown] == [
+        [0, 1, 2, 3, 4],
+        [20, 21, 22, 23],
+        [10, 11],
+    ]
+    assert shown[1].extras["return"].tolist() == [0, 1, 2, 3]
+    assert shown[1].extras["speed, m/s"].tolist() == [2, 2, 2, 2]
+    assert len(play.tracks(made_up([5.0], [4]))) == 1
+
+
+def test_track_ends_where_the_world_blew_up():
+    episodes = made_up([3.0], [4])
+    episodes = episodes._replace(qpos=episodes.qpos.at[3].set(jnp.nan))
+    (track,) = play.tracks(episodes)
+    assert np.asarray(track.qpos)[:, 0].tolist() == [0, 1, 2]
+    assert track.extras["return"].tolist() == [0, 1, 2]
+
+
+def test_exported_policy_works_without_us(trained, tmp_path):
+    player = play.load(trained[0])
+    arrays_path, description_path = play.export(player, tmp_path)
+    told = json.loads(description_path.read_text())
+    with np.load(arrays_path, allow_pickle=False) as arrays:
+        assert {name: list(arrays[name].shape) for name in arrays} == told["arrays"]
+        obs = np.random.default_rng(0).normal(size=(5, told["observation_size"])) * 3
+        x = ((obs - arrays["mean"]) / arrays["std"]).T
+        x = x.clip(-told["observation_clip"], told["observation_clip"])
+        for i in range(told["layers"]):
+            x = arrays[f"weight{i}"] @ x + arrays[f"bias{i}"][:, None]
+            x = np.tanh(x) if i + 1 < told["layers"] else x
+    assert (told["activation"], told["output"]) == ("tanh", "clip")
+    np.testing.assert_allclose(
+        x.clip(-1, 1).T, player.policy.apply(jnp.asarray(obs, jnp.float32)), atol=1e-5
+    )
+
+
+def test_the_command(trained, capsys):
+    folder, run = trained
+    assert play.main([str(folder), "--episodes", "6", "--export"]) == 0
+    said = capsys.readouterr().out
+    numbers = said.splitlines()[2].split()
+    assert numbers[0] == "return"
+    assert float(numbers[1]) == pytest.approx(run.evaluation["evaluation_return"], abs=0.06)
+    assert "median (" in said
+    payload = replay.read((folder / "replay.html").read_text(encoding="utf-8"))
+    assert payload["dt"] == pytest.approx(0.04)
+    assert [t["label"].split()[0] for t in payload["tracks"]] == ["median", "best", "worst"]
+    assert {"reward", "return", "speed, m/s"} == set(payload["tracks"][0]["extras"])
+    assert "replay.html" in (folder / "report.html").read_text(encoding="utf-8")
+    assert (folder / "policy.npz").exists()
+
+
+def test_seeds_are_fixed_and_can_be_chosen(trained, capsys):
+    tables = []
+    for arguments in ([], [], ["--seed", "1"]):
+        assert play.main([str(trained[0]), "--episodes", "6", *arguments]) == 0
+        tables.append(capsys.readouterr().out)
+    assert tables[0] == tables[1] != tables[2]
+
+
+def test_errors_are_one_line(trained, tmp_path, capsys):
+    folder, _ = trained
+
+    def complaint(*arguments: str) -> str:
+        assert play.main([str(a) for a in arguments]) == 2
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert told.err.count("\n") == 1
+        return told.err
+
+    assert "is not a run folder" in complaint(tmp_path / "nothing")
+    near = complaint(folder.parent / "ant-0-tody")
+    assert f"did you mean {folder}?" in near
+    assert "needs at least 1" in complaint(folder, "--episodes", "0").replace("to be ", "")
+    assert "--epsodes" in complaint(folder, "--epsodes", "3")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "config.yaml").write_text((folder / "config.yaml").read_text())
+    assert "holds no checkpoint" in complaint(empty)
+    broken = tmp_path / "broken.npz"
+    broken.write_bytes(checkpoint.latest(folder / "checkpoints").read_bytes()[:500])
+    assert "cannot be read" in complaint(folder, "--checkpoint", broken)
+
+
+def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
+    folder, _ = trained
+    text = (folder / "config.yaml").read_text()
+    assert "[8, 6]" in text
+    (tmp_path / "config.yaml").write_text(text.replace("[8, 6]", "[8, 7]"))
+    (tmp_path / "checkpoints").mkdir()
+    source = checkpoint.latest(folder / "checkpoints")
+    (tmp_path / "checkpoints" / source.name).write_bytes(source.read_bytes())
+    with pytest.raises(checkpoint.CheckpointError, match=r"is \[6\] in it, .*asks for \[7\]"):
+        play.load(tmp_path)
+    with pytest.raises(ConfigError, match="is not a run folder"):
+        play.load(tmp_path / "nothing")
