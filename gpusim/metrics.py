@@ -150,7 +150,7 @@ class Terminal:
         if row.steps >= self._total or now - self._last_line >= self.QUIET_SECONDS:
             self._last_line = now
             shown = "  ".join(f"{label} {value}" for label, value in self._shown())
-            self.message(f"{row.steps / self._total:4.0%}  {text}  {shown}")
+            self.message(f"{min(1, row.steps / self._total):4.0%}  {text}  {shown}")
 
     def close(self) -> None:
         if self._live:

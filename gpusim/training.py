@@ -162,7 +162,8 @@ def _advance(job: Job, here: Position) -> tuple[Position, dict[str, float]]:
         values = {name: float(value) for name, value in measured.items()}  # waits for the device
     phases.mark("first update")
     values["return"] = values.pop("episode_return")
-    values["steps_per_second"] = config.ppo.steps_per_call / phases.calls["train"][-1]
+    calls = phases.calls["train"]  # the first one compiled: it says nothing about speed
+    values["steps_per_second"] = config.ppo.steps_per_call / calls[-1] if calls[1:] else math.nan
     steps = here.steps + config.ppo.steps_per_call
     here = here._replace(state=state, steps=steps, diverged=math.isnan(values["policy_loss"]))
     if _evaluation_due(config, steps):
