@@ -2,13 +2,17 @@
 
 Brax's locomotion environments (`brax/envs/*.py`, backend "mjx") are instances of it.
 """
+# mujoco's compiled modules come without type stubs:
+# pyright: reportAttributeAccessIssue=false
 
 import dataclasses
 from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mujoco
 
+from gpusim import physics
 from gpusim.envs.env import Env, World
 
 
@@ -52,11 +56,11 @@ class Locomotion(Env[Metrics]):
         return jnp.ones((), bool)
 
     def initial(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Noise around the model's pose at rest: the numbers Brax's `reset` draws from this key."""
+        """Noise around the model's pose: what Brax's `reset` on MJX makes of the same key."""
         _, key_qpos, key_qvel = jax.random.split(key, 3)
         scale = self.reset_noise_scale
         noise = jax.random.uniform(key_qpos, (self.model.nq,), minval=-scale, maxval=scale)
-        qpos = jnp.asarray(self.init_qpos, noise.dtype) + noise
+        qpos = unit_attitude(self.model, jnp.asarray(self.init_qpos, noise.dtype) + noise)
         if self.normal_velocities:
             return qpos, scale * jax.random.normal(key_qvel, (self.model.nv,))
         return qpos, jax.random.uniform(key_qvel, (self.model.nv,), minval=-scale, maxval=scale)
@@ -85,6 +89,14 @@ class Locomotion(Env[Metrics]):
         if not self.terminate_when_unhealthy:
             return jnp.zeros((), bool)
         return ~self.healthy(world)
+
+
+def unit_attitude(model: physics.Model, qpos: jax.Array) -> jax.Array:
+    """qpos (nq,) with the quaternion of a free first joint made of length 1."""
+    if model.mj.jnt_type[0] != mujoco.mjtJoint.mjJNT_FREE:
+        return qpos
+    attitude = qpos[3:7] / jnp.linalg.norm(qpos[3:7])
+    return jnp.concatenate([qpos[:3], attitude, qpos[7:]])
 
 
 def within(value: jax.Array, bounds: tuple[float, float]) -> jax.Array:

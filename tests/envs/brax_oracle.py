@@ -48,6 +48,7 @@ class BraxOnC:
     def _init(self, q: Any, qd: Any) -> base.State:
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[:], self.data.qvel[:] = q, qd
+        mujoco.mj_normalizeQuat(self.model, self.data.qpos)  # MJX's forward pass does
         mujoco.mj_forward(self.model, self.data)
         self.data.qacc_warmstart[:] = 0  # our first step has no warm start either
         return self._read()
