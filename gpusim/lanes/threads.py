@@ -16,6 +16,8 @@
 
 from __future__ import annotations
 
+import time
+
 SPAWN_NS = 20_000  # a call shorter than this is not worth waking a thread for
 CHUNK_NS = 10_000  # against this, claiming a chunk (about 0.1 us) is nothing
 CACHE_LINE_LANES = 16  # float32 lanes in a cache line: chunks do not share the lines they write
@@ -237,9 +239,7 @@ define internal i64 @gpusim.threads(ptr %api, ptr %ctx, i64 %groups) nounwind {
   %known = icmp sgt i64 %each, 0
   %short = and i1 %known, %fast
   %single = icmp eq i64 %groups, 1
-  %limited = icmp eq i64 %limit, 1
-  %simple = or i1 %short, %single
-  %alone = or i1 %simple, %limited
+  %alone = or i1 %short, %single
   br i1 %alone, label %one, label %ask
 ask:
   %error = xla %api ThreadPool_NumThreads ctx=%ctx num_threads=%size
@@ -290,5 +290,10 @@ define internal i64 @gpusim.chunk(i64 %groups, i64 %threads) nounwind {
 
 def parameters(width: int) -> dict[str, object]:
     """What the texts' $names stand for, for groups of `width` lanes."""
-    min_chunk = max(1, CACHE_LINE_LANES // width)
-    return {"width": width, "min_chunk": min_chunk, "spawn_ns": SPAWN_NS, "chunk_ns": CHUNK_NS}
+    return {
+        "width": width,
+        "min_chunk": max(1, CACHE_LINE_LANES // width),
+        "spawn_ns": SPAWN_NS,
+        "chunk_ns": CHUNK_NS,
+        "clock": time.CLOCK_MONOTONIC,
+    }

@@ -91,11 +91,11 @@ def iterated(steps: int) -> str:
     return load(body, width=16)
 
 
-def thread_ids(microseconds: int) -> str:
-    """out[lane, 0] = the thread that computed the lane, having slept; one lane wide."""
+def thread_ids(*, sleep: int = 0) -> str:
+    """out[lane, 0] = the thread that computed the lane, after `sleep` us; one lane wide."""
     body = f"""
       %to = getelementptr i32, ptr %o, i64 %lane
-      call i32 @usleep(i32 {microseconds})
+      {f"call i32 @usleep(i32 {sleep})" if sleep else ""}
       %id = call i32 @gettid()
       store i32 %id, ptr %to, align 4
       ret void"""
