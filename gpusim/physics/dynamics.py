@@ -9,16 +9,24 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax import lax
 
 from gpusim.physics.kinematics import Pose
 from gpusim.physics.linalg import (
     Array,
-    cross_force,
+    axial,
+    contract,
+    cross,
     cross_motion,
-    inertia_mul,
+    dot,
+    halves,
+    join,
+    matvec,
     rowdot,
     rows,
+    skew,
     stack,
+    symmetric,
 )
 from gpusim.physics.model import FREE, Model
 
@@ -27,63 +35,80 @@ class Motion(NamedTuple):
     """Spatial velocities about the tree's reference point, world axes."""
 
     bodies: jax.Array  # (nbody, 6)
-    cdof_dot: jax.Array  # (nv, 6) rate of change of Pose.cdof
+    carried: dict[int, jax.Array]  # per body with joints: (6,) Σ d(cdof)/dt · qvel of its joints
 
 
 def velocities(model: Model, pose: Pose, qvel: Array) -> Motion:
-    """Velocities of the bodies, and how the joint axes are carried along by them.
+    """Velocities of the bodies, and the acceleration that comes from axes being carried along.
 
     An axis is carried by what lies before it in its own body: a free joint's three rotations all
     come after its three translations, and a translation's axis is fixed in the world.
     """
     top = model.topology
-    still = np.zeros(6, pose.cdof.dtype)
     steps = rows(pose.cdof * qvel[:, None])
-    bodies: list = [still]
-    carried: list = [still] * model.nv
+    bodies: list = [np.zeros(6, pose.cdof.dtype)]
+    owners, before, moving = [], [], []  # body; velocity that carries; motion that is carried
     for b in range(1, model.nbody):
         velocity = bodies[top.parent[b]]
         for joint in (top.joints[j] for j in top.body_joints[b]):
+            d = joint.dof
             if joint.type == FREE:
-                velocity = steps[joint.dof] + steps[joint.dof + 1] + steps[joint.dof + 2]
-                for d in range(joint.dof + 3, joint.dof + 6):
-                    carried[d] = velocity
-                for d in range(joint.dof + 3, joint.dof + 6):
-                    velocity = velocity + steps[d]
+                velocity = steps[d] + steps[d + 1] + steps[d + 2]
+                motion = steps[d + 3] + steps[d + 4] + steps[d + 5]
             else:
-                carried[joint.dof] = velocity
-                velocity = velocity + steps[joint.dof]
+                motion = steps[d]
+            owners.append(b)
+            before.append(velocity)
+            moving.append(motion)
+            velocity = velocity + motion
         bodies.append(velocity)
-    return Motion(stack(bodies), cross_motion(stack(carried), pose.cdof))
+    carried: dict = {}
+    for b, rate in zip(owners, rows(cross_motion(stack(before), stack(moving))), strict=True):
+        carried[b] = carried[b] + rate if b in carried else rate
+    return Motion(stack(bodies), carried)
 
 
-def bias_force(
-    model: Model, pose: Pose, inertias: jax.Array, motion: Motion, qvel: Array
-) -> jax.Array:
+def bias_force(model: Model, pose: Pose, inertias: jax.Array, motion: Motion) -> jax.Array:
     """qfrc_bias (nv,): Coriolis, centrifugal and gravitational forces. inertias: (nbody, 10)."""
-    top, dtype = model.topology, inertias.dtype
-    moving = sorted(set(top.weld) - {0})
+    top = model.topology
+    moving = sorted(motion.carried)
     rigid = dict(enumerate(rows(inertias)))
     for b in range(1, model.nbody):
         if top.weld[b] not in (0, b):
             rigid[top.weld[b]] = rigid[top.weld[b]] + rigid[b]
-
-    steps = rows(motion.cdof_dot * qvel[:, None])
-    gravity = np.zeros((6, 3), dtype)
-    gravity[3:] = -np.eye(3)
-    acceleration: dict = {0: gravity @ model.gravity}
+    above = {b: top.weld[top.parent[b]] for b in moving}
+    upward = np.concatenate([np.zeros((3, 3)), -np.eye(3)]).astype(inertias.dtype)
+    acceleration: dict = {0: upward @ model.gravity}
     for b in moving:
-        above = top.weld[top.parent[b]]
-        own = [steps[d] for d, body in enumerate(top.dof_body) if body == b]
-        acceleration[b] = sum(own, acceleration[above])
-
-    mass = stack([rigid[b] for b in moving])
-    velocity = stack([rows(motion.bodies)[b] for b in moving])
-    force = inertia_mul(mass, stack([acceleration[b] for b in moving]))
-    force = force + cross_force(velocity, inertia_mul(mass, velocity))
-    carried = dict(zip(moving, rows(force), strict=True))
+        acceleration[b] = acceleration[above[b]] + motion.carried[b]
+    velocity = rows(motion.bodies)
+    force = newton_euler(
+        stack([rigid[b] for b in moving]),
+        stack([velocity[b] for b in moving]),
+        stack([acceleration[b] for b in moving]),
+    )
+    transmitted = dict(zip(moving, rows(force), strict=True))
     for b in reversed(moving):
-        above = top.weld[top.parent[b]]
-        if above:
-            carried[above] = carried[above] + carried[b]
-    return rowdot(pose.cdof, stack([carried[b] for b in top.dof_body]))
+        if above[b]:
+            transmitted[above[b]] = transmitted[above[b]] + transmitted[b]
+    return rowdot(pose.cdof, stack([transmitted[b] for b in top.dof_body]))
+
+
+def newton_euler(inertia: Array, velocity: Array, acceleration: Array) -> jax.Array:
+    """Spatial forces (n, 6) that accelerate rigid bodies: I a + v ×* I v, with fewer products.
+
+    A body's points r accelerate by a' + Ω r, with a' = a + ω × v that of the reference point and
+    Ω = [α]× + ω ωᵀ - |ω|² 1. Summed over the mass that makes, with h = Σ m r and the tensor I,
+    force = m a' + Ω h and torque = h × a' + tr(I) α - axial(Ω I).
+    """
+    moments, h, mass = (lax.slice_in_dim(inertia, *s, axis=1) for s in [(0, 6), (6, 9), (9, 10)])
+    tensor = symmetric(moments)
+    trace = dot(moments, np.array([[1], [1], [1], [0], [0], [0]], inertia.dtype))
+    w, v = halves(velocity)
+    alpha, a = halves(acceleration)
+    point = a + cross(w, v)
+    spread = lax.expand_dims(w, (2,)) * lax.expand_dims(w, (1,))
+    eye = np.eye(3, dtype=inertia.dtype)
+    omega = skew(alpha) + spread - rowdot(w, w)[:, None, None] * eye
+    torque = cross(h, point) + trace * alpha - axial(contract(omega, tensor, 2, 1, batch=1))
+    return join(torque, mass * point + matvec(omega, h))

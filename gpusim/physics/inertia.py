@@ -45,7 +45,7 @@ def body_inertias(model: Model, pose: Pose) -> jax.Array:
     d1, d2, d3 = (model.body_inertia[:, k, None] for k in range(3))
     axes = contract(pose.xmat, model.body_imat, 2, 1, batch=1)
     u2, u3 = (lax.squeeze(lax.slice_in_dim(axes, k, k + 1, axis=2), (2,)) for k in (1, 2))
-    tensor = (d2 - d1) * outer6(u2) + (d3 - d1) * outer6(u3) + d1 * identity
+    tensor = outer6(u2, (d2 - d1) * u2) + outer6(u3, (d3 - d1) * u3) + d1 * identity
     mass = model.body_mass[:, None]
     com = positions(model, pose, range(model.nbody), model.body_ipos)
     moment = com * mass

@@ -21,6 +21,9 @@ Array = jax.Array | np.ndarray
 _SYMMETRIC = np.zeros((6, 3, 3))
 for _i, (_r, _c) in enumerate([(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]):
     _SYMMETRIC[_i, _r, _c] = _SYMMETRIC[_i, _c, _r] = 1.0
+_LEVI_CIVITA = np.zeros((3, 3, 3))
+for _i, _j, _k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+    _LEVI_CIVITA[_i, _j, _k], _LEVI_CIVITA[_i, _k, _j] = 1.0, -1.0
 # a b = Σ a_i b_k _HAMILTON[i, :, k]: the products of 1, i, j, k.
 _HAMILTON = np.array(
     [
@@ -92,11 +95,26 @@ def cross(a: Array, b: Array) -> jax.Array:
     return _yzx(a * _yzx(b) - _yzx(a) * b)
 
 
-def outer6(u: Array, v: Array | None = None) -> jax.Array:
-    """u vᵀ for parallel u, v (v = u if left out): its six different elements, in the order of a
-    spatial inertia: (n, 3), (n, 3) -> (n, 6)."""
+def skew(a: Array) -> jax.Array:
+    """[a]×, the matrix of a × ·: (n, 3) -> (n, 3, 3)."""
+    return contract(a, _LEVI_CIVITA.astype(a.dtype), 1, 1)
+
+
+def axial(a: Array) -> jax.Array:
+    """(a₃₂ - a₂₃, a₁₃ - a₃₁, a₂₁ - a₁₂): twice the vector of the antisymmetric part, (n, 3)."""
+    flat = lax.reshape(a, (a.shape[0], 9))
+    return contract(flat, -_LEVI_CIVITA.astype(a.dtype).reshape(3, 9), 1, 1)
+
+
+def symmetric(s: Array) -> jax.Array:
+    """Symmetric matrices from their six different elements: (n, 6) -> (n, 3, 3)."""
+    return contract(s, _SYMMETRIC.astype(s.dtype), 1, 0)
+
+
+def outer6(u: Array, v: Array) -> jax.Array:
+    """u vᵀ for parallel u and v, as its six different elements: (n, 3), (n, 3) -> (n, 6)."""
     eye = np.eye(3, dtype=u.dtype)
-    return dot(u, eye[:, _ROWS]) * dot(u if v is None else v, eye[:, _COLS])
+    return dot(u, eye[:, _ROWS]) * dot(v, eye[:, _COLS])
 
 
 # ------------------------------------------------------------------------------------- rotations
@@ -145,20 +163,13 @@ def inertia_mul(inertia: Array, motion: Array) -> jax.Array:
     """Momentum of spatial inertias (n, 10) moving with (n, 6): (I ω + h × v, m v - h × ω)."""
     moments, h, mass = (lax.slice_in_dim(inertia, *s, axis=1) for s in [(0, 6), (6, 9), (9, 10)])
     w, v = halves(motion)
-    tensor = contract(moments, _SYMMETRIC.astype(inertia.dtype), 1, 0)
-    return join(matvec(tensor, w) + cross(h, v), v * mass - cross(h, w))
+    return join(matvec(symmetric(moments), w) + cross(h, v), v * mass - cross(h, w))
 
 
 def cross_motion(a: Array, m: Array) -> jax.Array:
     """Rate of change of motions m carried along by motions a: (ωa × ω, ωa × v + va × ω)."""
     (wa, va), (w, v) = halves(a), halves(m)
     return join(cross(wa, w), cross(wa, v) + cross(va, w))
-
-
-def cross_force(a: Array, f: Array) -> jax.Array:
-    """Rate of change of forces f carried along by motions a: (ωa × t + va × f, ωa × f)."""
-    (wa, va), (t, f) = halves(a), halves(f)
-    return join(cross(wa, t) + cross(va, f), cross(wa, f))
 
 
 # --------------------------------------------------------------- symmetric matrices with tree zeros

@@ -51,29 +51,25 @@ def solve_constraints(
     start = _start(options, matrix, qacc_smooth, rows, stiffness, warmstart)
 
     def newton(at: _Iterate) -> _Iterate:
-        force = edges(at.residual)
-        inside = _each(lambda d, r: jnp.where(r < 0, d, jnp.zeros_like(d)), stiffness, force)
-        factor = factorize(matrix + hessian(rows, inside))
+        value = edges(at.residual)
+        factor = factorize(matrix + hessian(rows, _where_negative(value, stiffness)))
         step = -solve(factor, at.gradient)
         slope = dot(at.gradient, step)
         change = along(rows, step)
-        piece = _piece(stiffness, force, edges(change))
+        piece = _piece(stiffness, value, edges(change))
         alpha = _line_search(options, slope, piece)
-        crossed = _crossed(piece, alpha)
-        pull = _each(lambda d, y: d * y, stiffness, crossed)
-        gradient = (1 - alpha) * at.gradient + gather(rows, pull)
-        improvement = -(alpha * (1 - 0.5 * alpha)) * slope - 0.5 * _total(
-            _each(lambda s, p, y: s * p * y, piece.side, pull, crossed)
-        )
+        beyond = piece.beyond(alpha)
+        crossed = _each(lambda d, y: d * y, stiffness, _where_negative(beyond, beyond))
+        gradient = (1 - alpha) * at.gradient + gather(rows, crossed)
         iteration = at.iteration + 1
+        more = (iteration < options.iterations) & _steep(options, gradient)
+        # Half the slope is what the quadratic model promised of this step: MuJoCo's decrement.
         return _Iterate(
             qacc=at.qacc + alpha * step,
             gradient=gradient,
             residual=Values(*_each(lambda r, c: r + alpha * c, at.residual, change)),
             iteration=iteration,
-            active=(iteration < options.iterations)
-            & (options.scale * improvement > options.tolerance)
-            & _steep(options, gradient),
+            active=more & (-0.5 * options.scale * slope > options.tolerance),
         )
 
     end = lax.while_loop(lambda at: at.active, newton, start)
@@ -113,38 +109,34 @@ def _start(
 
 def _steep(options: Options, gradient: jax.Array) -> jax.Array:
     """Whether the scaled gradient exceeds the tolerance; false where it is not a number."""
-    limit = np.square(options.tolerance / options.scale)
-    return dot(gradient, gradient) > limit
+    return dot(gradient, gradient) > (options.tolerance / options.scale) ** 2
 
 
 # ------------------------------------------------------------------------------------ line search
 
 
 class _Piece(NamedTuple):
-    """The rows along a search direction, as seen from the piece it starts on.
+    """The rows along a search direction, as seen from the piece of the cost it starts on.
 
-    A row at distance x(α) from its boundary started on one side of it; side · x(α) = start +
-    α towards is positive until it crosses.
+    A row is `start` away from its boundary and moves `towards` it or away; beyond it, it adds
+    slope · beyond(α) to the derivative of the cost, whichever side it started on.
     """
 
-    side: Edges  # +1 outside (no force), -1 inside
-    start: Edges  # |x(0)|
-    towards: Edges  # side · dx/dα
-    slope: Edges  # D dx/dα: a crossed row adds slope · (start + α towards) to the derivative
-    curvature: Edges  # slope · towards
+    start: Edges  # |J a - aref|
+    towards: Edges  # d/dα of the distance that is left
+    slope: Edges  # D d(J a)/dα
+
+    def beyond(self, alpha: jax.Array) -> Edges:
+        """The distance left at α: negative for rows that have crossed."""
+        return _each(lambda u, v: u + alpha * v, self.start, self.towards)
 
 
 def _piece(stiffness: Edges, value: Edges, change: Edges) -> _Piece:
-    side = _each(lambda r: jnp.where(r < 0, -jnp.ones_like(r), jnp.ones_like(r)), value)
-    towards = _each(lambda r, c: jnp.where(r < 0, -c, c), value, change)
-    slope = _each(lambda d, c: d * c, stiffness, change)
-    curvature = _each(lambda s, t: s * t, slope, towards)
-    return _Piece(side, _each(jnp.abs, value), towards, slope, curvature)
-
-
-def _crossed(piece: _Piece, alpha: jax.Array) -> Edges:
-    """How far each row is beyond its boundary at α: negative, or zero for rows not crossed."""
-    return _each(lambda u, v: jnp.minimum(u + alpha * v, 0), piece.start, piece.towards)
+    return _Piece(
+        start=_each(jnp.abs, value),
+        towards=_each(lambda r, c: jnp.where(r < 0, -c, c), value, change),
+        slope=_each(lambda d, c: d * c, stiffness, change),
+    )
 
 
 def _line_search(options: Options, slope: jax.Array, piece: _Piece) -> jax.Array:
@@ -154,24 +146,21 @@ def _line_search(options: Options, slope: jax.Array, piece: _Piece) -> jax.Array
     the first piece: if no row crosses on the way there it is the answer, after one evaluation.
     """
     eps = float(jnp.finfo(slope.dtype).eps)
-
-    def derivatives(alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
-        y = _each(lambda u, v: u + alpha * v, piece.start, piece.towards)
-        add = lambda y, z: jnp.where(y < 0, z, jnp.zeros_like(z))
-        first = _total(_each(lambda y, s: add(y, s * y), y, piece.slope))
-        second = _total(_each(add, y, piece.curvature))
-        return (1 - alpha) * slope + first, second - slope
+    curvature = _each(lambda s, t: s * t, piece.slope, piece.towards)
 
     def body(carry):
         alpha, low, high, count, _ = carry
-        first, second = derivatives(alpha)
+        beyond = piece.beyond(alpha)
+        bend = _each(lambda s, y: s * y, piece.slope, _where_negative(beyond, beyond))
+        first = (1 - alpha) * slope + _total(bend)
+        second = _total(_where_negative(beyond, curvature)) - slope
         low = jnp.where(first < 0, alpha, low)
         high = jnp.where(first > 0, alpha, high)
-        step = first / second
-        new = alpha - step
+        correction = first / second
+        new = alpha - correction
         middle = jnp.where(jnp.isinf(high), 2 * alpha, 0.5 * (low + high))
         new = jnp.where((new > low) & (new < high), new, middle)
-        go = (jnp.abs(step) > 8 * eps * alpha) & (count < options.ls_iterations)
+        go = (jnp.abs(correction) > 8 * eps * alpha) & (count < options.ls_iterations)
         return jnp.where(go, new, alpha), low, high, count + 1, go
 
     one = jnp.ones((), slope.dtype)
@@ -185,6 +174,11 @@ def _line_search(options: Options, slope: jax.Array, piece: _Piece) -> jax.Array
 
 def _each(f, *args) -> Edges:
     return Edges(*(f(*parts) for parts in zip(*args, strict=True)))
+
+
+def _where_negative(x: Edges, y: Edges) -> Edges:
+    """y where x < 0, else zero."""
+    return _each(lambda a, b: jnp.where(a < 0, b, jnp.zeros_like(b)), x, y)
 
 
 def _total(x: Edges) -> jax.Array:

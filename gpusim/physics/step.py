@@ -69,7 +69,7 @@ def _forward(model: Model, state: State, ctrl: Array) -> Derived:
     pose = kinematics(model, qpos)
     mass = inertia(model, pose)
     motion = velocities(model, pose, qvel)
-    bias = bias_force(model, pose, mass.bodies, motion, qvel)
+    bias = bias_force(model, pose, mass.bodies, motion)
     passive = passive_force(model, qpos, qvel)
     action = actuation(model, qpos, qvel, ctrl)
     smooth = passive + action.qfrc - bias
