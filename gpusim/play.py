@@ -12,6 +12,8 @@ import difflib
 import json
 import sys
 import webbrowser
+import zipfile
+import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -214,7 +216,7 @@ def _read(path: Path, blank: Any) -> Any:
     try:
         with np.load(path, allow_pickle=False) as saved:
             return jax.tree_util.tree_map_with_path(partial(_leaf, saved, path), blank)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"checkpoint {path}: cannot be read ({error})") from error

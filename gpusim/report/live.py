@@ -4,6 +4,7 @@ A sink like `gpusim.metrics.Terminal`: training.train(config, folder, display=Li
 """
 
 import html
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +63,8 @@ def picture(rows: list[dict[str, Any]], total: int, note: str) -> str:
     left = last["seconds"] * (1 - done) / done if done else None
     words = [f"{short(last['steps'])} / {short(total)} steps", f"{last['seconds']:.0f} s"]
     words += [f"{left:.0f} s left"] if left else []
-    words += [f"{short(last['steps_per_second'])} steps/s"] if "steps_per_second" in last else []
+    speed = last.get("steps_per_second") or math.nan
+    words += [f"{short(speed)} steps/s"] if math.isfinite(speed) else []
     words += [note] if note else []
     curve = report.returns_chart(rows) if rows else ""
     return (

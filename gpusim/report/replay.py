@@ -20,6 +20,8 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gpusim.report.embed import Embedded
+
 _VIEWER = pathlib.Path(__file__).parent / "viewer"
 _SCRIPTS = ("scene.js", "shaders.js", "camera.js", "viewer.js", "controls.js")
 _DRAWN = ("plane", "sphere", "capsule", "ellipsoid", "cylinder", "box")
@@ -34,20 +36,6 @@ class Track:
     qpos: ArrayLike  # (T, nq) one generalised position a frame
     label: str = ""  # what the page calls it, e.g. "median episode"
     extras: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)  # name -> (T,)
-
-
-@dataclasses.dataclass(frozen=True)
-class Embedded:
-    """A page that shows itself as the result of a notebook cell."""
-
-    page: str  # a complete HTML document
-    height: int = 480  # pixels
-
-    def _repr_html_(self) -> str:
-        style = f"width:100%;height:{self.height}px;border:0;border-radius:8px"
-        return (
-            f'<iframe srcdoc="{markup.escape(self.page)}" style="{style}" allowfullscreen></iframe>'
-        )
 
 
 def write(

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from gpusim.report.charts import Curve, chart, short
+from gpusim.report.embed import Embedded
 
 _HERE = Path(__file__).parent
 
@@ -36,17 +37,26 @@ def write(run: str | os.PathLike[str]) -> Path:
     Raises FileNotFoundError, naming the file, when the folder is not a run's.
     """
     folder = Path(run)
+    path = folder / "report.html"
+    replay = "replay.html" if (folder / "replay.html").exists() else None
+    path.write_text(_page_of(folder, replay), encoding="utf-8")
+    return path
+
+
+def show(run: str | os.PathLike[str], *, height: int = 640) -> Embedded:
+    """The page that `write` writes, as a notebook's cell result, `height` pixels high."""
+    return Embedded(_page_of(Path(run), replay=None), height)
+
+
+def _page_of(folder: Path, replay: str | None) -> str:
     summary = folder / "summary.json"
-    text = page(
+    return page(
         name=folder.resolve().name,
         config_text=(folder / "config.yaml").read_text(encoding="utf-8"),
         rows=read_metrics(folder / "metrics.jsonl"),
         summary=json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else {},
-        replay="replay.html" if (folder / "replay.html").exists() else None,
+        replay=replay,
     )
-    path = folder / "report.html"
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -73,6 +73,12 @@ def test_replay_is_shown_where_there_is_one(run):
     assert '<iframe src="replay.html"' in report.write(run).read_text(encoding="utf-8")
 
 
+def test_show_is_the_page_without_the_replay(run):
+    plain = report.write(run).read_text(encoding="utf-8")
+    (run / "replay.html").write_text("")
+    assert report.show(run).page == plain
+
+
 def test_a_run_that_was_killed(run):
     """No summary, and a last line that was not written to its end."""
     (run / "summary.json").unlink()
