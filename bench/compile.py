@@ -9,7 +9,7 @@ import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,10 @@ Interval = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Args:
-    """Flags."""
+    """Flags; those not listed here are gpusim.train's."""
 
     env: str = "ant"
     """Environment, by its name in gpusim; its preset is used."""
-    flags: tuple[str, ...] = ()
-    """More flags for gpusim.train, such as --flags=--num-envs=2048."""
     repeats: int = 3
     """Processes for each of cold and warm."""
     out: Path | None = None
@@ -42,29 +40,28 @@ class Args:
     """Used between processes: train here, into this folder, and print JSON."""
 
 
-def main(args: Args) -> None:
+def main(args: Args, flags: Sequence[str]) -> None:
     """Measure cold and warm starts and report, or one of them as a child process."""
     if args.child is not None:
-        print(json.dumps(first_update(args, args.child)))
+        print(json.dumps(first_update(args.env, flags, args.child)))
         return
     runs: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     for _ in range(args.repeats):
         with tempfile.TemporaryDirectory() as folder:
             for kind, found in runs.items():
-                found.append(_start(args, Path(folder), kind))
+                found.append(_start(args.env, flags, Path(folder), kind))
     report(args.env, runs)
     out = args.out or common.RESULTS / f"compile-{args.env}.json"
     common.write(out, {"env": args.env, "seconds": runs})
 
 
-def _start(args: Args, folder: Path, kind: str) -> dict[str, float]:
+def _start(env: str, flags: Sequence[str], folder: Path, kind: str) -> dict[str, float]:
     """Start a process whose caches are in `folder`."""
-    flags = [f"--env={args.env}", f"--child={folder / kind}"]
-    flags += ["--flags", *args.flags] if args.flags else []
-    return common.child("bench.compile", flags, GPUSIM_CACHE=str(folder / "cache"))
+    arguments = [f"--env={env}", f"--child={folder / kind}", *flags]
+    return common.child("bench.compile", arguments, GPUSIM_CACHE=str(folder / "cache"))
 
 
-def first_update(args: Args, folder: Path) -> dict[str, float]:
+def first_update(env: str, flags: Sequence[str], folder: Path) -> dict[str, float]:
     """Train for one update in this process: seconds by phase, and in all."""
     import jax
 
@@ -80,10 +77,10 @@ def first_update(args: Args, folder: Path) -> dict[str, float]:
             spans[event].append((now - duration_secs, now))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    one = ["--updates-per-call=1", "--evaluations=0", "--no-tensorboard"]
-    steps = config.parse([f"--env={args.env}", *args.flags]).train.ppo.steps_per_update
-    status = train.main([f"--env={args.env}", *args.flags, *one, f"--total-steps={steps}",
-                         f"--out={folder}"])  # fmt: skip
+    flags = [f"--env={env}", *flags]
+    steps = config.parse(flags).train.ppo.steps_per_update
+    one = [f"--total-steps={steps}", "--updates-per-call=1", "--evaluations=0", "--no-tensorboard"]
+    status = train.main([*flags, *one, f"--out={folder}"])
     if status:
         raise RuntimeError(f"gpusim.train ended with status {status}")
     total = json.loads((folder / "summary.json").read_text())["first_update_seconds"]
@@ -121,4 +118,4 @@ def report(env: str, runs: dict[str, list[dict[str, float]]]) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    main(*tyro.cli(Args, return_unknown_args=True))

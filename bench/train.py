@@ -8,7 +8,9 @@ import dataclasses
 import json
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -17,23 +19,21 @@ from bench import common, physics
 
 @dataclasses.dataclass(frozen=True)
 class Args:
-    """Flags."""
+    """Flags; those not listed here are gpusim.train's."""
 
     env: str = "ant"
     """Environment, by its name in gpusim; its preset is used."""
     calls: int = 8
     """Timed calls of the compiled training program, after two that are not timed."""
-    flags: tuple[str, ...] = ()
-    """More flags for gpusim.train, such as --flags=--num-envs=2048."""
     repeats: int = 5
     """Timed repeats of mujoco.rollout."""
     out: Path | None = None
     """JSON file; by default bench/results/train-ENV.json."""
 
 
-def main(args: Args) -> None:
+def main(args: Args, flags: Sequence[str]) -> None:
     """Measure both, one after the other, and report."""
-    training = train(args)
+    training = train(args, flags)
     peer = physics.measure(
         physics.Args(env=args.env, repeats=args.repeats), "mujoco.rollout", common.cores()
     )
@@ -52,15 +52,15 @@ def main(args: Args) -> None:
     common.write(args.out or common.RESULTS / f"train-{args.env}.json", result)
 
 
-def train(args: Args) -> dict:
+def train(args: Args, flags: Sequence[str]) -> dict[str, Any]:
     """Run the training program for a few calls; its rates as it logged them."""
     from gpusim import config
 
-    preset = config.parse([f"--env={args.env}", *args.flags]).train.ppo
+    preset = config.parse([f"--env={args.env}", *flags]).train.ppo
     steps = (args.calls + 2) * preset.steps_per_call
     with tempfile.TemporaryDirectory() as folder:
-        flags = [f"--env={args.env}", *args.flags, f"--total-steps={steps}", "--evaluations=0"]
-        common.run("gpusim.train", [*flags, f"--out={folder}/run"])
+        limits = [f"--total-steps={steps}", "--evaluations=0", f"--out={folder}/run"]
+        common.run("gpusim.train", [f"--env={args.env}", *flags, *limits])
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
         seconds = json.loads((Path(folder) / "run" / "summary.json").read_text())["seconds"]
     rates = [json.loads(line)["steps_per_second"] for line in lines][2:]
@@ -79,4 +79,4 @@ def _cells(spread: dict[str, float]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    main(*tyro.cli(Args, return_unknown_args=True))

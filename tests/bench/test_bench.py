@@ -1,0 +1,100 @@
+"""Each benchmark, end to end, as small as it goes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import common
+from bench import compile as bench_compile
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--num-envs=16", "--unroll-length=2", "--num-minibatches=2", "--num-epochs=1",
+         "--updates-per-call=1"]  # fmt: skip
+
+
+def run(module, *arguments):
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def check_facts(facts):
+    assert facts["cores"] >= 1
+    assert facts["packages"]["mujoco"]
+    assert facts["date"].startswith("20")
+
+
+def test_physics(tmp_path):
+    contenders = ["gpusim", "gpusim physics", "mujoco.rollout"]
+    sizes = ["--repeats=2", "--num-envs=16", "--steps=2", f"--out={tmp_path}/p.json"]
+    screen = run("bench.physics", "--env=hopper", "--contenders", *contenders, *sizes)
+    result = json.loads((tmp_path / "p.json").read_text())
+    check_facts(result["facts"])
+    assert {r["contender"] for r in result["results"]} == set(contenders)
+    for r in result["results"]:
+        env, physics = r["env_steps_per_s"], r["physics_steps_per_s"]
+        assert 0 < env["low"] <= env["median"] <= env["high"]
+        assert physics["median"] == pytest.approx(4 * env["median"])  # hopper's n_frames
+        assert common.amount(env["median"]) in screen
+
+
+def test_what_fails_is_reported_and_the_others_run(tmp_path):
+    sizes = ["--repeats=1", "--num-envs=4", "--steps=1", f"--out={tmp_path}/p.json"]
+    run("bench.physics", "--env=hopper", "--contenders", "nobody", "mujoco.rollout", *sizes)
+    results = json.loads((tmp_path / "p.json").read_text())["results"]
+    assert all("nobody" in r["error"] for r in results if r["contender"] == "nobody")
+    assert all(r["env_steps_per_s"] for r in results if r["contender"] == "mujoco.rollout")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("contender", ["brax spring", "brax mjx", "envpool"])
+def test_peers(tmp_path, contender):
+    sizes = ["--repeats=1", "--num-envs=4", "--steps=1", f"--out={tmp_path}/p.json"]
+    run("bench.physics", "--env=hopper", "--contenders", contender, *sizes)
+    for r in json.loads((tmp_path / "p.json").read_text())["results"]:
+        assert r["env_steps_per_s"]["median"] > 0, r
+
+
+def test_train(tmp_path):
+    run(
+        "bench.train",
+        "--env=hopper",
+        "--calls=2",
+        "--repeats=1",
+        *SMALL,
+        f"--out={tmp_path}/t.json",
+    )
+    result = json.loads((tmp_path / "t.json").read_text())
+    check_facts(result["facts"])
+    ours, peer = (result[k]["env_steps_per_s"]["median"] for k in ("training", "rollout"))
+    assert result["ratio"] == pytest.approx(ours / peer)
+    assert 0 < result["training"]["rollout_share"] < 1
+
+
+def test_compile(tmp_path):
+    run("bench.compile", "--env=hopper", "--repeats=1", *SMALL, f"--out={tmp_path}/c.json")
+    result = json.loads((tmp_path / "c.json").read_text())
+    for kind in ("cold", "warm"):
+        (seconds,) = result["seconds"][kind]
+        total = seconds.pop("in all")
+        assert sum(seconds.values()) == pytest.approx(total)
+        assert all(value >= 0 for value in seconds.values()), seconds
+
+
+def test_overlapping_intervals_count_once():
+    assert bench_compile.length_of_union([(0, 2), (1, 3), (5, 6), (5.2, 5.4)]) == pytest.approx(4)
+    assert bench_compile.length_of_union([]) == 0
+
+
+def test_a_moment_belongs_to_the_most_specific_event():
+    xla, lower, trace = bench_compile.EVENTS.values()
+    spans = {xla: [(2.0, 3.0)], lower: [(1.0, 4.0)], trace: [(0.0, 2.0), (8.0, 12.0)]}
+    seconds = list(bench_compile.split_by_kind(spans, end=10.0).values())
+    assert seconds == pytest.approx([1.0, 2.0, 3.0])
+
+
+def test_spread():
+    assert common.Spread.of([3.0, 1.0, 2.0]) == common.Spread(median=2.0, low=1.0, high=3.0)
+    assert common.amount(1234567) == "1,230,000"
