@@ -3,10 +3,11 @@
 import os
 from pathlib import Path
 
-import jupytext
-import nbclient
-import nbformat
 import pytest
+
+jupytext = pytest.importorskip("jupytext")  # extra: notebook
+nbclient = pytest.importorskip("nbclient")
+nbformat = pytest.importorskip("nbformat")
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))

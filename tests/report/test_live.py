@@ -40,6 +40,7 @@ def test_picture_before_and_in_the_middle():
 @pytest.fixture
 def shown(monkeypatch):
     """What the cell has shown, oldest first."""
+    pytest.importorskip("IPython")  # extra: notebook
     pages: list[str] = []
 
     class Cell:
