@@ -6,7 +6,6 @@ worlds), batches (features, samples). Only the environments' border is (worlds, 
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import gcd
 from typing import Any, NamedTuple
 
 import jax
@@ -16,10 +15,11 @@ from flax import struct
 
 from agents import networks, normalize
 from agents.config import PPOConfig
-from agents.distributions import DISTRIBUTIONS, Normal, sample
+from agents.distributions import DISTRIBUTIONS, sample
 from agents.evaluate import evaluate
 from agents.policy import Policy
 from agents.returns import gae
+from agents.shuffle import shuffle
 from gpusim import sharding
 
 __all__ = ["PPO", "PPOConfig", "Policy", "TrainState", "evaluate"]
@@ -40,23 +40,24 @@ class TrainState:
 class Trajectory(NamedTuple):
     """What `unroll_length` control steps of all worlds of a device brought, (T, ..., worlds)."""
 
-    obs: jax.Array  # (T, features, worlds) as the environment gave it
+    obs: jax.Array  # (T, features, worlds) normalised, before the step
     action: jax.Array  # (T, actions, worlds) raw: before clipping or squashing
     log_prob: jax.Array  # (T, worlds) of action, when it was drawn
     reward: jax.Array  # (T, worlds) unscaled
     terminated: jax.Array  # (T, worlds) bool
     truncated: jax.Array  # (T, worlds) bool
-    final_obs: jax.Array  # (T, features, worlds) where the step led, before any reset
+    value: jax.Array  # (T, worlds) of obs
+    next_value: jax.Array  # (T, worlds) of where the step led, before any restart
 
 
 class Batch(NamedTuple):
-    """Experience as the loss wants it, samples last."""
+    """Experience as the loss wants it: (features, *samples)."""
 
-    obs: jax.Array  # (features, samples) normalised
-    action: jax.Array  # (actions, samples) raw
-    log_prob: jax.Array  # (samples,)
-    advantage: jax.Array  # (samples,) zero mean, unit variance over all devices
-    target: jax.Array  # (samples,) for the value network
+    obs: jax.Array  # (features, *samples) normalised
+    action: jax.Array  # (actions, *samples) raw
+    log_prob: jax.Array  # (*samples)
+    advantage: jax.Array  # (*samples) zero mean, unit variance over all devices
+    target: jax.Array  # (*samples) for the value network
 
 
 class PPO:
@@ -138,67 +139,65 @@ class PPO:
     def _update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         """Play, judge, learn; then let the observations played be part of the statistics."""
         play_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.updates))
-        envs, trajectory = self._play(state, play_key)
-        batch, metrics = self._judge(state, trajectory)
+        envs, seen, trajectory = self._play(state, play_key)
+        batch, metrics = self._judge(trajectory)
         params, optimizer, learn_metrics = self._learn(state, batch, learn_key)
         normalizer = state.normalizer
         if normalizer is not None:
-            seen = normalize.measure(_samples_last(trajectory.obs))
             normalizer = normalize.merge(normalizer, normalize.over_devices(seen))
         state = TrainState(params, optimizer, normalizer, envs, state.key, state.updates + 1)
         return state, metrics | learn_metrics
 
-    def _play(self, state: TrainState, key: jax.Array) -> tuple[Any, Trajectory]:
-        """Let every world make unroll_length control steps under the current policy."""
-        shape = (self.config.unroll_length, self.venv.action_size)
-        draw = lambda key: jax.random.normal(key, shape)
-        noise = jax.vmap(draw, out_axes=-1)(_keys_per_world(key, self.venv.num_envs))
+    def _play(self, state: TrainState, key: jax.Array) -> tuple[Any, Any, Trajectory]:
+        """Let every world make unroll_length control steps: worlds, statistics, trajectory.
 
-        def step(envs, noise):
-            obs = envs.env.obs.T  # (features, worlds)
-            normal = self._policy(state, obs)
+        What is seen of an observation (action, value, statistics) is computed while it is in cache.
+        """
+        shape = (self.config.unroll_length, self.venv.action_size, self.venv.num_envs)
+        # one flat draw a world: XLA's code for a many-dimensional one is larger and slower
+        draw = lambda key: jax.random.normal(key, (shape[0] * shape[1],))
+        noise = jax.vmap(draw, out_axes=-1)(sharding.split(key, shape[2])).reshape(shape)
+        normalized = lambda obs: normalize.normalize(state.normalizer, obs.T)  # features first
+        value = lambda obs: self.value_network.apply(state.params["value"], obs)
+
+        def step(carry, noise):
+            envs, seen = carry
+            if seen is not None:
+                seen = normalize.merge(seen, normalize.measure(envs.env.obs.T))
+            obs = normalized(envs.env.obs)
+            normal = self.policy_network.apply(state.params["policy"], obs)
             action = sample(normal, noise)
             envs = self.venv.step(envs, self.distribution.to_action(action).T)
-            return envs, Trajectory(
+            return (envs, seen), Trajectory(
                 obs=obs,
                 action=action,
                 log_prob=self.distribution.log_prob(normal, action),
                 reward=envs.reward,
                 terminated=envs.terminated,
                 truncated=envs.truncated,
-                final_obs=envs.final_obs.T,
+                value=value(obs),
+                next_value=value(normalized(envs.final_obs)),
             )
 
-        return jax.lax.scan(step, state.envs, noise)
+        nothing = jax.tree.map(jnp.zeros_like, state.normalizer)
+        (envs, seen), trajectory = jax.lax.scan(step, (state.envs, nothing), noise)
+        return envs, seen, trajectory
 
-    def _policy(self, state: TrainState, obs: jax.Array) -> Normal:
-        """Distribution of raw actions for observations as the environment gives them."""
-        obs = normalize.normalize(state.normalizer, obs)
-        return self.policy_network.apply(state.params["policy"], obs)
-
-    def _judge(self, state: TrainState, trajectory: Trajectory) -> tuple[Batch, dict]:
-        """Advantages and value targets of what was played."""
-        config, shape = self.config, trajectory.reward.shape
-        value = lambda obs: self.value_network.apply(state.params["value"], obs)
-        obs, final_obs = (
-            normalize.normalize(state.normalizer, _samples_last(x))
-            for x in (trajectory.obs, trajectory.final_obs)
-        )
-        values = value(obs).reshape(shape)
+    def _judge(self, trajectory: Trajectory) -> tuple[Batch, dict[str, jax.Array]]:
+        """Advantages and value targets of what was played; samples are t * worlds + world."""
         advantage = gae(
-            trajectory.reward * config.reward_scale,
-            values,
-            value(final_obs).reshape(shape),
+            trajectory.reward * self.config.reward_scale,
+            trajectory.value,
+            trajectory.next_value,
             trajectory.terminated,
             trajectory.truncated,
-            discount=config.discount,
-            lambda_=config.gae_lambda,
+            discount=self.config.discount,
+            lambda_=self.config.gae_lambda,
         )
-        target = advantage + values
-        mean = sharding.mean(advantage.mean())
-        variance = sharding.mean(jnp.square(advantage - mean).mean())
+        target = advantage + trajectory.value
+        mean, variance = sharding.moments(advantage)
         batch = Batch(
-            obs=obs,
+            obs=_samples_last(trajectory.obs),
             action=_samples_last(trajectory.action),
             log_prob=trajectory.log_prob.reshape(-1),
             advantage=((advantage - mean) * jax.lax.rsqrt(variance + 1e-8)).reshape(-1),
@@ -206,20 +205,28 @@ class PPO:
         )
         return batch, {
             "reward": trajectory.reward.mean(),
-            "value": values.mean(),
-            "explained_variance": 1 - advantage.var() / (target.var() + 1e-8),
+            "value": trajectory.value.mean(),
+            "explained_variance": 1 - variance / (sharding.moments(target)[1] + 1e-8),
         }
 
     def _learn(self, state: TrainState, batch: Batch, key: jax.Array):
         """num_epochs passes over the batch in minibatches: params, optimizer state, metrics."""
         config = self.config
+        slots, order = shuffle(
+            key,
+            length=config.unroll_length,
+            num_envs=self.venv.num_envs,
+            num_minibatches=config.num_minibatches,
+            num_epochs=config.num_epochs,
+        )
+        batch = jax.tree.map(lambda x: x[..., slots], batch)  # (features, slots, samples a slot)
 
-        def minibatch(carry, index):
+        def minibatch(carry, chosen):
             params, optimizer = carry
-            samples = jax.tree.map(lambda x: x[..., index], batch)
+            samples = jax.tree.map(lambda x: _flat(x[..., chosen, :], 2), batch)
             gradients, metrics = jax.grad(self._loss, has_aux=True)(params, samples)
             gradients = sharding.mean(gradients)
-            norm = optax.global_norm(gradients)
+            norm = optax.tree.norm(gradients)
             updates, stepped = self.optimizer.update(gradients, optimizer, params)
             proposed = (optax.apply_updates(params, updates), stepped)
             finite = jnp.isfinite(norm)  # one bad sample must not end a run
@@ -227,15 +234,8 @@ class PPO:
             metrics = {name: jnp.where(finite, x, jnp.nan) for name, x in metrics.items()}
             return carry, metrics | {"gradient_norm": norm, "skipped_updates": 1.0 - finite}
 
-        def epoch(carry, key):
-            order = _minibatches(
-                key, config.unroll_length, self.venv.num_envs, config.num_minibatches
-            )
-            return jax.lax.scan(minibatch, carry, order)
-
-        carry = (state.params, state.optimizer)
-        keys = jax.random.split(key, config.num_epochs)
-        (params, optimizer), metrics = jax.lax.scan(epoch, carry, keys)
+        start = (state.params, state.optimizer)
+        (params, optimizer), metrics = jax.lax.scan(minibatch, start, order)
         skipped = metrics.pop("skipped_updates").sum()
         metrics = {name: jnp.nanmean(values) for name, values in metrics.items()}
         std = jnp.exp(params["policy"]["params"]["log_std"]).mean()
@@ -266,41 +266,19 @@ def _optimizer(config: PPOConfig) -> optax.GradientTransformation:
     """Adam on clipped gradients; its step count drives the annealing."""
     gradient_steps = config.num_updates * config.num_epochs * config.num_minibatches
     rate = optax.linear_schedule(config.learning_rate, 0.0, gradient_steps)
-    return optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adam(rate if config.anneal else config.learning_rate),
-    )
-
-
-def _keys_per_world(key: jax.Array, num: int) -> jax.Array:
-    """A key for each of this device's worlds: the same however worlds are spread over devices."""
-    numbers = sharding.index() * num + jnp.arange(num)
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
-
-
-def _minibatches(key: jax.Array, length: int, num_envs: int, num: int) -> jax.Array:
-    """Which samples t * num_envs + world make up each minibatch: (num, samples per minibatch).
-
-    A full random permutation is a sort, and on a CPU costs more than learning from the result. So
-    times are shuffled once for all worlds and each world's times are then rotated by a random
-    amount of its own. Every minibatch holds every world, at times independent between worlds. If
-    `num` does not divide `length`, neighbouring worlds form groups that share `slots` of times.
-    """
-    group = num // gcd(length, num)  # worlds a group; 1 if num divides length
-    slots, groups = length * group, num_envs // group
-    order_key, rotation_key = jax.random.split(key)
-    order = jax.random.permutation(order_key, slots)
-    draw = lambda key: jax.random.randint(key, (), 0, slots)
-    rotation = jax.vmap(draw)(_keys_per_world(rotation_key, groups))
-    slot = (order[:, None] + rotation) % slots  # (slots, groups)
-    time, member = slot % length, slot // length
-    world = jnp.arange(groups) * group + member
-    return (time * num_envs + world).reshape(num, -1)
+    adam = optax.adam(rate if config.anneal else config.learning_rate)
+    # One long vector: a third of the time and half of the compile time of doing it leaf by leaf.
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adam))
 
 
 def _samples_last(x: jax.Array) -> jax.Array:
     """(T, features, worlds) -> (features, T * worlds)."""
-    return jnp.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
+    return _flat(jnp.moveaxis(x, 1, 0), 2)
+
+
+def _flat(x: jax.Array, axes: int) -> jax.Array:
+    """The last `axes` axes as one."""
+    return x.reshape(*x.shape[:-axes], -1)
 
 
 def _episodes(envs: Any) -> dict[str, jax.Array]:

@@ -98,6 +98,21 @@ def mean(tree: Any) -> Any:
     return jax.lax.pmean(tree, AXIS)
 
 
+def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and population variance of all elements on all devices, inside `spmd`."""
+    average = mean(x.mean())
+    return average, mean(jnp.square(x - average).mean())
+
+
+def split(key: jax.Array, num: int) -> jax.Array:
+    """Keys for `num` things on this device, inside a function run by `spmd`.
+
+    The n-th thing, counted over all devices, gets the same key however things are spread.
+    """
+    numbers = index() * num + jnp.arange(num)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+
+
 def total(tree: Any) -> Any:
     """Sum over devices, inside a function run by `spmd`."""
     return jax.lax.psum(tree, AXIS)

@@ -1,5 +1,8 @@
 """A configuration that cannot run says so, and says what would."""
 
+import ast
+import inspect
+import itertools
 import re
 from dataclasses import fields, replace
 
@@ -20,7 +23,8 @@ def test_numbers_suggested_for_minibatches_work():
         replace(SMALL, num_minibatches=5).check(1)
     minibatches = re.search(r"try num_minibatches=(\d+) or (\d+)", str(error.value))
     envs = re.search(r"num_envs=(\d+) or (\d+)", str(error.value))
-    assert minibatches is not None and envs is not None
+    assert minibatches is not None
+    assert envs is not None
     for number in minibatches.groups():
         replace(SMALL, num_minibatches=int(number)).check(1)
     for number in envs.groups():
@@ -47,13 +51,10 @@ def test_counts():
 
 
 def test_every_field_has_its_line_of_help():
-    import ast
-    import inspect
-
     body = ast.parse(inspect.getsource(PPOConfig)).body[0].body  # type: ignore[attr-defined]
     documented = {
         field.target.id
-        for field, text in zip(body, body[1:], strict=False)
+        for field, text in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
     }
     assert documented == {field.name for field in fields(PPOConfig)}
