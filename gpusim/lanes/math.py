@@ -1,0 +1,120 @@
+"""Elementary functions as graphs of additions, multiplications, comparisons and integer operations.
+
+Every function is `f(graph, *nodes) -> node` on nodes of one type, `float` or `double`, the same for
+a SIMD vector and for a CUDA thread; of constants it gives a constant. There are no branches, but
+that sin, cos and tan leave their straight line when a lane's angle is large. Numbers below the
+smallest normal one may count as 0, the sign of zero may be lost, and NaN stays NaN.
+"""
+
+import numpy as np
+
+from gpusim.lanes.graph import Graph
+from gpusim.lanes.math_base import Numbers, elementary
+from gpusim.lanes.math_erf import erf, erf_inv, erfc
+from gpusim.lanes.math_exp import (
+    acosh,
+    asinh,
+    atanh,
+    cosh,
+    exp,
+    exp2,
+    expm1,
+    log,
+    log1p,
+    logistic,
+    pow,
+    sinh,
+    tanh,
+)
+from gpusim.lanes.math_trig import acos, asin, atan, atan2, cos, sin, tan
+
+__all__ = [
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "erf",
+    "erf_inv", "erfc", "exp", "exp2", "expm1", "log", "log1p", "logistic", "nextafter", "pow",
+    "rem", "round_away", "rsqrt", "sin", "sinh", "tan", "tanh", "threefry2x32",
+]  # fmt: skip
+
+
+# -- roots ---------------------------------------------------------------------------------------
+
+
+@elementary(lambda x: 1 / np.sqrt(x))
+def rsqrt(o: Numbers, x):
+    return o.div(1.0, o.sqrt(x))
+
+
+@elementary(np.cbrt)
+def cbrt(o: Numbers, x):
+    """By iteration for 1/cbrt, which needs no division."""
+    g, a = o.g, o.abs(x)
+    # exponent / -3 by dividing all the bits; 3.5 % off at most
+    start = {"float": 0x54A2FA8C, "double": 0x553EF0FF289DD796}[o.type]
+    y = o.from_bits(
+        g.sub(o.integer(start), g.node("udiv", o.format.word, o.to_bits(a), o.integer(3)))
+    )
+    for _ in range({"float": 2, "double": 3}[o.type]):
+        h = o.fma(o.neg(o.mul(a, y)), o.mul(y, y), 1.0)
+        y = o.fma(o.mul(y, h), o.horner(h, (1 / 3, 2 / 9, 14 / 81)), y)
+    root = o.mul(o.mul(a, y), y)
+    missing = o.fma(o.neg(o.mul(root, root)), root, a)
+    root = o.fma(missing, o.mul(o.mul(y, y), 1 / 3), root)
+    return o.with_sign(o.select(o.lt(a, np.inf), root, a), x)
+
+
+# -- remainder and rounding ----------------------------------------------------------------------
+
+
+@elementary(np.fmod)
+def rem(o: Numbers, x, y):
+    """x - trunc(x/y) y, with the sign of x: exact for |x/y| < 2^23 (float) or 2^52 (double)."""
+    a, b = o.abs(x), o.abs(y)
+    n = o.g.unary("trunc", o.div(a, b), np.trunc)
+    r = o.fma(o.neg(n), b, a)
+    # the quotient was rounded, up to a whole number perhaps; down too if b is a constant
+    r = o.select(o.lt(r, 0.0), o.add(r, b), r)
+    if y in o.g.value:
+        r = o.select(o.lt(r, b), r, o.sub(r, b))
+    return o.with_sign(o.select(o.lt(a, b), a, r), x)
+
+
+@elementary(lambda x: np.copysign(np.floor(abs(x)) + (abs(x) - np.floor(abs(x)) >= 0.5), x))
+def round_away(o: Numbers, x):
+    """The nearest whole number, of two the one farther from 0."""
+    almost_half = 0.5 - 2.0 ** -(o.format.mantissa + 2)  # the number before 1/2
+    return o.g.unary("trunc", o.add(x, o.with_sign(almost_half, x)), np.trunc)
+
+
+def nextafter(g: Graph, x: int, y: int) -> int:
+    """The neighbour of x in the direction of y; of 0 it is a denormal number."""
+    o = Numbers(g, g.type[x])
+    bits, one = o.to_bits(x), o.integer(1)
+    away = g.compare("eq", o.lt(x, y), o.lt(0.0, x))
+    moved = g.select(away, g.add(bits, one), g.sub(bits, one))
+    sign = o.mask(o.to_bits(y), o.format.sign)
+    moved = g.select(o.eq(x, 0.0), g.bitop("or", sign, one), moved)
+    result = o.select(o.eq(x, y), y, o.from_bits(moved))
+    nan = g.bitop("or", g.compare("ne", x, x), g.compare("ne", y, y))
+    return o.select(nan, np.nan, result)
+
+
+# -- random bits ---------------------------------------------------------------------------------
+
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+
+
+def threefry2x32(g: Graph, k0: int, k1: int, x0: int, x1: int) -> tuple[int, int]:
+    """Random bits for the counter (x0, x1) under the key (k0, k1), all i32.
+
+    20 rounds of Threefry-2x32: Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
+    """
+    i32 = lambda v: g.const("i32", v)
+    keys = (k0, k1, g.bitop("xor", g.bitop("xor", k0, k1), i32(0x1BD11BDA)))
+    x0, x1 = g.add(x0, k0), g.add(x1, k1)
+    for step in range(1, 6):
+        for r in ROTATIONS[(step - 1) % 2]:
+            x0 = g.add(x0, x1)
+            rotated = g.bitop("or", g.shift("shl", x1, i32(r)), g.shift("lshr", x1, i32(32 - r)))
+            x1 = g.bitop("xor", rotated, x0)
+        x0 = g.add(x0, keys[step % 3])
+        x1 = g.add(g.add(x1, keys[(step + 1) % 3]), i32(step))
+    return x0, x1
