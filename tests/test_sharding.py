@@ -7,7 +7,7 @@ import pytest
 
 from gpusim import sharding
 
-MODES = ["pmap", "shard_map"]
+MODES: list[sharding.Mode] = ["pmap", "shard_map"]
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_counts():
 def test_every_field_has_its_line_of_help():
     body = ast.parse(inspect.getsource(PPOConfig)).body[0].body  # type: ignore[attr-defined]
     documented = {
-        field.target.id
+        ast.unparse(field.target)
         for field, text in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
     }

@@ -1,5 +1,7 @@
 """Networks: orientation, start values, and that any batch shape means the same."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,12 +10,12 @@ from agents import networks
 
 
 def policy(hidden=(8, 8), actions=3, features=5):
-    network = networks.Policy(hidden, actions, "tanh", 0.6)
+    network: Any = networks.Policy(hidden, actions, "tanh", 0.6)
     return network, network.init(jax.random.key(0), jnp.zeros(features))
 
 
 def test_value_network_is_the_textbook_one():
-    network = networks.Value((4,), "relu")
+    network: Any = networks.Value((4,), "relu")
     params = network.init(jax.random.key(0), jnp.zeros(2))
     first, last = params["params"]["MLP_0"]["Dense_0"], params["params"]["MLP_0"]["Dense_1"]
     obs = np.array([[0.5, -1.0, 3.0], [2.0, 0.1, -0.3]], np.float32)

@@ -21,6 +21,7 @@ from probes import (
 
 from agents import normalize
 from agents.ppo import PPO, Policy, PPOConfig, evaluate
+from gpusim import sharding
 
 TINY = PPOConfig(
     total_steps=200_000,
@@ -38,7 +39,7 @@ TINY = PPOConfig(
 
 
 @cache
-def make(env, config=TINY, devices=1, spmd="pmap"):
+def make(env, config=TINY, devices=1, spmd: sharding.Mode = "pmap"):
     """One learner for all tests that want the same: it holds no state, and compiles once."""
     return PPO(config, partial(Vec, env), devices=devices, spmd=spmd)
 
@@ -224,7 +225,8 @@ def test_parameters_are_the_same_bits_on_both_devices():
 
 def test_pmap_and_shard_map_give_the_same_bits():
     results = []
-    for mode in ("pmap", "shard_map"):
+    modes: list[sharding.Mode] = ["pmap", "shard_map"]
+    for mode in modes:
         learner = make(MASS, SHORT, 2, spmd=mode)
         results.append(learner.train_step(learner.init(jax.random.key(0))))
     assert equal(*results)
