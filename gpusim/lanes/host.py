@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import sys
 import threading
 
 import jax
@@ -124,16 +125,16 @@ def _register(name: str, code: bytes) -> llvm.ResourceTracker:
 
 @functools.cache
 def _pool() -> ctypes.Array:
-    """The process's `%Pool`; its first word is the thread limit from GPUSIM_THREADS."""
+    """The process's `Pool` (see threads.py), with the limit that GPUSIM_THREADS sets."""
     pool = (ctypes.c_int64 * (handler.POOL_BYTES // 8))()
     pool[0] = _thread_limit(os.environ.get("GPUSIM_THREADS"))
     return pool
 
 
 def _thread_limit(text: str | None) -> int:
-    """Most threads for one call; 0: all that XLA has."""
+    """Most threads for one call: as many as asked for, else one a core this process may use."""
     if not text:
-        return 0
+        return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"GPUSIM_THREADS={text!r} is not a positive whole number")
     return int(text)

@@ -40,7 +40,7 @@ struct Call {
   void* outs;          // and of each result
 }
 struct Pool {
-  int64_t limit;       // most threads for one call; 0: no limit
+  int64_t limit;       // most threads for one call
   int64_t busy;        // threads at work in this process
 }
 """
@@ -247,10 +247,8 @@ ask:
   br i1 %ok, label %bound, label %refused
 bound:
   %all = load i64, ptr %size
-  %free = icmp eq i64 %limit, 0
-  %most = select i1 %free, i64 %all, i64 %limit
-  %few = call i64 @llvm.smin.i64(i64 %all, i64 %most)
-  %threads = call i64 @llvm.smax.i64(i64 %few, i64 1)
+  %fewer = call i64 @llvm.smin.i64(i64 %all, i64 %limit)
+  %threads = call i64 @llvm.smax.i64(i64 %fewer, i64 1)
   ret i64 %threads
 refused:
   xla %api Error_Destroy error=%error
