@@ -6,7 +6,6 @@ import pathlib
 import resource
 import textwrap
 
-import groups
 import jax
 import jax.numpy as jnp
 import llvmlite.binding as llvm
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 from gpusim.lanes import abi, handler, host, threads
+from tests.lanes import groups
 
 F32 = jnp.float32
 

@@ -7,7 +7,6 @@ import pathlib
 import subprocess
 import sys
 
-import groups
 import jax
 import jax.numpy as jnp
 import llvmlite.binding as llvm
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from gpusim.lanes import cache, host
+from tests.lanes import groups
 
 F32 = jnp.float32
 
