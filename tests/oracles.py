@@ -1,5 +1,8 @@
 """C MuJoCo as the oracle: models, states from real motion, and what mjData holds for them."""
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
+
 import functools
 import importlib.util
 import pathlib
@@ -50,7 +53,7 @@ def sample(name: str, n: int = 48, seed: int = 0) -> Sample:
 def sample_of(m: mujoco.MjModel, n: int = 48, seed: int = 0) -> Sample:
     """Moments from rollouts in C: random controls held for a while, random pushes, resets.
 
-    Of four moments one is any, one has an active constraint and two have contacts, as long as
+    Of four moments one has no active constraint, one has some and two have contacts, as long as
     such moments turn up.
     """
     rng = np.random.default_rng(seed)
@@ -70,19 +73,19 @@ def sample_of(m: mujoco.MjModel, n: int = 48, seed: int = 0) -> Sample:
             d.qvel[:] += rng.standard_normal(m.nv)
         state = [a.copy() for a in (d.qpos, d.qvel, d.qacc_warmstart, d.ctrl)]
         mujoco.mj_step(m, d)
-        wanted = (True, d.nefc > 0, d.ncon > 0, d.ncon > 0)[len(inputs) % 4]
+        wanted = (d.nefc == 0, d.nefc > 0, d.ncon > 0, d.ncon > 0)[len(inputs) % 4]
         if rng.random() < 0.2 and (wanted or tick > 150 * n):
             inputs.append(state)
     assert len(inputs) == n, f"only {len(inputs)} moments found"
     qpos, qvel, warmstart, ctrl = (np.array(x) for x in zip(*inputs, strict=True))
-    before = [_at(m, *state, mujoco.mj_forward) for state in inputs]
-    after = [_at(m, *state, mujoco.mj_step) for state in inputs]
+    before = [_at(m, state, mujoco.mj_forward) for state in inputs]
+    after = [_at(m, state, mujoco.mj_step) for state in inputs]
     return Sample(qpos, qvel, warmstart, ctrl, before, after)
 
 
-def _at(m: mujoco.MjModel, qpos, qvel, warmstart, ctrl, function) -> mujoco.MjData:
+def _at(m: mujoco.MjModel, state, function) -> mujoco.MjData:
     d = mujoco.MjData(m)
-    d.qpos[:], d.qvel[:], d.qacc_warmstart[:], d.ctrl[:] = qpos, qvel, warmstart, ctrl
+    d.qpos[:], d.qvel[:], d.qacc_warmstart[:], d.ctrl[:] = state
     function(m, d)
     return d
 

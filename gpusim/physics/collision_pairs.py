@@ -1,5 +1,8 @@
 """Which geoms may touch: decided once at load, with MuJoCo's filters."""
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
+
 from typing import NamedTuple
 
 import mujoco
@@ -45,9 +48,7 @@ def contact_points(m: mujoco.MjModel, file: str) -> tuple[ContactPoint, ...]:
 
 def _filtered(m: mujoco.MjModel, a: int, b: int) -> bool:
     """Whether MuJoCo never tests these two geoms against each other."""
-    if not (
-        m.geom_contype[a] & m.geom_conaffinity[b] or m.geom_contype[b] & m.geom_conaffinity[a]
-    ):
+    if not (m.geom_contype[a] & m.geom_conaffinity[b] or m.geom_contype[b] & m.geom_conaffinity[a]):
         return True
     body_a, body_b = int(m.geom_bodyid[a]), int(m.geom_bodyid[b])
     weld_a, weld_b = int(m.body_weldid[body_a]), int(m.body_weldid[body_b])

@@ -14,7 +14,7 @@ from jax import lax
 
 from gpusim.physics.collision import Contacts
 from gpusim.physics.kinematics import Pose
-from gpusim.physics.linalg import Array, contract, cross, dot, halves, pick, rows
+from gpusim.physics.linalg import Array, contract, cross, dot, halves, pick
 from gpusim.physics.model import Model
 
 _MIN_IMPEDANCE, _MAX_IMPEDANCE, _MIN_VALUE = 1e-4, 0.9999, 1e-15
@@ -46,9 +46,7 @@ class Constraints(NamedTuple):
 def constraints(
     model: Model, pose: Pose, contacts: Contacts, qpos: Array, qvel: Array
 ) -> Constraints:
-    return Constraints(
-        limit_rows(model, qpos, qvel), contact_rows(model, pose, contacts, qvel)
-    )
+    return Constraints(limit_rows(model, qpos, qvel), contact_rows(model, pose, contacts, qvel))
 
 
 def limit_rows(model: Model, qpos: Array, qvel: Array) -> Limits:
@@ -220,13 +218,5 @@ def hessian(rows: Constraints, weights: Edges) -> jax.Array:
     inner = dot(weights.contacts, pairs).reshape(-1, 3, 3)
     inner = inner * (scale[:, :, None] * scale[:, None, :])
     weighted = contract(inner, contacts.jacobian, 2, 1, batch=1)
-    on_contacts = contract(
-        contacts.jacobian.reshape(-1, nv), weighted.reshape(-1, nv), 0, 0
-    )
+    on_contacts = contract(contacts.jacobian.reshape(-1, nv), weighted.reshape(-1, nv), 0, 0)
     return on_contacts + np.eye(nv, dtype=table.dtype) * dot(weights.limits, limits.place)
-
-
-__all__ = [
-    "Constraints", "ContactRows", "Edges", "Limits", "Values", "along", "constraints",
-    "contact_rows", "edges", "gather", "hessian", "limit_rows", "rows",
-]  # fmt: skip

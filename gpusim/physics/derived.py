@@ -98,11 +98,16 @@ def derive(
 
 def _subtree_com(model: Model, pose: Pose, inertias: jax.Array) -> jax.Array:
     """(nbody, 3) relative to the reference; a massless subtree's is where its body is."""
-    parent = model.topology.parent
+    top = model.topology
     moments = rows(lax.slice_in_dim(inertias, 6, 10, axis=1))
     for b in reversed(range(1, model.nbody)):
-        if parent[b]:
-            moments[parent[b]] = moments[parent[b]] + moments[b]
+        parent = top.parent[b]
+        if parent:
+            moments[parent] = moments[parent] + moments[b]
+        else:  # a whole tree, for the world: its moment about the world's origin
+            moment, mass = jnp.split(moments[b], [3])
+            whole = lax.concatenate([moment + mass * pose.reference[b], mass], 0)
+            moments[0] = moments[0] + whole
     moment, mass = jnp.split(stack(moments), [3], axis=1)
     massless = mass <= 0
     return jnp.where(massless, pose.offset, moment / jnp.where(massless, 1, mass))

@@ -4,7 +4,11 @@ A feature that were silently ignored would be a wrong simulation, so the checks 
 docs/physics.md has the table for users.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
+
 from collections.abc import Iterator
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -23,7 +27,7 @@ def check(m: mujoco.MjModel, file: str) -> None:
         raise Unsupported(f"model {file}: {finding} is not supported; see docs/physics.md")
 
 
-def _name(m: mujoco.MjModel, kind: mujoco.mjtObj, i: int, noun: str) -> str:
+def _name(m: mujoco.MjModel, kind: mujoco.mjtObj, i: Any, noun: str) -> str:
     name = mujoco.mj_id2name(m, kind, int(i))
     return f"{noun} '{name}'" if name else f"{noun} {int(i)}"
 
@@ -56,8 +60,8 @@ def _options(m: mujoco.MjModel) -> Iterator[str]:
     for bit in mujoco.mjtDisableBit.__members__.values():
         if bit != mujoco.mjtDisableBit.mjNDISABLE and m.opt.disableflags & int(bit) & ~harmless:
             yield f"option flag {_type(mujoco.mjtDisableBit, bit)}=disable"
-    relevant = [mujoco.mjtEnableBit.mjENBL_OVERRIDE]
-    relevant += [getattr(mujoco.mjtEnableBit, n) for n in ("mjENBL_SLEEP",) if hasattr(mujoco.mjtEnableBit, n)]  # fmt: skip
+    sleep = getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", None)  # since MuJoCo 3.4
+    relevant = [mujoco.mjtEnableBit.mjENBL_OVERRIDE, *([sleep] if sleep is not None else [])]
     for bit in relevant:
         if m.opt.enableflags & int(bit):
             yield f"option flag {_type(mujoco.mjtEnableBit, bit)}=enable"

@@ -1,7 +1,7 @@
 """Where the bodies are: positions, rotations, and the joint axes that move them.
 
-Recursion from the root outwards, as in mj_kinematics. Positions inside a tree are kept relative to
-its root body as well: spatial vectors refer to that point, and stay small however far a robot walks.
+Recursion from the root outwards, as in mj_kinematics. Positions inside a tree are kept relative
+to its root body: spatial vectors refer to that point, and stay small however far a robot walks.
 """
 
 from typing import NamedTuple
@@ -41,7 +41,9 @@ def kinematics(model: Model, qpos: Array) -> Pose:
     top, dtype = model.topology, model.body_pos.dtype
     zero, eye = np.zeros(3, dtype), np.eye(3, dtype=dtype)
     travel, turns = _joint_motions(model, qpos)
-    reference, offset, mat = [zero], [zero], [eye]
+    reference: list = [zero]
+    offset: list = [zero]
+    mat: list = [eye]
     axes: list = []  # per degree of freedom: axis in the world
     arms: list = []  # per degree of freedom: from the reference to a point on the axis
     for b, p in enumerate(top.parent):
@@ -59,7 +61,8 @@ def kinematics(model: Model, qpos: Array) -> Pose:
         # The parent is the world: no rotation to apply, and its position is the origin.
         rotation = dot(mat[p], model.body_mat[b]) if p else model.body_mat[b]
         position = dot(mat[p], model.body_pos[b]) + offset[p] if p else model.body_pos[b]
-        anchors, shifts = [], []  # relative to the body's position before / caused by each joint
+        anchors: list = []  # of each joint, relative to the body's position before it
+        shifts: list = []  # of the body's position, by each joint
         for j in top.body_joints[b]:
             axes.append(dot(rotation, model.jnt_axis[j]))
             if top.joints[j].type == SLIDE:
@@ -81,7 +84,7 @@ def kinematics(model: Model, qpos: Array) -> Pose:
 
 def _joint_motions(model: Model, qpos: Array) -> tuple[dict, dict]:
     """Per joint: how far a slide moved (1,), and how a hinge or free joint rotated (3, 3)."""
-    joints, dtype = model.topology.joints, model.body_pos.dtype
+    joints = model.topology.joints
     travel: dict = {}
     turns: dict = {}
     hinges = [j for j, joint in enumerate(joints) if joint.type == HINGE]
@@ -99,7 +102,6 @@ def _joint_motions(model: Model, qpos: Array) -> tuple[dict, dict]:
         if joint.type == FREE:
             quat = lax.slice_in_dim(qpos, joint.qpos + 3, joint.qpos + 7)
             turns[j] = quat_to_mat(normalize(quat))
-    assert all(a.dtype == dtype for a in turns.values())
     return travel, turns
 
 

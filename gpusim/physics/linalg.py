@@ -8,14 +8,15 @@ the reference point), forces (torque about the reference point, force). A spatia
 reference point is (10,): Ixx Iyy Izz Ixy Ixz Iyz, mass times centre of mass, mass.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-Array = jax.Array | np.ndarray
+# A jax array or, where the numbers are known at trace time, a numpy array.
+Array: TypeAlias = Any
 
 # Where the six numbers of a symmetric 3x3 matrix go: (6, 3, 3), one-hot.
 _SYMMETRIC = np.zeros((6, 3, 3))

@@ -3,6 +3,9 @@
 MuJoCo's own compiler reads the file; nothing here parses XML. The fields keep MuJoCo's names.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
+
 import dataclasses
 import os
 import pathlib
@@ -155,6 +158,7 @@ def load(source: str | os.PathLike | mujoco.MjModel, **options: Any) -> Model:
     options: fields of `Options` to override (timestep, iterations, tolerance ...).
     Raises features.Unsupported (a ValueError) naming the first element that is not simulated.
     """
+    mj: mujoco.MjModel
     if isinstance(source, mujoco.MjModel):
         mj, name = source, _model_name(source)
     else:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from gpusim.physics.constraint import Constraints, Edges, Values, along, edges, gather, hessian

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -81,6 +80,3 @@ def _forward(model: Model, state: State, ctrl: Array) -> Derived:
         model, qpos, pose, mass, motion, action, contacts, solution,
         qfrc_bias=bias, qfrc_passive=passive, qfrc_smooth=smooth, qacc_smooth=qacc_smooth,
     )  # fmt: skip
-
-
-__all__ = ["Derived", "State", "forward", "init", "jax", "step", "steps"]
