@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import string
 
-from . import abi, threads
+from gpusim.lanes import abi, threads
 
 ENTRY = "gpusim.handler"
 POOL = "gpusim.pool"  # pointer to the process's Pool (see threads.py), to be set after loading

@@ -15,8 +15,8 @@ import jax.ffi
 import llvmlite
 import llvmlite.binding as llvm
 
-from . import cache, handler
-from .abi import header
+from gpusim.lanes import cache, handler
+from gpusim.lanes.abi import header
 
 
 @dataclasses.dataclass(frozen=True)
