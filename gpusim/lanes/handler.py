@@ -12,7 +12,6 @@ from gpusim.lanes import abi, threads
 
 ENTRY = "gpusim.handler"
 POOL = "gpusim.pool"  # pointer to the process's Pool (see threads.py), to be set after loading
-POOL_BYTES = 16
 VERSION = 1  # of what this module, the group and host.py expect of each other
 
 

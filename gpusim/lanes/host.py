@@ -15,8 +15,8 @@ import jax.ffi
 import llvmlite
 import llvmlite.binding as llvm
 
-from gpusim.lanes import cache, handler
-from gpusim.lanes.abi import header
+from gpusim.lanes import cache, handler, threads
+from gpusim.lanes.abi import Abi, header
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +102,8 @@ def _compile(text: str, target: Host) -> bytes:
 def _machine(target: Host) -> llvm.TargetMachine:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    # Measured on physics steps: LLVM's middle end gains nothing after our own folding and sharing,
+    # level 1 takes as long as 2, and at level 0 or with the basic register allocator code is slow.
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small"
     )
@@ -126,7 +128,7 @@ def _register(name: str, code: bytes) -> llvm.ResourceTracker:
 @functools.cache
 def _pool() -> ctypes.Array:
     """The process's `Pool` (see threads.py), with the limit that GPUSIM_THREADS sets."""
-    pool = (ctypes.c_int64 * (handler.POOL_BYTES // 8))()
+    pool = (ctypes.c_int64 * (Abi(threads.STRUCTS).size("Pool") // 8))()
     pool[0] = _thread_limit(os.environ.get("GPUSIM_THREADS"))
     return pool
 
