@@ -36,7 +36,7 @@ def host() -> Host:
         llvm.get_process_triple(),
         llvm.get_host_cpu_name(),
         dict(llvm.get_host_cpu_features()),
-        os.environ.get("GPUSIM_LANES_ISA"),
+        os.environ.get("GPUSIM_LANES_ISA") or None,
     )
 
 
