@@ -1,8 +1,8 @@
 """What a world is doing, in MuJoCo's conventions: for observations, rewards and rendering.
 
-Inside the engine spatial vectors refer to the position of a tree's root body; mjData's refer to
-the centre of mass of the tree (subtree_com of the root). What nobody reads costs nothing: the
-compiler drops it.
+Inside the engine spatial vectors refer to the position of a tree's root body, mjData's to the
+centre of mass of the tree (subtree_com of the root); and free joints turn in world axes inside,
+in the body's axes in mjData. What nobody reads costs nothing: the compiler drops it.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from gpusim.physics.actuation import Actuation
 from gpusim.physics.collision import Contacts
 from gpusim.physics.dynamics import Motion
 from gpusim.physics.inertia import Inertia
-from gpusim.physics.kinematics import Pose, orientations, positions
+from gpusim.physics.kinematics import Pose, orientations, positions, to_body
 from gpusim.physics.linalg import (
     Array,
     cross,
@@ -57,24 +57,28 @@ class Derived(NamedTuple):
     solver_niter: jax.Array  # () Newton steps
 
 
-def derive(
-    model: Model,
-    qpos: Array,
-    pose: Pose,
-    mass: Inertia,
-    motion: Motion,
-    action: Actuation,
-    contacts: Contacts,
-    solution: Solution,
-    **forces: jax.Array,
-) -> Derived:
-    """Collect, and move what the engine keeps at the root body to the centre of mass."""
-    top = model.topology
-    every = range(model.nbody)
-    com = _subtree_com(model, pose, mass.bodies)
+class Dynamics(NamedTuple):
+    """The stages' results for one state; vectors (nv,) with free joints in world axes."""
+
+    pose: Pose
+    mass: Inertia
+    motion: Motion
+    bias: jax.Array  # (nv,)
+    passive: jax.Array  # (nv,)
+    action: Actuation
+    smooth_force: jax.Array  # (nv,)
+    smooth: jax.Array  # (nv,) acceleration without constraints
+    contacts: Contacts
+    solution: Solution
+
+
+def derive(model: Model, qpos: Array, now: Dynamics) -> Derived:
+    """Turn what the engine keeps into what mjData holds."""
+    top, pose = model.topology, now.pose
+    every, sites = range(model.nbody), list(top.site_body)
+    com = _subtree_com(model, pose, now.mass.bodies)
     shift = pick(com, top.root)
-    dof_shift = pick(shift, top.dof_body)
-    sites = list(top.site_body)
+    body = lambda x: to_body(model, pose, x)
     return Derived(
         xpos=pose.reference + pose.offset,
         xquat=orientations(model, qpos),
@@ -82,18 +86,30 @@ def derive(
         xipos=pose.reference + positions(model, pose, every, model.body_ipos),
         site_xpos=pick(pose.reference, sites) + positions(model, pose, sites, model.site_pos),
         subtree_com=pose.reference + com,
-        cinert=_inertia_about(mass.bodies, shift),
-        cvel=_motion_at(motion.bodies, shift),
-        cdof=_motion_at(pose.cdof, dof_shift),
-        mass_matrix=mass.matrix,
-        contact_dist=contacts.dist,
-        qfrc_actuator=action.qfrc,
-        qfrc_constraint=solution.qfrc_constraint,
-        qacc=solution.qacc,
-        actuator_force=action.force,
-        solver_niter=solution.iterations,
-        **forces,
+        cinert=_inertia_about(now.mass.bodies, shift),
+        cvel=_motion_at(now.motion.bodies, shift),
+        cdof=_motion_at(body(pose.cdof), pick(shift, top.dof_body)),
+        mass_matrix=_lower(body(body(_both(now.mass.matrix)).T)),
+        contact_dist=now.contacts.dist,
+        qfrc_bias=body(now.bias),
+        qfrc_passive=body(now.passive),
+        qfrc_actuator=body(now.action.qfrc),
+        qfrc_smooth=body(now.smooth_force),
+        qfrc_constraint=body(now.solution.force),
+        qacc_smooth=body(now.smooth),
+        qacc=body(now.solution.qacc),
+        actuator_force=now.action.force,
+        solver_niter=now.solution.iterations,
     )
+
+
+def _lower(a: jax.Array) -> jax.Array:
+    return a * np.tri(a.shape[0], dtype=a.dtype)
+
+
+def _both(lower: jax.Array) -> jax.Array:
+    """A symmetric matrix from its lower triangle."""
+    return lower + (lower * np.tri(lower.shape[0], k=-1, dtype=lower.dtype)).T
 
 
 def _subtree_com(model: Model, pose: Pose, inertias: jax.Array) -> jax.Array:

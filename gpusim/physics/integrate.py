@@ -1,4 +1,4 @@
-"""One step of time: semi-implicit Euler, implicit in joint damping."""
+"""One step of time: semi-implicit Euler, implicit in joint damping (mj_Euler)."""
 
 import jax
 import jax.numpy as jnp
@@ -9,21 +9,22 @@ from gpusim.physics.linalg import Array, dot, factorize, normalize, pick, quat_m
 from gpusim.physics.model import FREE, Model
 
 
-def euler(
-    model: Model, matrix: jax.Array, qpos: Array, qvel: Array, qacc: Array, force: Array
-) -> tuple[jax.Array, jax.Array]:
-    """qpos and qvel one timestep later.
+def damped(model: Model, matrix: jax.Array, qacc: Array, force: Array) -> jax.Array:
+    """The acceleration (nv,) that Euler integrates: with joint damping B, (M + h B)⁻¹ force.
 
-    matrix: (nv, nv) mass matrix, lower triangle. qacc: (nv,), used where nothing is damped;
-    force: (nv,) all generalised forces, M⁻¹ of which it is. With damping B the velocity changes
-    by h (M + h B)⁻¹ force instead.
+    matrix: (nv, nv) mass matrix, lower triangle; force: (nv,) all generalised forces; qacc: (nv,)
+    what they accelerate to, used where nothing is damped.
     """
-    h = model.timestep
     damping = model.dof_damping
-    if not isinstance(damping, np.ndarray) or damping.any():
-        damped = matrix + np.eye(model.nv, dtype=matrix.dtype) * (h * damping)
-        qacc = solve(factorize(damped), force)
-    qvel = qvel + h * qacc
+    if isinstance(damping, np.ndarray) and not damping.any():
+        return qacc
+    diagonal = np.eye(model.nv, dtype=matrix.dtype) * (model.timestep * damping)
+    return solve(factorize(matrix + diagonal), force)
+
+
+def euler(model: Model, qpos: Array, qvel: Array, qacc: Array) -> tuple[Array, Array]:
+    """qpos and qvel one timestep later: semi-implicit, positions move with the new velocity."""
+    qvel = qvel + model.timestep * qacc
     return integrate_pos(model, qpos, qvel), qvel
 
 

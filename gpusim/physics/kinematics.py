@@ -28,7 +28,12 @@ from gpusim.physics.model import FREE, HINGE, SLIDE, Model
 
 
 class Pose(NamedTuple):
-    """World frame, metres; "reference" is the position of the tree's root body."""
+    """World frame, metres; "reference" is the position of the tree's root body.
+
+    MuJoCo gives the angular velocity of a free joint in its body's axes. Inside the engine it is
+    in world axes (`to_world`, `to_body`): the motions of a free joint are then the six unit
+    vectors, and the products with them, in the mass matrix and the Jacobians, are free.
+    """
 
     reference: jax.Array  # (nbody, 3) root body's position, per body
     offset: jax.Array  # (nbody, 3) body position relative to the reference
@@ -46,40 +51,59 @@ def kinematics(model: Model, qpos: Array) -> Pose:
     mat: list = [eye]
     axes: list = []  # per degree of freedom: axis in the world
     arms: list = []  # per degree of freedom: from the reference to a point on the axis
-    for b, p in enumerate(top.parent):
-        if b == 0:
-            continue
-        at_root = top.root[b] == b
+    for b in range(1, model.nbody):
         if [top.joints[j].type for j in top.body_joints[b]] == [FREE]:
-            address = top.joints[top.body_joints[b][0]].qpos
-            reference.append(lax.slice_in_dim(qpos, address, address + 3))
+            (j,) = top.body_joints[b]
+            reference.append(lax.slice_in_dim(qpos, top.joints[j].qpos, top.joints[j].qpos + 3))
             offset.append(zero)
-            mat.append(turns[top.body_joints[b][0]])
-            axes += [*eye, *rows(mat[b].T)]
+            mat.append(turns[j])
+            axes += [*eye, *eye]
             arms += [zero] * 6
             continue
-        # The parent is the world: no rotation to apply, and its position is the origin.
-        rotation = dot(mat[p], model.body_mat[b]) if p else model.body_mat[b]
-        position = dot(mat[p], model.body_pos[b]) + offset[p] if p else model.body_pos[b]
-        anchors: list = []  # of each joint, relative to the body's position before it
-        shifts: list = []  # of the body's position, by each joint
-        for j in top.body_joints[b]:
-            axes.append(dot(rotation, model.jnt_axis[j]))
-            if top.joints[j].type == SLIDE:
-                anchors.append(zero)
-                shifts.append(axes[-1] * travel[j])
-                continue
-            eccentric = model.jnt_pos[j].any()
-            anchors.append(dot(rotation, model.jnt_pos[j]) if eccentric else zero)
-            rotation = dot(rotation, turns[j])
-            shifts.append(anchors[-1] - dot(rotation, model.jnt_pos[j]) if eccentric else zero)
-        moved = sum(shifts[1:], shifts[0]) if shifts else zero
+        position, rotation = _mount(model, b, offset, mat)
+        rotation, moved, its_axes, anchors = _joints_of(model, b, rotation, travel, turns)
+        at_root = top.root[b] == b
         reference.append(position + moved if at_root else reference[top.root[b]])
         offset.append(zero if at_root else position + moved)
         mat.append(rotation)
-        for k, anchor in enumerate(anchors):
-            arms.append(offset[b] + anchor - sum(shifts[k + 1 :], shifts[k]))
+        axes += its_axes
+        arms += [offset[b] + anchor for anchor in anchors]
     return Pose(stack(reference), stack(offset), stack(mat), _cdof(model, axes, arms))
+
+
+def _mount(model: Model, b: int, offset: list, mat: list) -> tuple[Array, Array]:
+    """Position and rotation of a body before its joints move it; the world is where it is."""
+    p = model.topology.parent[b]
+    if p == 0:
+        return model.body_pos[b], model.body_mat[b]
+    return offset[p] + dot(mat[p], model.body_pos[b]), dot(mat[p], model.body_mat[b])
+
+
+def _joints_of(
+    model: Model, b: int, rotation: Array, travel: dict, turns: dict
+) -> tuple[Array, Array, list, list]:
+    """What the hinges and slides of a body do to it, one after the other.
+
+    Returns its rotation, how far its origin moved, the joints' axes, and points on them relative
+    to where the origin ends up.
+    """
+    zero = np.zeros(3, model.body_pos.dtype)
+    axes: list = []
+    anchors: list = []  # relative to the origin before the joint
+    shifts: list = []  # of the origin, by the joint
+    for j in model.topology.body_joints[b]:
+        axes.append(dot(rotation, model.jnt_axis[j]))
+        if model.topology.joints[j].type == SLIDE:
+            anchors.append(zero)
+            shifts.append(axes[-1] * travel[j])
+            continue
+        eccentric = model.jnt_pos[j].any()
+        anchors.append(dot(rotation, model.jnt_pos[j]) if eccentric else zero)
+        rotation = dot(rotation, turns[j])
+        shifts.append(anchors[-1] - dot(rotation, model.jnt_pos[j]) if eccentric else zero)
+    after = [sum(shifts[k + 1 :], shift) for k, shift in enumerate(shifts)]
+    anchors = [anchor - rest for anchor, rest in zip(anchors, after, strict=True)]
+    return rotation, after[0] if after else zero, axes, anchors
 
 
 def _joint_motions(model: Model, qpos: Array) -> tuple[dict, dict]:
@@ -124,6 +148,28 @@ def _cdof(model: Model, axes: list, arms: list) -> jax.Array:
             turning[joint.dof + 3 : joint.dof + 6] = 1
     axis, arm = stack(axes), stack(arms)
     return join(axis * turning, axis * (1 - turning) + cross(arm, axis) * turning)
+
+
+def to_world(model: Model, pose: Pose, x: Array) -> jax.Array:
+    """Velocities, accelerations or forces (nv, ...) with angular parts of free joints turned from
+    the body's axes to the world's."""
+    return _turn(model, x, lambda b: pose.xmat[b])
+
+
+def to_body(model: Model, pose: Pose, x: Array) -> jax.Array:
+    """The inverse of `to_world`."""
+    return _turn(model, x, lambda b: pose.xmat[b].T)
+
+
+def _turn(model: Model, x: Array, rotation) -> Array:
+    parts, done = [], 0
+    for joint in model.topology.joints:
+        if joint.type == FREE:
+            angular = joint.dof + 3
+            parts.append(lax.slice_in_dim(x, done, angular))
+            parts.append(dot(rotation(joint.body), lax.slice_in_dim(x, angular, angular + 3)))
+            done = angular + 3
+    return lax.concatenate([*parts, lax.slice_in_dim(x, done, model.nv)], 0) if parts else x
 
 
 def positions(model: Model, pose: Pose, body, local: Array) -> jax.Array:

@@ -104,8 +104,8 @@ class Model:
     jnt_stiffness: Array  # (njnt,)
     jnt_solref: np.ndarray  # (njnt, 2)
     jnt_solimp: np.ndarray  # (njnt, 5)
-    dof_armature: Array  # (nv,)
-    dof_damping: Array  # (nv,)
+    dof_armature: Array  # (nv,), equal for the three rotations of a free joint
+    dof_damping: Array  # (nv,), likewise
     dof_invweight0: Array  # (nv,)
     geom_pos: np.ndarray  # (ngeom, 3)
     geom_mat: np.ndarray  # (ngeom, 3, 3)

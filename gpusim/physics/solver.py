@@ -22,7 +22,7 @@ from gpusim.physics.model import Options
 
 class Solution(NamedTuple):
     qacc: jax.Array  # (nv,)
-    qfrc_constraint: jax.Array  # (nv,) = -Jᵀ D min(J qacc - aref, 0)
+    force: jax.Array  # (nv,) of the constraints: -Jᵀ D min(J qacc - aref, 0)
     iterations: jax.Array  # () Newton steps taken
 
 
@@ -74,7 +74,7 @@ def solve_constraints(
     end = lax.while_loop(lambda at: at.active, newton, start)
     return Solution(
         qacc=end.qacc,
-        qfrc_constraint=-gather(rows, _force(stiffness, end.residual)),
+        force=-gather(rows, _force(stiffness, end.residual)),
         iterations=end.iteration,
     )
 

@@ -2,17 +2,18 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from gpusim.physics.actuation import actuation
 from gpusim.physics.collision import collide
 from gpusim.physics.constraint import constraints
-from gpusim.physics.derived import Derived, derive
+from gpusim.physics.derived import Derived, Dynamics, derive
 from gpusim.physics.dynamics import bias_force, velocities
 from gpusim.physics.inertia import inertia
-from gpusim.physics.integrate import euler
-from gpusim.physics.kinematics import kinematics
+from gpusim.physics.integrate import damped, euler
+from gpusim.physics.kinematics import kinematics, to_body, to_world
 from gpusim.physics.linalg import Array, factorize, solve
 from gpusim.physics.model import Model
 from gpusim.physics.passive import passive_force
@@ -44,39 +45,44 @@ def step(model: Model, state: State, ctrl: Array) -> tuple[State, Derived]:
     The derived quantities are those of the state before the step, as in mjData after mj_step.
     """
     model = model.astype(state.qpos.dtype)
-    derived = _forward(model, state, ctrl)
-    force = derived.qfrc_smooth + derived.qfrc_constraint
-    qpos, qvel = euler(model, derived.mass_matrix, *state[:2], derived.qacc, force)
+    now = _accelerate(model, state, ctrl)
+    force = now.smooth_force + now.solution.force
+    qacc = to_body(model, now.pose, damped(model, now.mass.matrix, now.solution.qacc, force))
+    derived = derive(model, state.qpos, now)
+    qpos, qvel = euler(model, state.qpos, state.qvel, qacc)
     return State(qpos, qvel, derived.qacc), derived
 
 
 def forward(model: Model, state: State, ctrl: Array) -> Derived:
     """Everything that follows from a state, without advancing it: mj_forward."""
-    return _forward(model.astype(state.qpos.dtype), state, ctrl)
+    model = model.astype(state.qpos.dtype)
+    return derive(model, state.qpos, _accelerate(model, state, ctrl))
 
 
 def steps(model: Model, state: State, ctrl: Array, n: int) -> tuple[State, Derived]:
     """n steps with the same ctrl; the derived quantities are those of the last."""
     if n < 1:
         raise ValueError(f"n must be at least 1, not {n}")
-    before = lax.fori_loop(0, n - 1, lambda _, s: step(model, s, ctrl)[0], state)
-    return step(model, before, ctrl)
+    shapes = jax.eval_shape(lambda s: forward(model, s, ctrl), state)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return lax.fori_loop(0, n, lambda _, at: step(model, at[0], ctrl), (state, nothing))
 
 
-def _forward(model: Model, state: State, ctrl: Array) -> Derived:
-    qpos, qvel, warmstart = state
-    pose = kinematics(model, qpos)
+def _accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
+    """The stages of a step, up to the constrained acceleration."""
+    pose = kinematics(model, state.qpos)
+    qvel = to_world(model, pose, state.qvel)
     mass = inertia(model, pose)
     motion = velocities(model, pose, qvel)
     bias = bias_force(model, pose, mass.bodies, motion)
-    passive = passive_force(model, qpos, qvel)
-    action = actuation(model, qpos, qvel, ctrl)
-    smooth = passive + action.qfrc - bias
-    qacc_smooth = solve(factorize(mass.matrix), smooth)
+    passive = passive_force(model, state.qpos, qvel)
+    action = actuation(model, state.qpos, qvel, ctrl)
+    smooth_force = passive + action.qfrc - bias
+    smooth = solve(factorize(mass.matrix), smooth_force)
     contacts = collide(model, pose)
-    rows = constraints(model, pose, contacts, qpos, qvel)
-    solution = solve_constraints(model.options, mass.matrix, qacc_smooth, rows, warmstart)
-    return derive(
-        model, qpos, pose, mass, motion, action, contacts, solution,
-        qfrc_bias=bias, qfrc_passive=passive, qfrc_smooth=smooth, qacc_smooth=qacc_smooth,
-    )  # fmt: skip
+    rows = constraints(model, pose, contacts, state.qpos, qvel)
+    warmstart = to_world(model, pose, state.qacc_warmstart)
+    solution = solve_constraints(model.options, mass.matrix, smooth, rows, warmstart)
+    return Dynamics(
+        pose, mass, motion, bias, passive, action, smooth_force, smooth, contacts, solution
+    )

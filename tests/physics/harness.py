@@ -15,7 +15,7 @@ import numpy as np
 from gpusim import lanes, physics
 from gpusim.physics.collision import collide
 from gpusim.physics.constraint import Constraints, constraints
-from gpusim.physics.kinematics import kinematics
+from gpusim.physics.kinematics import kinematics, to_body, to_world
 from tests import oracles
 
 
@@ -62,8 +62,11 @@ def run_model(mj: mujoco.MjModel, sample: oracles.Sample, dtype: Any = np.float6
         after, derived = physics.step(model, state, ctrl)
         typed = model.astype(state.qpos.dtype)
         pose = kinematics(typed, state.qpos)
-        rows = constraints(typed, pose, collide(typed, pose), state.qpos, state.qvel)
-        return after, derived, rows
+        qvel = to_world(typed, pose, state.qvel)
+        limits, contacts = constraints(typed, pose, collide(typed, pose), state.qpos, qvel)
+        columns = jnp.moveaxis(contacts.jacobian, 2, 0)
+        jacobian = jnp.moveaxis(to_body(typed, pose, columns), 0, 2)  # mjData's free joints
+        return after, derived, Constraints(limits, contacts._replace(jacobian=jacobian))
 
     step = over_worlds(one_world, dtype)
     after, derived, rows = step(state_of(sample), sample.ctrl)

@@ -66,9 +66,8 @@ def test_newton_euler_of_a_few_point_masses():
     upper = np.tensordot(mass, squares, 1)[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]]
     inertia = np.concatenate([upper, mass @ r, [mass.sum()]])
     motion, rate = np.concatenate([w, v]), np.concatenate([alpha, a])
-    force = over_worlds(dynamics.newton_euler)(
-        inertia[None, None], motion[None, None], rate[None, None]
-    )
+    inertia, motion, rate = (x[None, None] for x in (inertia, motion, rate))  # one world, one body
+    force = over_worlds(dynamics.newton_euler)(inertia, motion, rate)
     each = mass[:, None] * (a + np.cross(alpha, r) + np.cross(w, v + np.cross(w, r)))
     close(force[0, 0], np.concatenate([np.cross(r, each).sum(0), each.sum(0)]), 1e-13)
     momentum = over_worlds(linalg.inertia_mul)(inertia, motion)

@@ -103,4 +103,4 @@ def test_one_dimensional_problems_by_bisection():
         left = derivative(middle) < 0
         low, high = np.where(left, middle, low), np.where(left, high, middle)
     close(solution.qacc, low, 1e-12)
-    close(solution.qfrc_constraint, mass[:, :, 0] * (low - smooth), 1e-9)
+    close(solution.force, mass[:, :, 0] * (low - smooth), 1e-9)
