@@ -9,9 +9,11 @@ minute a task. `test_tasks.py` also compares with MJX itself, marked slow.
 import warnings
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
+from jax.experimental import io_callback
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Brax announces that it is no longer developed
@@ -33,6 +35,7 @@ class BraxOnC:
         self.model, self.data = model, mujoco.MjData(model)
         self.brax.pipeline_init = self._init
         self.brax.pipeline_step = self._step
+        self._jitted_step = jax.jit(self.brax.step)
         self.state: Any = None
 
     def reset(self, key: Any) -> Any:
@@ -42,7 +45,7 @@ class BraxOnC:
 
     def step(self, action: Any) -> Any:
         """Brax's step; returns its state."""
-        self.state = self.brax.step(self.state, action)
+        self.state = self._jitted_step(self.state, action)
         return self.state
 
     def _init(self, q: Any, qd: Any) -> base.State:
@@ -51,18 +54,22 @@ class BraxOnC:
         mujoco.mj_normalizeQuat(self.model, self.data.qpos)  # MJX's forward pass does
         mujoco.mj_forward(self.model, self.data)
         self.data.qacc_warmstart[:] = 0  # our first step has no warm start either
-        return self._read()
+        return jax.tree.map(jnp.asarray, self._read())
 
-    def _step(self, _: base.State, ctrl: Any) -> base.State:
-        self.data.ctrl[:] = np.asarray(ctrl)
+    def _step(self, before: base.State, ctrl: Any) -> base.State:
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), before)
+        return io_callback(self._c_step, shapes, ctrl, ordered=True)
+
+    def _c_step(self, ctrl: Any) -> base.State:
+        self.data.ctrl[:] = ctrl
         mujoco.mj_step(self.model, self.data, self.brax._n_frames)
         return self._read()
 
     def _read(self) -> base.State:
         """What `brax/mjx/pipeline.py` reads from MJX's data, read from MuJoCo's."""
-        d, root = self.data, self.model.body_rootid[1:]
-        x = base.Transform(pos=jnp.array(d.xpos[1:]), rot=jnp.array(d.xquat[1:]))
-        cvel = base.Motion(ang=jnp.array(d.cvel[1:, :3]), vel=jnp.array(d.cvel[1:, 3:]))
-        offset = base.Transform.create(pos=jnp.array(d.xpos[1:] - d.subtree_com[root]))
-        xd = offset.vmap().do(cvel)
-        return base.State(q=jnp.array(d.qpos), qd=jnp.array(d.qvel), x=x, xd=xd, contact=None)
+        d, com = self.data, self.data.subtree_com[self.model.body_rootid[1:]]
+        x = base.Transform(pos=d.xpos[1:].copy(), rot=d.xquat[1:].copy())
+        angular, linear = d.cvel[1:, :3].copy(), d.cvel[1:, 3:]
+        linear = linear + np.cross(angular, x.pos - com)  # from the centre of mass to the link
+        xd = base.Motion(ang=angular, vel=linear)
+        return base.State(q=d.qpos.copy(), qd=d.qvel.copy(), x=x, xd=xd, contact=None)

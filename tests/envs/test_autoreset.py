@@ -85,18 +85,14 @@ def test_restarts_are_starts(env, history):
     begin = jax.jit(jax.vmap(env.begin))
     for state in states[1:]:
         ended = done(state)
-        if not ended.any():
-            continue
-        qpos, qvel = (
-            np.asarray(state.env.physics.qpos)[ended],
-            np.asarray(state.env.physics.qvel)[ended],
-        )
-        assert np.abs(qpos - env.init_qpos).max() <= env.reset_noise_scale + 1e-6
-        assert np.abs(qvel).max() <= env.reset_noise_scale + 1e-6
-        fresh = begin(qpos, qvel)
-        np.testing.assert_allclose(state.env.obs[ended], fresh.obs, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(state.env.memory[ended], fresh.memory, rtol=1e-5, atol=1e-6)
-        assert not np.asarray(state.env.physics.qacc_warmstart)[ended].any()
+        physics = state.env.physics
+        start = jax.tree.map(lambda x, ended=ended: np.asarray(x)[ended], physics)
+        assert (np.abs(start.qpos - env.init_qpos) <= env.reset_noise_scale + 1e-6).all()
+        assert (np.abs(start.qvel) <= env.reset_noise_scale + 1e-6).all()
+        assert not start.qacc_warmstart.any()
+        fresh = begin(physics.qpos, physics.qvel)
+        for ours, expected in ((state.env.obs, fresh.obs), (state.env.memory, fresh.memory)):
+            np.testing.assert_allclose(ours[ended], expected[ended], rtol=1e-5, atol=1e-6)
         assert (np.asarray(state.final_obs)[ended] != np.asarray(state.env.obs)[ended]).any(1).all()
 
 
