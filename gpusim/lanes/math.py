@@ -105,7 +105,7 @@ ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 def threefry2x32(g: Graph, k0: int, k1: int, x0: int, x1: int) -> tuple[int, int]:
     """Random bits for the counter (x0, x1) under the key (k0, k1), all i32.
 
-    20 rounds of Threefry-2x32: Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
+    Threefry with 20 rounds: Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011.
     """
     i32 = lambda v: g.const("i32", v)
     keys = (k0, k1, g.bitop("xor", g.bitop("xor", k0, k1), i32(0x1BD11BDA)))

@@ -11,8 +11,8 @@ ERF = {  # erf(x)/x - 1 in x^2, |x| < 1/2: 2^-56.0
                -0.026866170632715777, 0.005223977370325936, -0.0008548297524326206,
                0.00012053324308066446, -1.4845583529414068e-05, 1.4723212464311276e-06),
 }
-# erf(x)/x in x^2 up to ERF_ONE^2, where erf is 1 in float: 2^-25.2
-ERF_ONE = 3.925
+# erf(x)/x in x^2, |x| < 3.925; the fraction then grows, and is over 1 at ERF_ONE: 2^-25.2
+ERF_ONE = 4.07
 ERF_P = (1.8512471, 0.31178933, 0.08645848, 0.0061511435, 0.00046654855, 3.3650133e-06)
 ERF_Q = (1.640625, 0.82319045, 0.1869603, 0.02450581, 0.0019003222, 6.2466854e-05)
 ERFC_MIDDLE = {"float": 3.0, "double": 3.75}
@@ -76,7 +76,8 @@ def erf(o: Numbers, x):
     if o.type == "float":
         x = o.at_least(o.at_most(x, ERF_ONE), -ERF_ONE)
         z = o.mul(x, x)
-        return o.div(o.mul(x, o.horner(z, ERF_P)), o.horner(z, ERF_Q))
+        y = o.div(o.mul(x, o.horner(z, ERF_P)), o.horner(z, ERF_Q))
+        return o.at_least(o.at_most(y, 1.0), -1.0)
     a = o.abs(x)
     near = o.fma(o.horner(o.mul(x, x), o.of(ERF)), x, x)
     far = o.with_sign(o.sub(1.0, _erfc(o, a)), x)
@@ -94,7 +95,9 @@ def _erfc(o, a):
     a = o.at_most(a, o.of(ERFC_ZERO))
     middle = o.of(ERFC_MIDDLE)
     u = o.div(1.0, o.add(a, middle))
-    scaled = o.mul(o.horner(o.fma(u, -2 * middle, 1.0), o.of(ERFC)), u)
+    t = o.fma(u, -2 * middle, 1.0)  # (a - middle)*u, to which what is missing is added
+    missing = o.fma(o.neg(t), a, o.fma(o.add(t, 1.0), -middle, a))
+    scaled = o.mul(o.horner(o.fma(missing, u, t), o.of(ERFC)), u)
     # exp(-a^2): what rounding the square loses is made good to first order
     square = o.mul(a, a)
     lost = o.fma(a, a, o.neg(square))
@@ -116,11 +119,11 @@ def _erf_inv_of_constant(x):
 
 @elementary(_erf_inv_of_constant)
 def erf_inv(o: Numbers, x):
-    w = o.neg(log(o.g, o.fma(o.neg(x), x, 1.0)))
-    root = o.sqrt(w)
-    p = None
-    for below, center, coefficients in reversed(o.of(ERF_INV)):
-        first = center == o.of(ERF_INV)[0][1]
-        q = o.horner(o.sub(w if first else root, center), coefficients)
-        p = q if p is None else o.select(o.lt(w, below), q, p)
-    return o.select(o.eq(w, math.inf), o.mul(x, math.inf), o.mul(p, x))
+    # XLA rounds x*x too: near |x| = 1 that costs 60 roundings, but random numbers agree with it
+    w = o.neg(log(o.g, o.fma(o.mul(x, x), -1.0, 1.0)))
+    root, pieces = o.sqrt(w), o.of(ERF_INV)
+    values = [o.horner(o.sub(root if k else w, c), p) for k, (_, c, p) in enumerate(pieces)]
+    ratio = values[-1]
+    for (below, _, _), value in zip(pieces[-2::-1], values[-2::-1], strict=True):
+        ratio = o.select(o.lt(w, below), value, ratio)
+    return o.mul(x, o.select(o.eq(w, math.inf), math.inf, ratio))

@@ -33,9 +33,9 @@ ATANH = {  # (2 atanh(s)/s - 2)/s^2 in s^2, for s = f/(2 + f) with f as above
                0.18181778296094536, 0.153869919300558, 0.13252069908166228,
                0.13235552480486232),  # 2^-66.6
 }
-# tanh(x)/x in x^2 up to TANH_ONE^2, where tanh is 1 in float
-TANH_ONE = 9.01
-TANH_P = (1.0, 0.13383316, 0.0034982183, 2.0648693e-05, 1.3402381e-08)  # 2^-25.2
+# tanh(x)/x in x^2, |x| < 9.01; the fraction then grows, and is over 1 at TANH_ONE: 2^-25.2
+TANH_ONE = 9.3
+TANH_P = (1.0, 0.13383316, 0.0034982183, 2.0648693e-05, 1.3402381e-08)
 TANH_Q = (1.0, 0.46716636, 0.02588722, 0.00032897794, 7.797619e-07)
 # fmt: on
 
@@ -105,7 +105,8 @@ def tanh(o: Numbers, x):
     if o.type == "float":
         x = o.at_least(o.at_most(x, TANH_ONE), -TANH_ONE)
         z = o.mul(x, x)
-        return o.div(o.mul(x, o.horner(z, TANH_P)), o.horner(z, TANH_Q))
+        y = o.div(o.mul(x, o.horner(z, TANH_P)), o.horner(z, TANH_Q))
+        return o.at_least(o.at_most(y, 1.0), -1.0)
     a = o.abs(x)
     half = _expm1(o, o.add(a, a), 1)
     return o.with_sign(o.div(half, o.add(half, 1.0)), x)
@@ -248,8 +249,8 @@ def _pow_by_constant(o, x, y):
         root = o.sqrt(x)
         return o.div(1.0, root) if y < 0 else root if y < 1 else o.mul(x, root)
     if y in (1, 2, 3, -1, -2):
-        power = {1: x, 2: o.mul(x, x), 3: o.mul(o.mul(x, x), x)}[abs(y)]
-        return power if y > 0 else o.div(1.0, power)
+        x = x if y > 0 else o.div(1.0, x)
+        return {1: x, 2: o.mul(x, x), 3: o.mul(o.mul(x, x), x)}[abs(y)]
     return None
 
 
@@ -270,9 +271,8 @@ def _log_wide(o, a):
     whole, twice = o.mul(e, ln2), o.mul(s, 2.0)
     total = o.add(whole, twice)
     rest = o.sub(twice, o.sub(total, whole))
-    rest = o.add(
-        rest, o.fma(s_low, 2.0, o.fma(o.mul(z, s), o.horner(z, o.of(ATANH)), o.mul(e, ln2_low)))
-    )
+    series = o.fma(o.mul(z, s), o.horner(z, o.of(ATANH)), o.mul(e, ln2_low))
+    rest = o.add(rest, o.fma(s_low, o.fma(z, 2.0, 2.0), series))
     high = o.add(total, rest)
     low = o.sub(rest, o.sub(high, total))
     high = o.select(o.lt(a, np.inf), high, a)

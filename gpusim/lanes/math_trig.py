@@ -217,8 +217,8 @@ def atan2(o: Numbers, y, x):
     a, b = o.abs(y), o.abs(x)
     steep = o.lt(b, a)
     small, large = o.select(steep, b, a), o.select(steep, a, b)
-    t = o.div(small, o.at_least(large, o.format.tiny))  # 0/0 is 0
-    t = o.select(o.eq(small, np.inf), 1.0, t)
+    large = o.at_least(large, o.format.tiny)  # 0/0 shall be 0, inf/inf 1
+    t = o.select(o.eq(small, large), 1.0, o.div(small, large))
     angle = _atan_octant(o, t, steep)
     return o.with_sign(o.select(o.lt(x, 0.0), o.sub(np.pi, angle), angle), y)
 
