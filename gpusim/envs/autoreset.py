@@ -30,11 +30,6 @@ class Finished(NamedTuple):
     lengths: jax.Array  # () sum of lengths, in control steps
     count: jax.Array  # () how many
 
-    @classmethod
-    def none(cls, shape: tuple[int, ...] = ()) -> "Finished":
-        """No episode yet."""
-        return cls(*jnp.zeros((3, *shape), jnp.float32))
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -92,16 +87,7 @@ class VecEnv:
 
     def reset(self, key: jax.Array) -> VecState:
         """Start all worlds, each at a random point of the time limit."""
-        key_steps, key_worlds = jax.random.split(key)
-        env = jax.vmap(self.env.reset)(jax.random.split(key_worlds, self.num_envs))
-        return VecState(
-            env=env,
-            final_obs=env.obs,
-            steps=jax.random.randint(key_steps, (self.num_envs,), 0, self.episode_length),
-            episode_return=jnp.zeros_like(env.reward),
-            episode_length=jnp.zeros(self.num_envs, jnp.int32),
-            finished=Finished.none((self.num_envs,)),
-        )
+        return jax.vmap(self._start_kernel)(jax.random.split(key, self.num_envs))
 
     def step(self, state: VecState, actions: jax.Array) -> VecState:
         """Step every world, actions (num_envs, action_size), and restart those that finished."""
@@ -109,11 +95,28 @@ class VecEnv:
 
     def clear_stats(self, state: VecState) -> VecState:
         """Forget the finished episodes."""
-        return state.replace(finished=Finished.none((self.num_envs,)))
+        return state.replace(finished=jax.tree.map(jnp.zeros_like, state.finished))
+
+    @functools.cached_property
+    def _start_kernel(self):
+        return lanes.kernel(self._start_one)
 
     @functools.cached_property
     def _step_kernel(self):
         return lanes.kernel(self._step_one)
+
+    def _start_one(self, key: jax.Array) -> VecState:
+        """`reset` of one world."""
+        key_world, key_steps = jax.random.split(key)
+        env = self.env.start(key_world)
+        return VecState(
+            env=env,
+            final_obs=env.obs,
+            steps=jax.random.randint(key_steps, (), 0, self.episode_length),
+            episode_return=jnp.zeros_like(env.reward),
+            episode_length=jnp.zeros((), jnp.int32),
+            finished=Finished(*jnp.zeros(3, jnp.float32)),
+        )
 
     def _step_one(self, state: VecState, action: jax.Array) -> VecState:
         """`step` of one world."""
@@ -140,9 +143,8 @@ class VecEnv:
 
     def _restart_one(self, env: State) -> State:
         """A world at a new start; what the step just made said of it stays."""
-        stream, start = jax.random.split(env.key)
-        fresh = self.env.begin(*self.env.initial(start))
-        return env.replace(physics=fresh.physics, memory=fresh.memory, obs=fresh.obs, key=stream)
+        new = self.env.start(env.key)
+        return env.replace(physics=new.physics, memory=new.memory, obs=new.obs, key=new.key)
 
 
 def autoreset(env: Env, num_envs: int, *, episode_length: int | None = None) -> VecEnv:

@@ -121,7 +121,7 @@ class Env(abc.ABC, Generic[M]):
         """The state of a world that starts here, with nothing rewarded yet and no key."""
         ctrl = jnp.zeros(self.action_size, qpos.dtype)
         start = physics.init(self.model, qpos, qvel)
-        world = World(start, physics.forward(self.model, start, ctrl), ctrl)
+        world = World(start, self._physics_forward(start, ctrl), ctrl)
         memory = self.remember(world)
         reward, metrics = jax.tree.map(jnp.zeros_like, self.reward(memory, world))
         return State(
@@ -134,6 +134,11 @@ class Env(abc.ABC, Generic[M]):
             metrics=metrics,
             key=None,
         )
+
+    def start(self, key: jax.Array) -> State[M]:
+        """A world at a start of its own, with a random stream of its own."""
+        stream, start = jax.random.split(key)
+        return self.begin(*self.initial(start)).replace(key=stream)
 
     def transition(self, start: physics.State, memory: Any, action: jax.Array) -> State[M]:
         """One control step: physics, reward, termination, observation. The result has no key.
@@ -178,8 +183,7 @@ class Env(abc.ABC, Generic[M]):
 
     def reset(self, key: jax.Array) -> State[M]:
         """Start one world. Pure; `jax.vmap` it over keys for many."""
-        stream, _ = jax.random.split(key)
-        return self._begin_kernel(*self.initial(key)).replace(key=stream)
+        return self._start_kernel(key)
 
     def step(self, state: State[M], action: jax.Array) -> State[M]:
         """One control step of one world with action (action_size,) in [-1, 1]; pure, to be vmapped.
@@ -226,14 +230,18 @@ class Env(abc.ABC, Generic[M]):
         return np.full(self.action_size, 1.0, np.float32)
 
     # Each is made once for an environment: two calls of `step` must be the same kernel.
+    # jit for its cache alone: the physics is traced once, however often it is used.
     @functools.cached_property
     def _physics_step(self):
-        # jit for its cache alone: the step is traced once, for its shapes and the loop.
         return jax.jit(functools.partial(physics.step, self.model))
 
     @functools.cached_property
-    def _begin_kernel(self):
-        return lanes.kernel(self.begin)
+    def _physics_forward(self):
+        return jax.jit(functools.partial(physics.forward, self.model))
+
+    @functools.cached_property
+    def _start_kernel(self):
+        return lanes.kernel(self.start)
 
     @functools.cached_property
     def _step_kernel(self):

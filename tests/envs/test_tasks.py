@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gpusim
-from gpusim import physics
+from gpusim import lanes, physics
 from gpusim.envs.env import load_asset
 from tests.envs.brax_oracle import BraxOnC, brax_envs
 
@@ -35,7 +35,7 @@ def test_agrees_with_brax(name, x64):
     env = gpusim.make(name, **CASES[name])
     oracle = BraxOnC(name, env.model.mj, **CASES[name])
     key = jax.random.key(3)
-    state, step = jax.jit(env.begin)(*env.initial(key)), jax.jit(env.step)
+    state, step = lanes.kernel(env.begin)(*env.initial(key)), jax.jit(env.step)
     expected = oracle.reset(key)
     np.testing.assert_allclose(state.obs, expected.obs, rtol=1e-9, atol=1e-9)
 
@@ -73,7 +73,7 @@ def test_agrees_with_brax_on_mjx(name, x64):
     options = {"iterations": 100, "ls_iterations": 100, "tolerance": 1e-12, "disableflags": 0}
     brax.sys = brax.sys.tree_replace({f"opt.{k}": v for k, v in options.items()})
     key = jax.random.key(5)
-    state, expected = jax.jit(env.begin)(*env.initial(key)), jax.jit(brax.reset)(key)
+    state, expected = lanes.kernel(env.begin)(*env.initial(key)), jax.jit(brax.reset)(key)
     np.testing.assert_allclose(state.obs, expected.obs, rtol=1e-9, atol=1e-9)
     step, brax_step = jax.jit(env.step), jax.jit(brax.step)
     for action in np.random.default_rng(0).uniform(-1, 1, (20, env.action_size)):
