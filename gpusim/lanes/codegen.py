@@ -162,7 +162,7 @@ class _Emitter:
         declarations = "\n".join(self.declared.values())
         return (
             "define void @group(ptr noalias nocapture readonly %ins, ptr noalias nocapture readonly %outs, "
-            f"i64 %lane, i64 %lanes) nounwind {{\nentry:\n{body}\n  ret void\n}}\n{declarations}\n"
+            f"i64 %lane, i64 %lanes) nounwind alignstack(64) {{\nentry:\n{body}\n  ret void\n}}\n{declarations}\n!0 = !{{!\"branch_weights\", i32 1, i32 1000}}\n"
         )
 
     def emit_region(self, nodes: list[int]):
@@ -411,8 +411,8 @@ class _Emitter:
         self.lines[at] += f"[{next_}, %{self.block}]"
         self.close_phis(phis, {k: self.use(r.outs[k], self.is_wide(r.params[k])) for k in phis})
         self.start(end)
-        for k in phis:
-            self.alias(n + 1 + k, r.outs[k], self.is_wide(r.params[k]))
+        for k in range(len(r.outs)):
+            self.alias(n + 1 + k, r.outs[k])
 
     def emit_while(self, n: int, r: Region):
         before, head, body, end = self.block, self.label(), self.label(), self.label()
@@ -437,15 +437,15 @@ class _Emitter:
         self.lines.append(f"  br label %{head}")
         self.start(end)
         for k in phis:
-            self.alias(n + 1 + k, r.params[k], self.is_wide(r.params[k]))
+            self.alias(n + 1 + k, r.params[k])
 
     def emit_if(self, n: int, r: Region):
         before, body, end = self.block, self.label(), self.label()
-        self.lines.append(f"  br i1 {self.any(r.cond)}, label %{body}, label %{end}")
+        self.lines.append(f"  br i1 {self.any(r.cond)}, label %{body}, label %{end}, !prof !0")
         before = self.block
         self.start(body)
         for k in self.carried(r):
-            self.alias(r.params[k], r.inits[k], self.is_wide(r.params[k]))
+            self.alias(r.params[k], r.inits[k])
         self.emit_region(r.nodes)
         outs = [k for k in range(len(r.outs)) if n + 1 + k in self.live]
         values = {k: self.use(r.outs[k], self.is_wide(n + 1 + k)) for k in outs}
@@ -461,11 +461,11 @@ class _Emitter:
         for k, name in names.items():
             self.bind(n + 1 + k, name)
 
-    def alias(self, n: int, source: int, wide: bool):
+    def alias(self, n: int, source: int):
         """Node n is another name for `source`."""
         if n not in self.live:
             return
-        self.names[n] = self.use(source, wide)
+        self.names[n] = self.use(source, self.is_wide(n))
         if n in self.widened:
             self.wide[n] = self.use(source, True)
 

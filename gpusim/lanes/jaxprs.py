@@ -2,7 +2,7 @@
 
 import jax
 import numpy as np
-from jax._src import source_info_util
+from jax._src import core, source_info_util
 from jax.extend import core as jex
 
 
@@ -31,6 +31,16 @@ def is_literal(atom) -> bool:
 
 def is_key(dtype) -> bool:
     return jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def result_aval(shape, dtype, operands):
+    """Abstract result of an operation; inside shard_map it differs over the mesh axes its operands differ over."""
+    for x in operands:
+        manual = getattr(x, "manual_axis_type", None)
+        if manual is not None and manual.varying:
+            here = core.get_cur_mesh_sharding()
+            return jax.core.ShapedArray(shape, dtype, sharding=here, manual_axis_type=manual)
+    return jax.core.ShapedArray(shape, dtype)
 
 
 def user_line(eqn) -> str:

@@ -21,7 +21,7 @@ from gpusim.lanes import (  # noqa: F401  (the rules_* files fill the table of r
 )
 from gpusim.lanes.codegen import Output, emit
 from gpusim.lanes.graph import Graph
-from gpusim.lanes.scalarize import Scalarizer, lane_type
+from gpusim.lanes.scalarize import Scalarizer
 
 _inside = threading.local()  # set while a kernel is traced: a kernel called by a kernel is part of it
 
@@ -139,7 +139,7 @@ class LaneFunction:
         s = Scalarizer(g, self.name)
         inputs = []
         for k, (spec, lanes, key) in enumerate(zip(self.specs, batched, self.is_key, strict=True)):
-            t = lane_type(spec.dtype)
+            t = s.lane_type(spec.dtype)
             nodes = [g.input(t, k, element, not lanes) for element in range(int(np.prod(spec.shape)))]
             ids = np.array(nodes, np.int64).reshape(spec.shape)
             inputs.append(s.keys(ids) if key else ids)
@@ -166,10 +166,7 @@ def worlds_of(leaves, batched) -> int | None:
 def _shapes(*leaves, function, batched):
     worlds = worlds_of(leaves, batched)
     axis = () if worlds is None else (worlds,)
-    # inside shard_map a value also says over which mesh axes it differs
-    vma = frozenset().union(*(getattr(x, "vma", frozenset()) for x in leaves))
-    extra = {"vma": vma} if vma else {}
-    return [jax.core.ShapedArray((*axis, *r.shape), r.dtype, **extra) for r in function.results]
+    return [jaxprs.result_aval((*axis, *r.shape), r.dtype, leaves) for r in function.results]
 
 
 @functools.cache

@@ -20,10 +20,10 @@ def live_nodes(g: Graph, outputs: list[int]) -> set[int]:
         todo.extend(g.args[n])
         if op == "result":
             r = g.attr[g.args[n][0]]
-            if r.kind == "if":
-                todo.append(r.outs[attr])
-            else:
+            if r.kind == "while":
                 carry(r, attr)
+            else:  # the last trip's value: what came before it is needed only if a trip reads it
+                todo.append(r.outs[attr])
         elif op == "param":
             r, k = attr
             if r.kind == "if":
@@ -67,7 +67,7 @@ def varying_nodes(g: Graph, live: set[int]) -> set[int]:
                 if every or i in varying or o in varying:
                     varying.add(p)
             visit(r)
-        source = r.outs if r.kind == "if" else r.params
+        source = r.params if r.kind == "while" else r.outs
         varying.update(n + 1 + k for k, x in enumerate(source) if x in varying)
 
     visit(g.root)

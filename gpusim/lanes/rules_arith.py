@@ -7,7 +7,7 @@ import numpy as np
 
 from gpusim.lanes import jaxprs, math as lane_math
 from gpusim.lanes.graph import BITS, FLOATS
-from gpusim.lanes.scalarize import LanesError, Scalarizer, elementwise, is_signed, lane_type, rule
+from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, rule
 
 
 def dtype_of(eqn, k=0):
@@ -180,7 +180,7 @@ def _sign(s, eqn, x):
 @rule("round")
 def _round(s, eqn, x):
     g = s.g
-    if "EVEN" in str(eqn.params["rounding_method"]):
+    if "EVEN" in eqn.params["rounding_method"].name:
         return [elementwise(lambda a: g.unary("rint", a, np.rint), x)]
     return [elementwise(lambda a: lane_math.round_away(g, a), x)]
 
@@ -205,7 +205,7 @@ def _integer_pow(s, eqn, x):
 @rule("convert_element_type")
 def _convert(s, eqn, x):
     g, old, new = s.g, dtype_of(eqn), eqn.params["new_dtype"]
-    t = lane_type(new)
+    t = s.lane_type(new)
     # which side is the integer decides how its sign bit reads; between integers it is the source
     signed = is_signed(new) if np.issubdtype(old, np.floating) else is_signed(old)
     return [elementwise(lambda a: g.convert(a, t, signed), x)]
@@ -213,10 +213,10 @@ def _convert(s, eqn, x):
 
 @rule("bitcast_convert_type")
 def _bitcast(s, eqn, x):
-    g, t = s.g, lane_type(eqn.params["new_dtype"])
-    old = lane_type(dtype_of(eqn))
+    g, t = s.g, s.lane_type(eqn.params["new_dtype"])
+    old = s.lane_type(dtype_of(eqn))
     if BITS[t] != BITS[old] or "i1" in (t, old):
-        raise LanesError(f"bitcast from {old} to {t} changes the number of elements: not supported")
+        raise s.error(f"bitcast from {old} to {t} changes the number of elements: not supported")
     return [elementwise(lambda a: g.bitcast(a, t), x)]
 
 
@@ -231,9 +231,10 @@ def _count_bits(s, eqn, x):
 
 @rule("threefry2x32")
 def _threefry(s, eqn, *operands):
-    both = [lane_math.threefry2x32(s.g, *xs) for xs in zip(*(x.ravel().tolist() for x in operands), strict=True)]
-    shape = operands[0].shape
-    return [np.array([b[k] for b in both], np.int64).reshape(shape) for k in (0, 1)]
+    operands = np.broadcast_arrays(*operands)
+    pairs = zip(*(x.ravel().tolist() for x in operands), strict=True)
+    both = np.array([lane_math.threefry2x32(s.g, *xs) for xs in pairs], np.int64)
+    return list(both.T.reshape(2, *operands[0].shape))
 
 
 @rule("random_wrap")
@@ -257,7 +258,7 @@ def _random(s, eqn, x, *rest):
     name, p = eqn.primitive.name, eqn.params
     impl = p["impl"] if "impl" in p else dtype_of(eqn)._impl
     if impl.key_shape != (2,):
-        raise LanesError(f"random keys of kind '{impl.name}' are not supported (use threefry2x32)")
+        raise s.error(f"random keys of kind '{impl.name}' are not supported (use threefry2x32)")
     if name == "random_seed":
         one, operands, keys_out = impl.seed, [x], True
     elif name == "random_fold_in":

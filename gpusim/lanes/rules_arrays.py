@@ -30,6 +30,11 @@ def _broadcast_in_dim(s, eqn, x, *_):
     return [np.broadcast_to(x.reshape(aligned), shape)]
 
 
+@rule("tile")
+def _tile(s, eqn, x):
+    return [np.tile(x, eqn.params["reps"])]
+
+
 @rule("transpose")
 def _transpose(s, eqn, x):
     return [x.transpose(eqn.params["permutation"])]
@@ -87,6 +92,14 @@ def _iota(s, eqn, *_):
     shape[p["dimension"]] = -1
     line = np.arange(p["shape"][p["dimension"]]).astype(p["dtype"]).reshape(shape)
     return [s.lift(np.broadcast_to(line, p["shape"]))]
+
+
+@rule("iota_2x32_shape")
+def _iota_2x32(s, eqn):
+    """High and low words of the numbers 0, 1, 2... of an array's elements."""
+    shape = eqn.params["shape"]
+    low = np.arange(np.prod(shape), dtype=np.uint32).reshape(shape)
+    return [s.lift(np.zeros_like(low)), s.lift(low)]
 
 
 # -- indexing -------------------------------------------------------------------------------------------------------------
@@ -361,9 +374,10 @@ def _dot_general(s, eqn, a, b):
     fb = [d for d in range(b.ndim) if d not in cb and d not in bb]
     out_type = s.full((), eqn.outvars[0].aval.dtype, 0).item()
     batch = [a.shape[d] for d in ba]
-    left = a.transpose(*ba, *fa, *ca).reshape(*batch, -1, int(np.prod([a.shape[d] for d in ca])))
-    right = b.transpose(*bb, *fb, *cb).reshape(*batch, -1, left.shape[-1])
-    out = np.empty((*batch, left.shape[-2], right.shape[-2]), np.int64)
+    m, n, k = (int(np.prod([x.shape[d] for d in dims])) for x, dims in ((a, fa), (b, fb), (a, ca)))
+    left = a.transpose(*ba, *fa, *ca).reshape(*batch, m, k)
+    right = b.transpose(*bb, *fb, *cb).reshape(*batch, n, k)
+    out = np.empty((*batch, m, n), np.int64)
     for at in np.ndindex(*batch):
         # products with a structural zero are skipped before they are built
         rows = [{k: v for k, v in enumerate(r) if v not in g.zero} for r in left[at].tolist()]

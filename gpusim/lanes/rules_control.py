@@ -32,7 +32,7 @@ def _platform_index(s, eqn):
     platforms = eqn.params["platforms"]
     here = [k for k, p in enumerate(platforms) if p is None or "cpu" in p]
     if not here:
-        s.fail(eqn, "platform_dependent has no branch for the CPU")
+        raise s.error("platform_dependent has no branch for the CPU")
     return [s.full((), np.int32, here[0])]
 
 

@@ -45,16 +45,6 @@ def rule(*names: str):
     return register
 
 
-def lane_type(dtype) -> str:
-    """LLVM type of a JAX dtype."""
-    if jaxprs.is_key(dtype):
-        return "key"
-    name = np.dtype(dtype).name
-    if name not in TYPES:
-        raise LanesError(f"dtype {name} is not supported by lanes (use one of {', '.join(TYPES)})")
-    return TYPES[name]
-
-
 def is_signed(dtype) -> bool:
     return not np.issubdtype(dtype, np.unsignedinteger)
 
@@ -66,15 +56,25 @@ class Scalarizer:
         self.g = graph
         self.name = name  # of the user's function, for messages
         self.region: Region = graph.root
+        self.running: list = []  # the equations being compiled, outermost first
+
+    def lane_type(self, dtype) -> str:
+        """LLVM type of a JAX dtype."""
+        if jaxprs.is_key(dtype):
+            return "key"
+        name = np.dtype(dtype).name
+        if name not in TYPES:
+            raise self.error(f"dtype {name} is not supported (use one of {', '.join(TYPES)})")
+        return TYPES[name]
 
     def lift(self, value) -> np.ndarray:
         """Constants as nodes."""
         value = np.asarray(value)
-        t, const = lane_type(value.dtype), self.g.const
+        t, const = self.lane_type(value.dtype), self.g.const
         return np.array([const(t, v) for v in value.ravel().tolist()], np.int64).reshape(value.shape)
 
     def full(self, shape, dtype, value) -> np.ndarray:
-        return np.full(shape, self.g.const(lane_type(dtype), value), np.int64)
+        return np.full(shape, self.g.const(self.lane_type(dtype), value), np.int64)
 
     def run(self, jaxpr, consts, args) -> list[np.ndarray]:
         """The results of the jaxpr; `consts` are arrays or nodes already lifted, `args` node arrays."""
@@ -85,16 +85,12 @@ class Scalarizer:
             return self.lift(atom.val) if jaxprs.is_literal(atom) else env[atom]
 
         for eqn in jaxpr.eqns:
+            self.running.append(eqn)
             f = RULES.get(eqn.primitive.name)
             if f is None:
-                self.fail(eqn, f"primitive '{eqn.primitive.name}' is not supported")
-            try:
-                results = f(self, eqn, *map(read, eqn.invars))
-            except LanesError as error:
-                if getattr(error, "placed", False):
-                    raise
-                self.fail(eqn, str(error))
-            env.update(zip(eqn.outvars, results, strict=True))
+                raise self.error(f"primitive '{eqn.primitive.name}' is not supported")
+            env.update(zip(eqn.outvars, f(self, eqn, *map(read, eqn.invars)), strict=True))
+            self.running.pop()
         return [read(v) for v in jaxpr.outvars]
 
     def run_closed(self, closed, args) -> list[np.ndarray]:
@@ -122,17 +118,21 @@ class Scalarizer:
         except KeyError:
             return None
 
-    def fail(self, eqn, what: str):
-        error = LanesError(
-            f"lanes.kernel({self.name}): {what}, at {jaxprs.user_line(eqn)}; "
+    def error(self, what: str) -> LanesError:
+        """What to raise in a rule that cannot go on: it names the function, the user's line and the remedy."""
+        lines = (jaxprs.user_line(eqn) for eqn in reversed(self.running))
+        line = next((line for line in lines if line), "an unknown line")
+        return LanesError(
+            f"lanes.kernel({self.name}): {what}, at {line}; "
             "rewrite that line, or set GPUSIM_LANES=xla to run the function through XLA"
         )
-        error.placed = True  # type: ignore[attr-defined]
-        raise error
 
 
 def elementwise(f, *operands: np.ndarray) -> np.ndarray:
-    """f of the scalars of equally shaped (or scalar) node arrays."""
-    shape = max((x.shape for x in operands), key=len)
-    lists = [x.ravel().tolist() if x.shape == shape else [x.item()] * int(np.prod(shape)) for x in operands]
+    """f of the scalars of node arrays; dimensions of size 1, and scalars, are repeated."""
+    shape = operands[0].shape
+    if any(x.shape != shape for x in operands):
+        operands = tuple(np.broadcast_arrays(*operands))
+        shape = operands[0].shape
+    lists = [x.ravel().tolist() for x in operands]
     return np.array([f(*xs) for xs in zip(*lists, strict=True)], np.int64).reshape(shape)
