@@ -145,11 +145,11 @@ def _loop(
         for sink in sinks:
             sink.write(row)
         if here.diverged:
-            break
-        ending = here.steps >= total or interruption.caught
-        if ending or phases.elapsed() - saved_at >= config.checkpoint_seconds:
+            return here
+        if phases.elapsed() - saved_at >= config.checkpoint_seconds:
             _save(job, here)
             saved_at = phases.elapsed()
+    _save(job, here)
     return here
 
 
@@ -159,7 +159,7 @@ def _advance(job: Job, here: Position) -> tuple[Position, dict[str, float]]:
     config, phases = job.config, job.phases
     with phases("train"):
         state, measured = job.learner.train_step(here.state)
-        values = {name: float(value) for name, value in measured.items()}  # waits for the device
+        values = {name: float(value) for name, value in jax.device_get(measured).items()}
     phases.mark("first update")
     values["return"] = values.pop("episode_return")
     calls = phases.calls["train"]  # the first one compiled: it says nothing about speed
