@@ -34,6 +34,8 @@ class Args:
     """Environment, by its name in gpusim."""
     contenders: tuple[str, ...] = tuple(SIZES)
     """Who runs."""
+    threads: tuple[int, ...] = ()
+    """Thread counts; by default one, and all processors."""
     repeats: int = 5
     """Timed repeats of each; median, least and greatest are kept."""
     num_envs: int | None = None
@@ -44,19 +46,17 @@ class Args:
     """JSON file; by default bench/results/physics-ENV.json."""
     child: str | None = None
     """Used between processes: run this one contender here and print JSON."""
-    threads: int = 1
-    """Used between processes: its threads."""
 
 
 def main(args: Args) -> None:
     """Run all contenders and report, or one of them as a child process."""
     if args.child is not None:
-        print(json.dumps(dataclasses.asdict(run_here(args, args.child, args.threads))))
+        print(json.dumps(dataclasses.asdict(run_here(args, args.child, *args.threads))))
         return
     results = [
         measure(args, name, threads)
         for name in args.contenders
-        for threads in sorted({1, common.cores()})
+        for threads in args.threads or sorted({1, common.cores()})
     ]
     report(args.env, results)
     out = args.out or common.RESULTS / f"physics-{args.env}.json"

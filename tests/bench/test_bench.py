@@ -27,29 +27,25 @@ def check_facts(facts):
 
 
 def test_physics(tmp_path):
-    contenders = ["gpusim", "gpusim physics", "mujoco.rollout"]
-    sizes = ["--repeats=2", "--num-envs=16", "--steps=2", f"--out={tmp_path}/p.json"]
+    """What cannot be measured is reported, and the others run."""
+    contenders = ["gpusim", "nobody", "mujoco.rollout"]
+    sizes = ["--threads=1", "--repeats=2", "--num-envs=16", "--steps=2", f"--out={tmp_path}/p.json"]
     screen = run("bench.physics", "--env=hopper", "--contenders", *contenders, *sizes)
     result = json.loads((tmp_path / "p.json").read_text())
     check_facts(result["facts"])
-    assert {r["contender"] for r in result["results"]} == set(contenders)
-    for r in result["results"]:
+    ours, nobody, rollout = result["results"]
+    assert "nobody" in nobody["error"]
+    for r in (ours, rollout):
         env, physics = r["env_steps_per_s"], r["physics_steps_per_s"]
         assert 0 < env["low"] <= env["median"] <= env["high"]
         assert physics["median"] == pytest.approx(4 * env["median"])  # hopper's n_frames
         assert common.amount(env["median"]) in screen
-
-
-def test_what_fails_is_reported_and_the_others_run(tmp_path):
-    sizes = ["--repeats=1", "--num-envs=4", "--steps=1", f"--out={tmp_path}/p.json"]
-    run("bench.physics", "--env=hopper", "--contenders", "nobody", "mujoco.rollout", *sizes)
-    results = json.loads((tmp_path / "p.json").read_text())["results"]
-    assert all("nobody" in r["error"] for r in results if r["contender"] == "nobody")
-    assert all(r["env_steps_per_s"] for r in results if r["contender"] == "mujoco.rollout")
+    ratio = ours["env_steps_per_s"]["median"] / rollout["env_steps_per_s"]["median"]
+    assert f"{ratio:.2f}" in screen
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("contender", ["brax spring", "brax mjx", "envpool"])
+@pytest.mark.parametrize("contender", ["gpusim physics", "brax spring", "brax mjx", "envpool"])
 def test_peers(tmp_path, contender):
     sizes = ["--repeats=1", "--num-envs=4", "--steps=1", f"--out={tmp_path}/p.json"]
     run("bench.physics", "--env=hopper", "--contenders", contender, *sizes)
@@ -57,6 +53,7 @@ def test_peers(tmp_path, contender):
         assert r["env_steps_per_s"]["median"] > 0, r
 
 
+@pytest.mark.slow
 def test_train(tmp_path):
     run(
         "bench.train",
