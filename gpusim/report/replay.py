@@ -127,8 +127,8 @@ def _tracks(qpos: Any, extras: Mapping[str, ArrayLike] | None) -> list[Track]:
 
 
 def _geoms(mj: mujoco.MjModel) -> list[dict[str, Any]]:
-    """What is drawn: type, size (3,) m, rgba, body, and the offset from the body (pos, quat)."""
-    geoms, shades = [], _shades(mj)
+    """What is drawn: type, size (3,), rgba; body, its depth in the tree, pos and quat in it."""
+    geoms, shades, depths = [], _shades(mj), _depths(mj)
     for i in range(mj.ngeom):
         shade = shades[mj.geom_bodyid[i]]
         rgba = np.minimum(_rgba(mj, i) * (shade, shade, shade, 1), 1)
@@ -144,6 +144,7 @@ def _geoms(mj: mujoco.MjModel) -> list[dict[str, Any]]:
                 "size": mj.geom_size[i].tolist(),
                 "rgba": np.round(rgba, 4).tolist(),
                 "body": int(mj.geom_bodyid[i]),
+                "depth": int(depths[mj.geom_bodyid[i]]),
                 "pos": mj.geom_pos[i].tolist(),
                 "quat": mj.geom_quat[i].tolist(),
             }
@@ -158,13 +159,18 @@ def _rgba(mj: mujoco.MjModel, geom: int) -> np.ndarray:
     return mj.mat_rgba[material] if material >= 0 and is_default else own
 
 
+def _depths(mj: mujoco.MjModel) -> np.ndarray:
+    """(nbody,) links between a body and the world."""
+    depth = np.zeros(mj.nbody, int)
+    for body in range(1, mj.nbody):
+        depth[body] = depth[mj.body_parentid[body]] + 1
+    return depth
+
+
 def _shades(mj: mujoco.MjModel) -> np.ndarray:
     """(nbody,) brightness: a robot of one colour gets lighter at the torso, darker at the tips."""
     colours = {tuple(_rgba(mj, i)) for i in range(mj.ngeom) if mj.geom_bodyid[i] > 0}
-    depth = np.zeros(mj.nbody)
-    for body in range(1, mj.nbody):
-        depth[body] = depth[mj.body_parentid[body]] + 1
-    return 1.6 * 0.86 ** np.maximum(depth - 1, 0) if len(colours) == 1 else np.ones(mj.nbody)
+    return 1.6 * 0.86 ** np.maximum(_depths(mj) - 1, 0) if len(colours) == 1 else np.ones(mj.nbody)
 
 
 def _encode(mj: mujoco.MjModel, track: Track) -> dict[str, Any]:

@@ -24,17 +24,17 @@ in vec3 vRay;
 out vec4 color;
 void main() { color = vec4(toScreen(sky(normalize(vRay))), 1.); }`;
 
-// uOrigin moves the floor's quad along with the camera; uSize stretches it.
+// uOrigin moves the floor's quad along with the camera; uSize stretches it. uInset thins a solid.
 const solidVertex = `${common}
 uniform mat4 uModel, uView, uLight;
 uniform vec2 uOrigin;
-uniform float uSize;
+uniform float uSize, uInset;
 layout(location = 0) in vec3 aPosition;
 layout(location = 1) in vec3 aNormal;
 out vec3 vWorld, vNormal, vShadow;
 out vec2 vLocal;
 void main() {
-  vec3 local = vec3(aPosition.xy * uSize + uOrigin, aPosition.z);
+  vec3 local = vec3(aPosition.xy * uSize + uOrigin, aPosition.z) - uInset * aNormal;
   vec4 world = uModel * vec4(local, 1.);
   vWorld = world.xyz;
   vNormal = mat3(uModel) * aNormal;
@@ -102,7 +102,7 @@ void main() {
   vec3 fill = mix(vec3(.30, .31, .33), vec3(.50, .60, .74), .5 + .5 * normal.z) * ambient;
   vec3 halfway = normalize(uSun + toEye);
   float gloss = pow(max(dot(normal, halfway), 0.), 48.) * sun;
-  float rim = pow(1. - max(dot(normal, toEye), 0.), 4.) * shine;
+  float rim = pow(1. - max(dot(normal, toEye), 0.), 4.) * .5 * shine;
   vec3 lit = base * (SUN * 2.1 * sun + fill * 1.1) + shine * gloss * SUN + rim * fill;
   // The floor dissolves into the sky of its own direction, so there is no edge to see.
   float fog = 1. - exp(-pow(distance / uFog, 2.));

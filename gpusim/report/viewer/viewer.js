@@ -19,6 +19,7 @@ const paths = replay.tracks.map(smoothPath);
 const reach = sceneReach();
 const cell = 10 ** Math.round(Math.log10(reach * 0.8));
 const spacing = 2.6 * reach;  // between tracks that stand side by side, in y
+const alone = replay.tracks.length === 1;
 const offsetOf = (track) => [0, spacing * (track - (replay.tracks.length - 1) / 2), 0];
 if (!floors.length) floors.push(backdrop());
 
@@ -121,11 +122,14 @@ function drawMesh(mesh) {
   gl.drawElements(gl.TRIANGLES, mesh.count, gl.UNSIGNED_SHORT, 0);
 }
 
-// Every drawn thing of this instant: geom and pose, each track in a place of its own.
+// Every drawn thing of this instant, each track in a place of its own; `over` if it has ended.
 function instances(frame) {
-  return solids.flatMap((geom) => replay.tracks.map((_, track) =>
-    ({ geom, pose: geomPose(geom, track, frame) })));
+  return replay.tracks.flatMap(({ frames }, track) => solids.map((geom) =>
+    ({ geom, pose: geomPose(geom, track, frame), over: frame > frames - 1 && !alone })));
 }
+
+// A track that has ended stays as a ghost while longer ones go on.
+const opacity = ({ geom, over }) => geom.rgba[3] * (over ? 0.3 : 1);
 
 // Balls standing for the geoms in the floor's ambient light; a long geom gets three along z.
 function balls(things) {
@@ -160,7 +164,8 @@ function drawShadow(things, light) {
   gl.clear(gl.DEPTH_BUFFER_BIT);
   gl.useProgram(depth.made);
   gl.uniformMatrix4fv(depth.uLight, false, light);
-  for (const { geom, pose } of things) {
+  for (const { geom, pose, over } of things) {
+    if (over) continue;
     gl.uniformMatrix4fv(depth.uModel, false, pose);
     drawMesh(geom.mesh);
   }
@@ -182,7 +187,7 @@ function drawPicture(things, light, target, eye) {
   gl.uniform3fv(solid.uSun, SUN);
   gl.uniform1f(solid.uFog, 26 * reach + 2 * camera.distance);
   gl.uniform1f(solid.uCell, cell);
-  const occluders = balls(things);
+  const occluders = balls(things.filter((thing) => !thing.over));
   gl.uniform1i(solid.uBalls, occluders.length / 4);
   gl.uniform4fv(solid.uBall, occluders);
   gl.enable(gl.BLEND);
@@ -191,15 +196,13 @@ function drawPicture(things, light, target, eye) {
   gl.uniform1i(solid.uFloor, 0);
   gl.uniform1f(solid.uSize, 1);
   gl.uniform2f(solid.uOrigin, 0, 0);
-  gl.enable(gl.POLYGON_OFFSET_FILL);
-  for (const { geom, pose } of things.sort((a, b) => b.geom.rgba[3] - a.geom.rgba[3])) {
-    gl.uniform4fv(solid.uColor, geom.rgba);
+  for (const { geom, pose, over } of things.sort((a, b) => opacity(b) - opacity(a))) {
+    gl.uniform4f(solid.uColor, ...geom.rgba.slice(0, 3), opacity({ geom, over }));
     gl.uniformMatrix4fv(solid.uModel, false, pose);
-    // Limbs meet in coinciding caps: a hair of depth decides whose colour shows.
-    gl.polygonOffset(0, 60 * (geom.body % 4));
+    // Limbs meet in coinciding caps: every other link is a hair thinner, so that one colour shows.
+    gl.uniform1f(solid.uInset, geom.depth % 2 * 0.0006 * reach);
     drawMesh(geom.mesh);
   }
-  gl.disable(gl.POLYGON_OFFSET_FILL);
 }
 
 function drawBackground(view, lens) {
@@ -221,6 +224,7 @@ function drawBackground(view, lens) {
 function drawFloors(target) {
   gl.uniform1i(solid.uFloor, 1);
   gl.uniform1f(solid.uSize, 200 * reach);
+  gl.uniform1f(solid.uInset, 0);
   for (const geom of floors) {
     const pose = multiply(bodyPose(replay.tracks[0], geom.body, 0), rigid(geom.pos, geom.quat));
     const away = sub(target, [...pose.subarray(12, 15)]);
