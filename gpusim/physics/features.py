@@ -53,6 +53,8 @@ def _options(m: mujoco.MjModel) -> Iterator[str]:
         yield f"option solver={_type(mujoco.mjtSolver, m.opt.solver)} (only Newton)"
     if m.opt.noslip_iterations:
         yield "option noslip_iterations"
+    if m.opt.disableactuator:
+        yield "option actuatorgroupdisable"
     if m.opt.density or m.opt.viscosity:
         yield "fluid drag (option density or viscosity)"
     # Whether islands are solved one by one changes no result, so that flag is ours to ignore.
@@ -109,6 +111,8 @@ def _joints(m: mujoco.MjModel) -> Iterator[str]:
             yield f"{joint}: a range narrower than twice its margin"
         if m.jnt_limited[j] and not (m.jnt_solref[j] > 0).all():
             yield f"{joint}: solreflimit in direct (negative) form"
+        if m.jnt_actfrclimited[j]:
+            yield f"{joint}: actuatorfrcrange"
         if m.jnt_actgravcomp[j]:
             yield f"{joint}: actuatorgravcomp"
     for v in np.flatnonzero(m.dof_frictionloss):

@@ -33,7 +33,7 @@ class Joint(NamedTuple):
     dof: int  # address of its first velocity
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Topology:
     """Everything that decides the shape of the computation: plain Python, fixed at load."""
 
@@ -78,7 +78,7 @@ _FIXED = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # equal only to itself, and so hashable
 class Model:
     """A robot. MuJoCo's names, SI units; arrays are numpy float64 unless replaced."""
 

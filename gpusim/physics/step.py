@@ -70,6 +70,9 @@ def steps(model: Model, state: State, ctrl: Array, n: int) -> tuple[State, Deriv
 
 def _accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
     """The stages of a step, up to the constrained acceleration."""
+    ctrl = jnp.asarray(ctrl, state.qpos.dtype)
+    if ctrl.shape != (model.nu,):
+        raise ValueError(f"model {model.name}: ctrl has shape {ctrl.shape}, not ({model.nu},)")
     pose = kinematics(model, state.qpos)
     qvel = to_world(model, pose, state.qvel)
     mass = inertia(model, pose)

@@ -28,6 +28,7 @@ REFUSED = {
     "fluid drag": mjcf('<option density="1000"/>'),
     "joint 'lid' .type ball": mjcf(joint="ball"),
     "joint 'lid': frictionloss": mjcf(attributes='frictionloss="1"'),
+    "joint 'lid': actuatorfrcrange": mjcf(attributes='actuatorfrcrange="-1 1"'),
     "equality constraint 'grip' .type connect": mjcf(
         '<equality><connect name="grip" body1="box" anchor="0 0 0"/></equality>'
     ),

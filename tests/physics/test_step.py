@@ -5,6 +5,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
@@ -87,9 +88,33 @@ def test_forward_is_the_step_without_moving():
         close(ours, theirs, 1e-13)
 
 
-def test_init_checks_shapes():
+def test_shapes_are_checked():
     model = physics.load(oracles.asset("hopper"))
     state = physics.init(model, model.qpos0, jnp.zeros(6))
     assert state.qacc_warmstart.shape == (6,)
     with pytest.raises(ValueError, match=r"hopper\.xml.*\(6,\)"):
         physics.init(model, jnp.zeros(7), jnp.zeros(6))
+    with pytest.raises(ValueError, match=r"hopper\.xml: ctrl has shape \(2,\), not \(3,\)"):
+        physics.step(model, state, jnp.zeros(2))
+
+
+def test_nothing_is_promoted():
+    """A float32 world stays one, whatever precision the model and the controls are in."""
+    model = physics.load(oracles.asset("ant"))
+    with jax.enable_x64(True):
+        state = physics.init(model, np.float32(model.qpos0), np.zeros(14, np.float32))
+        shapes = jax.eval_shape(lambda s: physics.step(model, s, np.zeros(8)), state)
+    assert {x.dtype for x in jax.tree.leaves(shapes)} == {np.dtype("f4"), np.dtype("i4")}
+
+
+def test_tracing_is_quick():
+    """A step of the ant is a few thousand operations: no scalar style crept in."""
+    model = physics.load(oracles.asset("ant"))
+    state = physics.init(model, model.qpos0, np.zeros(14))
+    assert _size(jax.make_jaxpr(lambda s: physics.step(model, s, np.zeros(8)))(state).jaxpr) < 3000
+
+
+def _size(jaxpr) -> int:
+    inner = (v for e in jaxpr.eqns for v in e.params.values())
+    bodies = (getattr(v, "jaxpr", v) for v in inner)
+    return len(jaxpr.eqns) + sum(_size(b) for b in bodies if hasattr(b, "eqns"))
