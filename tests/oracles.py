@@ -14,7 +14,7 @@ import numpy as np
 
 BRAX_MODELS = (
     "ant", "half_cheetah", "hopper", "humanoid", "inverted_double_pendulum", "inverted_pendulum",
-    "reacher", "walker2d",
+    "pusher", "reacher", "swimmer", "walker2d",
 )  # fmt: skip
 
 

@@ -20,9 +20,10 @@ _PLANE, _SPHERE, _CAPSULE = (
 class ContactPoint(NamedTuple):
     """One point that may touch, and how it is to be solved (the two geoms' settings mixed)."""
 
-    plane: int  # geom id of a plane fixed in the world
-    geom: int  # geom id of a sphere or capsule
-    end: int  # 0: sphere; +1, -1: the ends of a capsule along its axis
+    first: int  # geom id: a plane fixed in the world, a sphere or a capsule
+    second: int  # geom id: a sphere or a capsule; normals point from the first to the second
+    end: int  # of a capsule on a plane, which of its ends (+1, -1); otherwise 0
+    on_plane: bool
     friction_of: tuple[int, ...]  # geoms whose largest friction counts
     margin: float  # m: distance at which the contact begins to act
     solref: tuple[float, ...]  # time constant (s), damping ratio
@@ -30,7 +31,7 @@ class ContactPoint(NamedTuple):
 
 
 def contact_points(m: mujoco.MjModel, file: str) -> tuple[ContactPoint, ...]:
-    """All points that may touch, in MuJoCo's order of geom pairs.
+    """All points that may touch: those on planes first.
 
     Raises Unsupported for pairs of shapes that have no collision function here.
     """
@@ -39,11 +40,13 @@ def contact_points(m: mujoco.MjModel, file: str) -> tuple[ContactPoint, ...]:
         for b in range(a + 1, m.ngeom):
             if _filtered(m, a, b):
                 continue
-            plane, geom = sorted((a, b), key=lambda g: int(m.geom_type[g]))
-            _check(m, plane, geom, file)
-            ends = (1, -1) if m.geom_type[geom] == _CAPSULE else (0,)
-            points += [ContactPoint(plane, geom, end, *_mix(m, plane, geom)) for end in ends]
-    return tuple(points)
+            first, second = sorted((a, b), key=lambda g: int(m.geom_type[g]))
+            _check(m, first, second, file)
+            on_plane = int(m.geom_type[first]) == _PLANE
+            ends = (1, -1) if on_plane and m.geom_type[second] == _CAPSULE else (0,)
+            mixed = _mix(m, first, second)
+            points += [ContactPoint(first, second, end, on_plane, *mixed) for end in ends]
+    return tuple(sorted(points, key=lambda p: not p.on_plane))
 
 
 def _filtered(m: mujoco.MjModel, a: int, b: int) -> bool:
@@ -61,24 +64,24 @@ def _filtered(m: mujoco.MjModel, a: int, b: int) -> bool:
     return signature in m.exclude_signature
 
 
-def _check(m: mujoco.MjModel, plane: int, geom: int, file: str) -> None:
+def _check(m: mujoco.MjModel, first: int, second: int, file: str) -> None:
     def refuse(what: str) -> None:
-        names = " and ".join(f"'{m.geom(g).name or g}'" for g in (plane, geom))
+        names = " and ".join(f"'{m.geom(g).name or g}'" for g in (first, second))
         raise Unsupported(
             f"model {file}: contact of geoms {names}: {what} is not supported; see docs/physics.md"
         )
 
-    kinds = [int(m.geom_type[g]) for g in (plane, geom)]
-    if kinds[0] != _PLANE or kinds[1] not in (_SPHERE, _CAPSULE):
+    kinds = [int(m.geom_type[g]) for g in (first, second)]
+    if kinds[0] not in (_PLANE, _SPHERE, _CAPSULE) or kinds[1] not in (_SPHERE, _CAPSULE):
         words = [mujoco.mjtGeom(k).name.split("_")[1].lower() for k in kinds]
         refuse(f"{words[0]} against {words[1]}")
-    if m.body_weldid[m.geom_bodyid[plane]] != 0 or m.geom_bodyid[plane] != 0:
+    if kinds[0] == _PLANE and m.geom_bodyid[first] != 0:
         refuse("a plane that is not attached to the world")
-    if m.geom_gap[plane] or m.geom_gap[geom]:
+    if m.geom_gap[first] or m.geom_gap[second]:
         refuse("gap")
-    if _winner(m, plane, geom, m.geom_condim) != 3:
-        refuse(f"condim {_winner(m, plane, geom, m.geom_condim)}")
-    if not (m.geom_solref[[plane, geom]] > 0).all():
+    if _winner(m, first, second, m.geom_condim) != 3:
+        refuse(f"condim {_winner(m, first, second, m.geom_condim)}")
+    if not (m.geom_solref[[first, second]] > 0).all():
         refuse("solref in direct (negative) form")
 
 

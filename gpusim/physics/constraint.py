@@ -17,7 +17,7 @@ from gpusim.physics.kinematics import Pose
 from gpusim.physics.linalg import Array, contract, cross, dot, halves, pick
 from gpusim.physics.model import Model
 
-_MIN_IMPEDANCE, _MAX_IMPEDANCE, _MIN_VALUE = 1e-4, 0.9999, 1e-15
+_MIN_IMPEDANCE, _MAX_IMPEDANCE, _MIN_VALUE, _MIN_FRICTION = 1e-4, 0.9999, 1e-15, 1e-5
 
 
 class Limits(NamedTuple):
@@ -73,19 +73,17 @@ def limit_rows(model: Model, qpos: Array, qvel: Array) -> Limits:
 
 
 def contact_rows(model: Model, pose: Pose, contacts: Contacts, qvel: Array) -> ContactRows:
-    """Rows of contact points. Jacobians: velocity of the robot's point relative to the ground."""
+    """Rows of contact points. Jacobians: velocity of the second body relative to the first."""
     dtype = qvel.dtype
-    points = model.topology.contacts
+    top, points = model.topology, model.topology.contacts
     if not points:
         none = jnp.zeros(0, dtype)
         return ContactRows(jnp.zeros((0, 3, model.nv), dtype), none.reshape(0, 3), none, none)
-    bodies = [model.topology.geom_body[p.geom] for p in points]
-    angular, linear = halves(pose.cdof)
-    moves = model.topology.body_dofs[bodies].astype(dtype)[:, :, None]
-    at = lax.expand_dims(contacts.point, (1,)) * moves  # (c, nv, 3), zero where nothing moves it
-    turn = jnp.broadcast_to(angular, at.shape)
-    translation = linear * moves + cross(turn, at)
-    jacobian = contract(contacts.frame, translation, 2, 2, batch=1)
+    first = [top.geom_body[p.first] for p in points]
+    second = [top.geom_body[p.second] for p in points]
+    jacobian = contract(
+        contacts.frame, _relative_motion(model, pose, contacts, first, second), 2, 2, batch=1
+    )
 
     friction = _largest_friction(model)
     scale = _edge_scale(friction)
@@ -99,11 +97,31 @@ def contact_rows(model: Model, pose: Pose, contacts: Contacts, qvel: Array) -> C
     normal_only = np.array([1, 0, 0], dtype)
     aref = aref - (soft.spring * impedance * dist)[:, None] * normal_only
     # diagApprox of an edge, and R the same for all edges: mj_diagApprox, mj_makeImpedance.
-    bodies0 = pick(model.body_invweight0, bodies)[:, 0]
-    planes = pick(model.body_invweight0, [model.topology.geom_body[p.plane] for p in points])[:, 0]
+    inverse = pick(model.body_invweight0, first)[:, 0] + pick(model.body_invweight0, second)[:, 0]
     mu2 = friction * friction
-    weight = (bodies0 + planes) * (1 + mu2) * (2 * mu2 / model.options.impratio)
+    weight = inverse * (1 + mu2) * (2 * mu2 / model.options.impratio)
     return ContactRows(jacobian, aref, _stiffness(impedance, weight, dist), friction)
+
+
+def _relative_motion(
+    model: Model, pose: Pose, contacts: Contacts, first: list[int], second: list[int]
+) -> jax.Array:
+    """(c, nv, 3) world velocity of the second body's point less the first's, by each joint.
+
+    A joint that moves both moves them as one. Each joint's motion refers to its own tree's
+    reference, which is not that of the contact point where the two bodies are of different trees.
+    """
+    top, dtype = model.topology, pose.cdof.dtype
+    sign = (top.body_dofs[second] - top.body_dofs[first]).astype(dtype)[:, :, None]
+    angular, linear = halves(pose.cdof)
+    point = lax.expand_dims(contacts.point, (1,))
+    root, dof_body = np.array(top.root), list(top.dof_body)
+    foreign = (root[second][:, None] != root[dof_body]).astype(dtype)[:, :, None]
+    if (foreign * sign).any():
+        references = lax.expand_dims(pick(pose.reference, second), (1,))
+        point = point + (references - pick(pose.reference, dof_body)) * (foreign * sign**2)
+    at = point * sign  # zero where nothing moves it
+    return linear * sign + cross(jnp.broadcast_to(angular, at.shape), at)
 
 
 def _largest_friction(model: Model) -> Array:
@@ -111,9 +129,9 @@ def _largest_friction(model: Model) -> Array:
     points = model.topology.contacts
     first = pick(model.geom_friction, [p.friction_of[0] for p in points])[:, 0]
     last = pick(model.geom_friction, [p.friction_of[-1] for p in points])[:, 0]
-    if isinstance(first, np.ndarray) and isinstance(last, np.ndarray):
-        return np.maximum(first, last)
-    return jnp.maximum(first, last)
+    known = isinstance(first, np.ndarray) and isinstance(last, np.ndarray)
+    maximum = np.maximum if known else jnp.maximum
+    return maximum(maximum(first, last), np.array(_MIN_FRICTION, first.dtype))
 
 
 def _edge_scale(friction: Array) -> jax.Array:

@@ -87,10 +87,18 @@ def bias_force(model: Model, pose: Pose, inertias: jax.Array, motion: Motion) ->
         stack([velocity[b] for b in moving]),
         stack([acceleration[b] for b in moving]),
     )
-    transmitted = dict(zip(moving, rows(force), strict=True))
-    for b in reversed(moving):
-        if above[b]:
-            transmitted[above[b]] = transmitted[above[b]] + transmitted[b]
+    return joint_forces(model, pose, moving, force)
+
+
+def joint_forces(model: Model, pose: Pose, bodies: list[int], force: jax.Array) -> jax.Array:
+    """Generalised forces (nv,) that do the work of spatial forces (n, 6) on bodies."""
+    top = model.topology
+    transmitted: list = [np.zeros(6, force.dtype)] * model.nbody
+    for b, f in zip(bodies, rows(force), strict=True):
+        transmitted[b] = f
+    for b in reversed(range(1, model.nbody)):
+        if top.parent[b]:
+            transmitted[top.parent[b]] = transmitted[top.parent[b]] + transmitted[b]
     return rowdot(pose.cdof, stack([transmitted[b] for b in top.dof_body]))
 
 

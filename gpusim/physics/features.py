@@ -55,8 +55,6 @@ def _options(m: mujoco.MjModel) -> Iterator[str]:
         yield "option noslip_iterations"
     if m.opt.disableactuator:
         yield "option actuatorgroupdisable"
-    if m.opt.density or m.opt.viscosity:
-        yield "fluid drag (option density or viscosity)"
     # Whether islands are solved one by one changes no result, so that flag is ours to ignore.
     harmless = int(getattr(mujoco.mjtDisableBit, "mjDSBL_ISLAND", 0))
     for bit in mujoco.mjtDisableBit.__members__.values():
@@ -85,6 +83,9 @@ def _elements(m: mujoco.MjModel) -> Iterator[str]:
             yield f"{_name(m, _OBJ.mjOBJ_BODY, i, 'body')}: mocap"
         if m.body_gravcomp[i]:
             yield f"{_name(m, _OBJ.mjOBJ_BODY, i, 'body')}: gravcomp"
+    in_fluid = m.opt.density or m.opt.viscosity
+    for i in np.flatnonzero(m.geom_fluid[:, 0]) if in_fluid else []:
+        yield f"{_name(m, _OBJ.mjOBJ_GEOM, i, 'geom')}: fluidshape=ellipsoid"
     for i in np.flatnonzero(getattr(m, "geom_adhesion", np.zeros(m.ngeom))):
         yield f"{_name(m, _OBJ.mjOBJ_GEOM, i, 'geom')}: adhesion"
     for i in np.flatnonzero(np.any(getattr(m, "geom_surfacevel", np.zeros((m.ngeom, 3))), -1)):

@@ -62,6 +62,9 @@ class Options:
     tolerance: float  # of scaled gradient and improvement
     scale: float  # 1 / (mean inertia · nv): makes tolerance a pure number
     impratio: float
+    density: float  # of the medium, kg/m³
+    viscosity: float  # Pa s
+    wind: tuple[float, ...]  # (3,) m/s
 
 
 # Numbers that may be given per world: numpy as loaded, a jax array once put there by `replace`.
@@ -74,7 +77,7 @@ NUMBERS = (
 # Numbers that decide which zeros and ones exist at compile time: always numpy.
 _FIXED = (
     "body_pos", "body_quat", "body_mat", "body_imat", "jnt_pos", "jnt_axis", "jnt_solref",
-    "jnt_solimp", "geom_pos", "geom_mat", "site_pos",
+    "jnt_solimp", "geom_pos", "geom_mat", "geom_is_capsule", "site_pos",
 )  # fmt: skip
 
 
@@ -109,6 +112,7 @@ class Model:
     dof_invweight0: Array  # (nv,)
     geom_pos: np.ndarray  # (ngeom, 3)
     geom_mat: np.ndarray  # (ngeom, 3, 3)
+    geom_is_capsule: np.ndarray  # (ngeom,) 0 or 1
     geom_size: Array  # (ngeom, 3)
     geom_friction: Array  # (ngeom, 3)
     site_pos: np.ndarray  # (nsite, 3)
@@ -169,6 +173,8 @@ def load(source: str | os.PathLike | mujoco.MjModel, **options: Any) -> Model:
     numbers["body_mat"] = _rotations(mj.body_quat)
     numbers["body_imat"] = _rotations(mj.body_iquat)
     numbers["geom_mat"] = _rotations(mj.geom_quat)
+    capsule = int(mujoco.mjtGeom.mjGEOM_CAPSULE)
+    numbers["geom_is_capsule"] = np.array(mj.geom_type == capsule, np.float64)
     numbers["body_inertia"] = _equalize(mj.body_inertia)
     numbers["actuator_ctrlrange"] = _ranges(mj.actuator_ctrlrange, mj.actuator_ctrllimited)
     numbers["actuator_forcerange"] = _ranges(mj.actuator_forcerange, mj.actuator_forcelimited)
@@ -187,6 +193,9 @@ def _options(mj: mujoco.MjModel, **overrides: Any) -> Options:
         "tolerance": float(mj.opt.tolerance),
         "scale": 1.0 / (float(mj.stat.meaninertia) * max(1, mj.nv)),
         "impratio": float(mj.opt.impratio),
+        "density": float(mj.opt.density),
+        "viscosity": float(mj.opt.viscosity),
+        "wind": tuple(float(w) for w in mj.opt.wind),
     }
     return Options(**values | overrides)
 

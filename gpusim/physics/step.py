@@ -78,7 +78,7 @@ def _accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
     mass = inertia(model, pose)
     motion = velocities(model, pose, qvel)
     bias = bias_force(model, pose, mass.bodies, motion)
-    passive = passive_force(model, state.qpos, qvel)
+    passive = passive_force(model, pose, motion, state.qpos, qvel)
     action = actuation(model, state.qpos, qvel, ctrl)
     smooth_force = passive + action.qfrc - bias
     smooth = solve(factorize(mass.matrix), smooth_force)

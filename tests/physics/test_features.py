@@ -25,7 +25,9 @@ REFUSED = {
     "cone=elliptic": mjcf('<option cone="elliptic"/>'),
     "solver=cg": mjcf('<option solver="CG"/>'),
     "flag gravity=disable": mjcf('<option><flag gravity="disable"/></option>'),
-    "fluid drag": mjcf('<option density="1000"/>'),
+    "geom 'shell': fluidshape=ellipsoid": mjcf(
+        '<option density="1000"/>', geom='size="1" fluidshape="ellipsoid"'
+    ),
     "joint 'lid' .type ball": mjcf(joint="ball"),
     "joint 'lid': frictionloss": mjcf(attributes='frictionloss="1"'),
     "joint 'lid': actuatorfrcrange": mjcf(attributes='actuatorfrcrange="-1 1"'),

@@ -15,8 +15,9 @@ from tests import oracles
 from tests.physics.harness import close, over_worlds, run, run_model, state_of
 
 PATIENT = Options(
-    timestep=0.01, iterations=50, ls_iterations=50, tolerance=1e-14, scale=1.0, impratio=1.0
-)
+    timestep=0.01, iterations=50, ls_iterations=50, tolerance=1e-14, scale=1.0, impratio=1.0,
+    density=0.0, viscosity=0.0, wind=(0.0, 0.0, 0.0),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", oracles.BRAX_MODELS)

@@ -41,8 +41,9 @@ def test_mass_matrix_equals_mjdata(robot: Run):
 
 def test_the_sample_is_worth_testing_on(robot: Run):
     """Falls, joint limits and contacts are in it, wherever the robot can have them."""
+    data = robot.sample.before
     assert (np.abs(robot.sample.qvel).max(0) > 0.1).all()
-    assert sum(d.nefc > 0 for d in robot.sample.before) > 5
+    assert any(d.nefc > 4 * d.ncon for d in data)  # limits
     if robot.model.topology.contacts:
-        assert sum(d.ncon > 0 for d in robot.sample.before) > len(robot.sample.before) / 3
-        assert sum(d.nefc > 4 * d.ncon > 0 for d in robot.sample.before) > 2  # limits too
+        assert sum(d.ncon > 0 for d in data) > len(data) / 4
+        assert any(d.nefc > 4 * d.ncon > 0 for d in data)  # both at once

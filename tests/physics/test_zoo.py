@@ -52,7 +52,8 @@ TERRAIN = """
 # Several trees without free joints; a slide after a hinge; servos, ranges, gears; a fixed base.
 MACHINE = """
 <mujoco model="machine">
-  <option timestep="0.005" iterations="100" tolerance="0" gravity="0.5 0.2 -9"/>
+  <option timestep="0.005" iterations="100" tolerance="0" gravity="0.5 0.2 -9" density="20"
+          viscosity="0.3" wind="1 -2 0.5"/>
   <default><geom contype="0" conaffinity="0"/></default>
   <worldbody>
     <body name="base" pos="0.3 0 0.2" euler="0 0 30">
@@ -85,6 +86,39 @@ MACHINE = """
 </mujoco>
 """
 
+# Things that touch each other: two free bodies and an arm on a rail, on top of its own base.
+PILE = """
+<mujoco model="pile">
+  <option timestep="0.003" iterations="100" tolerance="0" gravity="0.3 -0.2 -9"/>
+  <worldbody>
+    <geom name="floor" type="plane" size="9 9 1"/>
+    <geom name="post" type="capsule" fromto="0 0 0.1 0 0.1 0.4" size="0.1"/>
+    <body pos="0.15 0.1 0.5"><freejoint/><geom size="0.12" friction="0.5"/></body>
+    <body pos="-0.1 0.1 0.7" euler="0 80 20">
+      <freejoint/><geom type="capsule" size="0.07 0.2" margin="0.01"/>
+    </body>
+    <body pos="0.1 -0.1 0.2">
+      <joint type="slide" axis="1 0.2 0" damping="1" range="-1 1" limited="true"/>
+      <geom type="capsule" size="0.08 0.1"/>
+      <body pos="0.1 0 0.2">
+        <joint axis="0 1 0" damping="0.1"/>
+        <geom type="capsule" fromto="0 0 0 0.3 0 0" size="0.05" mass="1"/>
+        <body pos="0.3 0 0">
+          <joint axis="0 1 0.3" damping="0.1"/>
+          <geom type="capsule" fromto="0 0 0 -0.1 0 0.2" size="0.06"/>
+          <body pos="-0.1 0 0.2">
+            <joint axis="0.2 1 0" damping="0.1"/>
+            <geom size="0.09" pos="-0.15 0 0" solref="0.01 1.2"/>
+          </body>
+        </body>
+      </body>
+    </body>
+  </worldbody>
+  <actuator><motor joint="swing" gear="3"/></actuator>
+</mujoco>
+""".replace('<joint axis="0 1 0.3"', '<joint name="swing" axis="0 1 0.3"')
+ZOO = pytest.mark.parametrize("xml", [TERRAIN, MACHINE, PILE], ids=["terrain", "machine", "pile"])
+
 
 @functools.cache
 def zoo(xml: str):
@@ -93,7 +127,7 @@ def zoo(xml: str):
     return run_model(m, sample)
 
 
-@pytest.mark.parametrize("xml", [TERRAIN, MACHINE], ids=["terrain", "machine"])
+@ZOO
 def test_step_equals_mj_step(xml: str):
     done = zoo(xml)
     for field in ("xpos", "cvel", "cinert", "subtree_com", "qfrc_bias", "actuator_force"):
@@ -105,7 +139,7 @@ def test_step_equals_mj_step(xml: str):
     close(done.state.qacc_warmstart, oracles.field(done.sample.after, "qacc"))
 
 
-@pytest.mark.parametrize("xml", [TERRAIN, MACHINE], ids=["terrain", "machine"])
+@ZOO
 def test_rows_equal_mjdata(xml: str):
     done = zoo(xml)
     assert_same_rows(done.model.mj, done.sample.before, done.rows)
@@ -115,6 +149,22 @@ def test_every_plane_and_every_shape_was_touched():
     contacts = [c for d in zoo(TERRAIN).sample.before for c in d.contact[: d.ncon]]
     assert {c.geom1 for c in contacts} == {0, 1, 2}
     assert {c.geom2 for c in contacts} == {3, 5, 6}
+
+
+def test_every_pair_of_shapes_met():
+    """And between trees, within one, and with the world."""
+    done = zoo(PILE)
+    m, root = done.model.mj, done.model.topology.root
+    met = set()
+    for c in (c for d in done.sample.before for c in d.contact[: d.ncon]):
+        trees = [root[m.geom_bodyid[g]] for g in c.geom]
+        where = "world" if 0 in trees else "one tree" if trees[0] == trees[1] else "two trees"
+        met.add((*sorted(int(m.geom_type[g]) for g in c.geom), where))
+    plane, ball, capsule = 0, 2, 3
+    assert {(plane, ball, "world"), (plane, capsule, "world"), (ball, capsule, "world")} < met
+    assert {(capsule, capsule, "world"), (ball, capsule, "two trees")} < met
+    assert {(ball, ball, "two trees"), (capsule, capsule, "two trees")} < met
+    assert {(ball, capsule, "one tree"), (capsule, capsule, "one tree")} & met
 
 
 def test_worlds_may_differ_in_their_numbers():
