@@ -75,7 +75,7 @@ class PPO:
         devices: sharding.Devices | int | None = None,
         spmd: sharding.Mode = "pmap",
     ):
-        self.devices = sharding.local_devices(devices)
+        self.devices = sharding.all_devices(devices)
         config.check(len(self.devices))
         self.config = config
         self.all_worlds = venv_factory(config.num_envs)

@@ -14,6 +14,10 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import (
+    global_array_to_host_local_array,
+    host_local_array_to_global_array,
+)
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "devices"
@@ -21,13 +25,13 @@ Mode = Literal["pmap", "shard_map"]
 Devices = Sequence[Any]  # of jax.Device, which type checkers cannot see
 
 
-def local_devices(devices: Devices | int | None = None) -> tuple[Any, ...]:
-    """The devices to run on: all local ones, the first so many, or exactly those given."""
+def all_devices(devices: Devices | int | None = None) -> tuple[Any, ...]:
+    """The devices to run on: all (of every process), the first so many, or exactly those given."""
+    found = jax.devices()
     if devices is None:
-        return tuple(jax.local_devices())
+        return tuple(found)
     if not isinstance(devices, int):
         return tuple(devices)
-    found = jax.local_devices()
     if not 1 <= devices <= len(found):
         raise ValueError(
             f"{devices} devices asked for, {len(found)} {found[0].platform} device(s) found; for "
@@ -68,19 +72,28 @@ def _shard_map(function, devices, donate, out_axes):
         restack = lambda axis, x: x if axis is None else jax.tree.map(lambda leaf: leaf[None], x)
         return per_axis(restack, out_axes, results)
 
+    out_specs = per_axis(lambda axis: whole if axis is None else stacked, out_axes)
     mapped = jax.shard_map(
-        on_one_device,
-        mesh=mesh,
-        in_specs=stacked,
-        out_specs=per_axis(lambda axis: whole if axis is None else stacked, out_axes),
-        check_vma=False,
+        on_one_device, mesh=mesh, in_specs=stacked, out_specs=out_specs, check_vma=False
     )
-    return jax.jit(mapped, donate_argnums=donate, in_shardings=NamedSharding(mesh, stacked))
+    run = jax.jit(mapped, donate_argnums=donate, in_shardings=NamedSharding(mesh, stacked))
+    if jax.process_count() == 1:
+        return run
+
+    def on_this_process(*arguments):
+        results = run(*host_local_array_to_global_array(arguments, mesh, stacked))
+        return global_array_to_host_local_array(results, mesh, out_specs)
+
+    return on_this_process
+
+
+local_devices = all_devices  # until training.py says all_devices
 
 
 def replicate(tree: Any, devices: Devices) -> Any:
-    """The same values for every device: a stacked tree."""
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (len(devices), *x.shape)), tree)
+    """The same values for every device: a stacked tree (of this process's devices)."""
+    num = sum(device.process_index == jax.process_index() for device in devices)
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *x.shape)), tree)
 
 
 def first(tree: Any) -> Any:

@@ -12,7 +12,7 @@ MODES: list[sharding.Mode] = ["pmap", "shard_map"]
 
 @pytest.fixture
 def devices():
-    return sharding.local_devices(2)
+    return sharding.all_devices(2)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -70,11 +70,11 @@ def test_replicate_and_first_are_inverse(devices):
 
 def test_local_devices():
     found = jax.local_devices()
-    assert sharding.local_devices() == tuple(found)
-    assert sharding.local_devices(1) == (found[0],)
-    assert sharding.local_devices(found[1:]) == (found[1],)
+    assert sharding.all_devices() == tuple(found)
+    assert sharding.all_devices(1) == (found[0],)
+    assert sharding.all_devices(found[1:]) == (found[1],)
     with pytest.raises(ValueError, match=r"99 devices asked for, 2 cpu device\(s\) found"):
-        sharding.local_devices(99)
+        sharding.all_devices(99)
 
 
 def test_unknown_mode_names_the_known_ones(devices):

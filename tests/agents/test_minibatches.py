@@ -22,7 +22,7 @@ def shuffled(num, devices=1):
         num_minibatches=num,
         num_epochs=EPOCHS,
     )
-    found = sharding.local_devices(devices)
+    found = sharding.all_devices(devices)
     slots, order = sharding.spmd(program, found)(sharding.replicate(jax.random.key(0), found))
     minibatches = [np.asarray(s)[np.asarray(o)] for s, o in zip(slots, order, strict=True)]
     return np.stack(minibatches).reshape(devices, EPOCHS, num, -1)

@@ -27,7 +27,7 @@ def test_merge_is_exact_however_the_samples_are_split(offset):
 
 
 def test_devices_merge_to_the_whole():
-    devices = sharding.local_devices(2)
+    devices = sharding.all_devices(2)
     whole = batches([64])[0]
     shards = jnp.stack(jnp.split(jnp.asarray(whole), 2, axis=1))
     measured = sharding.spmd(lambda x: normalize.over_devices(normalize.measure(x)), devices)(
