@@ -63,9 +63,9 @@ def steps(model: Model, state: State, ctrl: Array, n: int) -> tuple[State, Deriv
     """n steps with the same ctrl; the derived quantities are those of the last."""
     if n < 1:
         raise ValueError(f"n must be at least 1, not {n}")
-    shapes = jax.eval_shape(lambda s: forward(model, s, ctrl), state)
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return lax.fori_loop(0, n, lambda _, at: step(model, at[0], ctrl), (state, nothing))
+    once = jax.jit(lambda state: step(model, state, ctrl))  # jit: traced once, though named twice
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(once, state)[1])
+    return lax.fori_loop(0, n, lambda _, at: once(at[0]), (state, nothing))
 
 
 def _accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
