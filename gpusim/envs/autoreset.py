@@ -45,22 +45,35 @@ class VecState:
     episode_length: jax.Array  # (num_envs,) int32: steps of the running episode
     finished: Finished  # of each world
 
-    reward = property(lambda self: self.env.reward, doc="(num_envs,) of the step just made.")
-    terminated = property(
-        lambda self: self.env.terminated, doc="(num_envs,) bool, of the step just made."
-    )
-    truncated = property(
-        lambda self: self.env.truncated, doc="(num_envs,) bool, of the step just made."
-    )
-    done_return_sum = property(
-        lambda self: self.finished.returns.sum(), doc="() over finished episodes."
-    )
-    done_length_sum = property(
-        lambda self: self.finished.lengths.sum(), doc="() over finished episodes."
-    )
-    done_count = property(
-        lambda self: self.finished.count.sum(), doc="() number of finished episodes."
-    )
+    @property
+    def reward(self) -> jax.Array:
+        """(num_envs,) of the step just made."""
+        return self.env.reward
+
+    @property
+    def terminated(self) -> jax.Array:
+        """(num_envs,) bool: the step just made ended the episode for good."""
+        return self.env.terminated
+
+    @property
+    def truncated(self) -> jax.Array:
+        """(num_envs,) bool: the step just made reached the time limit, and did not terminate."""
+        return self.env.truncated
+
+    @property
+    def done_return_sum(self) -> jax.Array:
+        """() sum of the returns of the episodes in `finished`."""
+        return self.finished.returns.sum()
+
+    @property
+    def done_length_sum(self) -> jax.Array:
+        """() sum of the lengths of the episodes in `finished`."""
+        return self.finished.lengths.sum()
+
+    @property
+    def done_count(self) -> jax.Array:
+        """() number of the episodes in `finished`."""
+        return self.finished.count.sum()
 
     def replace(self, **changes: Any) -> "VecState":
         """A copy with the given fields changed."""
@@ -112,10 +125,10 @@ class VecEnv:
         return VecState(
             env=env,
             final_obs=env.obs,
-            steps=jax.random.randint(key_steps, (), 0, self.episode_length),
+            steps=jax.random.randint(key_steps, (), 0, self.episode_length, jnp.int32),
             episode_return=jnp.zeros_like(env.reward),
             episode_length=jnp.zeros((), jnp.int32),
-            finished=Finished(*jnp.zeros(3, jnp.float32)),
+            finished=Finished(*jnp.zeros(3, env.reward.dtype)),
         )
 
     def _step_one(self, state: VecState, action: jax.Array) -> VecState:
@@ -129,9 +142,8 @@ class VecEnv:
         episode_return = state.episode_return + env.reward
         episode_length = state.episode_length + 1
         whole = done & (steps == episode_length)  # unequal in a first episode that began late
-        last = Finished(
-            episode_return, episode_length.astype(jnp.float32), jnp.ones((), jnp.float32)
-        )
+        length = episode_length.astype(episode_return.dtype)
+        last = Finished(episode_return, length, jnp.ones_like(length))
         return VecState(
             env=jax.lax.cond(done, self._restart_one, lambda same: same, env),
             final_obs=env.obs,

@@ -78,6 +78,12 @@ class Env(abc.ABC, Generic[M]):
     n_frames: int
     """Physics steps in a control step."""
 
+    def __post_init__(self):
+        if self.n_frames < 1:
+            raise ValueError(
+                f"environment {self.name!r}: n_frames is {self.n_frames}, not positive"
+            )
+
     # ---- the task: pure functions of one world
     # -------------------------------------------------------------------
 

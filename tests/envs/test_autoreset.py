@@ -144,10 +144,14 @@ def test_broken_world_is_replaced(venv, history):
         assert np.isfinite(leaf).all()
 
 
-def test_shapes_and_dtypes_are_a_fixed_point(venv, start):
-    after = jax.eval_shape(venv.step, start, jnp.zeros((WORLDS, venv.action_size)))
+@pytest.mark.parametrize("x64", [False, True])
+def test_shapes_and_dtypes_are_a_fixed_point(env, x64):
+    with jax.enable_x64(x64):
+        venv = autoreset(env, WORLDS)
+        start = jax.eval_shape(venv.reset, jax.random.key(0))
+        after = jax.eval_shape(venv.step, start, jnp.zeros((WORLDS, venv.action_size)))
     kind = lambda x: (x.shape, x.dtype, x.weak_type)
-    assert jax.tree.map(kind, jax.eval_shape(lambda: start)) == jax.tree.map(kind, after)
+    assert jax.tree.map(kind, start) == jax.tree.map(kind, after)
     assert all(leaf.shape[0] == WORLDS for leaf in jax.tree.leaves(after))
 
 

@@ -33,6 +33,8 @@ def test_options_reach_the_task():
     ant: Any = gpusim.make("ant", reset_noise_scale=0.2)
     assert ant.reset_noise_scale == 0.2
     assert gpusim.make("ant", n_frames=2).dt == pytest.approx(0.02)
+    with pytest.raises(ValueError, match="'ant': n_frames is 0"):
+        gpusim.make("ant", n_frames=0)
 
 
 def test_register(monkeypatch):
