@@ -1,7 +1,9 @@
-"""From the scalar graph to LLVM IR: one function that advances `width` worlds, each number a vector of lanes.
+"""From the scalar graph to LLVM IR: one function that advances `width` worlds, each number a vector
+of lanes.
 
-At width 1 the same text is what one CUDA thread runs. Values equal in all lanes stay scalars and are widened where they meet
-varying ones. The text is written directly: an object for every instruction would cost most of the compile time.
+At width 1 the same text is what one CUDA thread runs. Values equal in all lanes stay scalars and
+are widened where they meet varying ones. The text is written directly: an object for every
+instruction would cost most of the compile time.
 """
 
 import struct
@@ -11,7 +13,9 @@ from typing import NamedTuple
 from gpusim.lanes.graph import FLOATS, Graph, Region
 from gpusim.lanes.liveness import live_nodes, varying_nodes
 
-SELECT_CHAIN = 16  # an array up to this long is searched by selects when its index varies; a longer one is gathered
+# An array up to this long is searched by selects when its index varies; a longer one is gathered.
+SELECT_CHAIN = 16
+RARELY = '!0 = !{!"branch_weights", i32 1, i32 1000}'  # keeps branches out of the way of the rest
 INTRINSICS = {  # opcode: LLVM intrinsic of one floating-point operand
     "sqrt": "sqrt",
     "fabs": "fabs",
@@ -36,8 +40,8 @@ class Output(NamedTuple):
 def emit(g: Graph, outputs: list[Output], width: int) -> str:
     """LLVM IR of `void @group(ptr ins, ptr outs, i64 lane, i64 lanes)`.
 
-    `ins` and `outs` are arrays of pointers, one a buffer. Element k of lane l of a lane buffer is at k*lanes + l; a uniform input
-    has just its elements. Lanes lane..lane+width-1 are computed.
+    `ins` and `outs` are arrays of pointers, one a buffer. Element k of lane l of a lane buffer is
+    at k*lanes + l; a uniform input has just its elements. Lanes lane..lane+width-1 are computed.
     """
     return _Emitter(g, outputs, width).text()
 
@@ -51,7 +55,9 @@ class _Emitter:
         self.entry: list[str] = []  # allocas, buffer pointers: must come first
         self.names: dict[int, str] = {}  # node: its scalar, or its vector when it varies
         self.wide: dict[int, str] = {}  # uniform node: its vector
-        self.memory: dict[int, tuple[str, bool]] = {}  # pack or stacked node: its array, and whether the elements vary
+        self.memory: dict[
+            int, tuple[str, bool]
+        ] = {}  # pack or stacked node: its array, and whether the elements vary
         self.declared: dict[str, str] = {}
         self.pointers: dict[tuple[str, int], str] = {}
         self.offsets: dict[int, str] = {}
@@ -60,10 +66,10 @@ class _Emitter:
         self.widened = self._widened()
         self.in_memory = self._in_memory()
 
-    # -- what must exist as a vector ----------------------------------------------------------------------------------------
+    # -- what must exist as a vector ---------------------------------------------------------------
 
     def _widened(self) -> set[int]:
-        """Uniform nodes that some varying node, carried value, branch or output reads as a vector."""
+        """Uniform nodes that a varying node, carried value, branch or output reads as a vector."""
         g, out = self.g, {o.node for o in self.outputs}
         for n in self.live:
             if n in self.varying:
@@ -101,7 +107,7 @@ class _Emitter:
                     out.add(pack)
         return out
 
-    # -- types and operands -------------------------------------------------------------------------------------------------
+    # -- types and operands ------------------------------------------------------------------------
 
     def vector(self, t: str) -> str:
         return t if self.width == 1 else f"<{self.width} x {t}>"
@@ -150,9 +156,11 @@ class _Emitter:
     def splat(self, t: str, name: str) -> str:
         v = self.vector(t)
         one = self.put(f"insertelement {v} poison, {t} {name}, i64 0")
-        return self.put(f"shufflevector {v} {one}, {v} poison, <{self.width} x i32> zeroinitializer")
+        return self.put(
+            f"shufflevector {v} {one}, {v} poison, <{self.width} x i32> zeroinitializer"
+        )
 
-    # -- the function ---------------------------------------------------------------------------------------------------------
+    # -- the function ------------------------------------------------------------------------------
 
     def text(self) -> str:
         self.emit_region(self.g.root.nodes)
@@ -161,8 +169,10 @@ class _Emitter:
         body = "\n".join(self.entry + self.lines)
         declarations = "\n".join(self.declared.values())
         return (
-            "define void @group(ptr noalias nocapture readonly %ins, ptr noalias nocapture readonly %outs, "
-            f"i64 %lane, i64 %lanes) nounwind alignstack(64) {{\nentry:\n{body}\n  ret void\n}}\n{declarations}\n!0 = !{{!\"branch_weights\", i32 1, i32 1000}}\n"
+            "define void @group(ptr noalias readonly %ins, ptr noalias readonly %outs, "
+            # without alignstack LLVM spills registers across cache lines
+            "i64 %lane, i64 %lanes) nounwind alignstack(64) {\nentry:\n"
+            f"{body}\n  ret void\n}}\n{declarations}\n{RARELY}\n"
         )
 
     def emit_region(self, nodes: list[int]):
@@ -179,7 +189,9 @@ class _Emitter:
                 self.bind(n, self.emit_node(n))
 
     def load_inputs(self, n: int):
-        """Loads the inputs that node n, or any node of the loop n, is the first to read: as late as possible, once."""
+        """Loads the inputs that node n, or any node of the loop n, is the first to read: as late as
+        possible, once.
+        """
         if self.g.op[n] != "loop":
             for a in self.g.args[n]:
                 self.load(a)
@@ -232,7 +244,7 @@ class _Emitter:
         place = self.place("outs", o.buffer, o.element, t, False)
         self.lines.append(f"  store {v} {value}, ptr {place}, align {_size(t)}")
 
-    # -- straight-line nodes --------------------------------------------------------------------------------------------------
+    # -- straight-line nodes -----------------------------------------------------------------------
 
     def emit_node(self, n: int) -> str:
         g, op, args = self.g, self.g.op[n], self.g.args[n]
@@ -264,17 +276,23 @@ class _Emitter:
             return self.put(self.call("ctlz", t, x, ", i1 false"))
         if op in CASTS:
             source = self.vector(g.type[args[0]]) if wide else g.type[args[0]]
-            return self.put(f"{ {'trunc_i': 'trunc', 'toint': 'fptosi'}.get(op, op)} {source} {x[0]} to {t}")
+            return self.put(
+                f"{ {'trunc_i': 'trunc', 'toint': 'fptosi'}.get(op, op) } {source} {x[0]} to {t}"
+            )
         if op in ("fptosi", "fptoui"):
             return self.emit_saturating(op, n, wide, x[0])
         return self.put(f"{op} {t} {x[0]}, {x[1]}")
 
     def emit_minmax(self, op, t, args, x) -> str:
-        """A NaN on either side wins. The hardware's instruction returns its second operand when one is NaN."""
+        """A NaN on either side wins. The hardware's instruction returns its second operand when one
+        is NaN.
+        """
         compare = "fcmp ogt" if op == "fmax" else "fcmp olt"
         mask = "i1" if not t.startswith("<") else self.vector("i1")
         a, b = x if args[0] in self.g.value else x[::-1]
-        if args[0] in self.g.value or args[1] in self.g.value:  # the constant first: the other one is kept if NaN
+        if (
+            args[0] in self.g.value or args[1] in self.g.value
+        ):  # the constant first: the other one is kept if NaN
             c = self.put(f"{compare} {t} {a}, {b}")
             return self.put(f"select {mask} {c}, {t} {a}, {t} {b}")
         c = self.put(f"{compare} {t} {a}, {b}")
@@ -285,13 +303,15 @@ class _Emitter:
     def emit_saturating(self, op, n, wide, x) -> str:
         to, source = self.typed(n), self.g.type[self.g.args[n][0]]
         source = self.vector(source) if wide else source
-        suffix = [s if not s.startswith("<") else "v" + s[1:-1].replace(" x ", "") for s in (to, source)]
+        suffix = [
+            s if not s.startswith("<") else "v" + s[1:-1].replace(" x ", "") for s in (to, source)
+        ]
         tail = ".".join(suffix).replace("float", "f32").replace("double", "f64")
         name = f"@llvm.{op}.sat.{tail}"
         self.declared[name] = f"declare {to} {name}({source})"
         return self.put(f"call {to} {name}({source} {x})")
 
-    # -- arrays ---------------------------------------------------------------------------------------------------------------
+    # -- arrays ------------------------------------------------------------------------------------
 
     def allocate(self, t: str, size: int, wide: bool) -> str:
         name = self.fresh("array")
@@ -339,7 +359,9 @@ class _Emitter:
             out = self.use_wide(items[0])
             for k, i in enumerate(items[1:], 1):
                 here = self.put(f"icmp eq {self.vector('i32')} {x}, splat (i32 {k})")
-                out = self.put(f"select {self.vector('i1')} {here}, {v} {self.use_wide(i)}, {v} {out}")
+                out = self.put(
+                    f"select {self.vector('i1')} {here}, {v} {self.use_wide(i)}, {v} {out}"
+                )
             return out
         return self.gather(*self.memory[pack], t, x)
 
@@ -353,9 +375,12 @@ class _Emitter:
         suffix = f"v{w}{t}".replace("float", "f32").replace("double", "f64")
         name = f"@llvm.masked.gather.{suffix}.v{w}p0"
         self.declared[name] = f"declare {v} {name}(<{w} x ptr>, <{w} x i1>, {v})"
-        return self.put(f"call {v} {name}(<{w} x ptr> align {_size(t)} {at}, <{w} x i1> splat (i1 true), {v} poison)")
+        return self.put(
+            f"call {v} {name}(<{w} x ptr> align {_size(t)} {at}, "
+            f"<{w} x i1> splat (i1 true), {v} poison)"
+        )
 
-    # -- loops and branches -----------------------------------------------------------------------------------------------------
+    # -- loops and branches ------------------------------------------------------------------------
 
     def label(self) -> str:
         self.count += 1
@@ -404,7 +429,9 @@ class _Emitter:
         self.emit_region(r.nodes)
         for s in kept:
             self.load(s)
-            self.store_element(*self.memory[s], self.g.type[s], trip, self.use(s, self.memory[s][1]))
+            self.store_element(
+                *self.memory[s], self.g.type[s], trip, self.use(s, self.memory[s][1])
+            )
         next_ = self.put(f"add i32 {trip}, 1")
         more = self.put(f"icmp ult i32 {next_}, {r.trips}")
         self.lines.append(f"  br i1 {more}, label %{body}, label %{end}")
@@ -429,8 +456,14 @@ class _Emitter:
         for k in phis:
             wide = self.is_wide(r.params[k])
             value = self.use(r.outs[k], wide)
-            if self.is_wide(r.cond) and r.outs[k] != r.params[k]:  # finished lanes keep what they have
-                old, t, mask = self.use(r.params[k], True), self.typed(r.params[k]), self.use(r.cond, True)
+            if (
+                self.is_wide(r.cond) and r.outs[k] != r.params[k]
+            ):  # finished lanes keep what they have
+                old, t, mask = (
+                    self.use(r.params[k], True),
+                    self.typed(r.params[k]),
+                    self.use(r.cond, True),
+                )
                 value = self.put(f"select {self.vector('i1')} {mask}, {t} {value}, {t} {old}")
             values[k] = value
         self.close_phis(phis, values)
@@ -456,7 +489,9 @@ class _Emitter:
         for k in outs:
             names[k] = self.fresh("p")
             t = self.typed(n + 1 + k)
-            zero = _literal(self.g.type[n + 1 + k], 0) if not t.startswith("<") else "zeroinitializer"
+            zero = (
+                _literal(self.g.type[n + 1 + k], 0) if not t.startswith("<") else "zeroinitializer"
+            )
             self.lines.append(f"  {names[k]} = phi {t} [{values[k]}, %{last}], [{zero}, %{before}]")
         for k, name in names.items():
             self.bind(n + 1 + k, name)
@@ -498,7 +533,9 @@ class _Emitter:
             reads.extend(self.g.args[m])
             if self.g.op[m] == "loop":
                 inner = self.g.attr[m]
-                reads.extend((*inner.inits, *inner.outs, *([inner.cond] if inner.cond >= 0 else [])))
+                reads.extend(
+                    (*inner.inits, *inner.outs, *([inner.cond] if inner.cond >= 0 else []))
+                )
                 reads.extend(self.outer_reads(inner))
         return reads
 

@@ -1,19 +1,22 @@
 """The scalar program: a hash-consed graph of numbers, with loops as nested regions.
 
-A node is one number of one world (one lane). It has an LLVM type (`float`, `double`, `i1`, `i8`, `i16`, `i32`, `i64`; signedness
-belongs to the operation), an opcode and operands. Building a node folds constants and drops work that cannot matter, and two
-equal expressions are one node, so structural zeros of a model cost nothing.
+A node is one number of one world (one lane). It has an LLVM type (`float`, `double`, `i1`, `i8`,
+`i16`, `i32`, `i64`; signedness belongs to the operation), an opcode and operands. Building a node
+folds constants and drops work that cannot matter, and two equal expressions are one node, so
+structural zeros of a model cost nothing.
 
-Folding treats numbers as real numbers in three places: x*0 is 0 (also for a non-finite x), the sign of zero is not kept, and
-division by a constant is multiplication by its reciprocal (one more rounding).
+Folding treats numbers as real numbers in three places: x*0 is 0 (also for a non-finite x), the sign
+of zero is not kept, and division by a constant is multiplication by its reciprocal (one more
+rounding).
 
-Every node lives in the innermost region that one of its operands lives in; what does not depend on a loop is therefore outside
-it, without a pass that moves it there.
+Every node lives in the innermost region that one of its operands lives in; what does not depend on
+a loop is therefore outside it, without a pass that moves it there.
 """
 
 import ctypes
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 FLOATS = ("float", "double")
 BITS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "float": 32, "double": 64}
@@ -22,23 +25,39 @@ COMMUTATIVE = {"fadd", "fmul", "add", "mul", "and", "or", "xor", "fmin", "fmax"}
 
 @dataclass
 class Region:
-    """Code that runs a number of times: the kernel's body (once), a loop, or a branch some lanes want."""
+    """Code that runs a number of times: the kernel's body (once), a loop, or a branch some lanes
+    want.
+    """
 
-    kind: str  # "root", "for" (fixed trip count), "while" (until no lane wants more), "if" (once, when a lane wants it)
+    # "root"; "for": a fixed number of trips; "while": until no lane wants more; "if": once, when a
+    # lane wants it
+    kind: str
     depth: int
     trips: int = 0  # of a "for"
-    nodes: list[int] = field(default_factory=list)  # in the order they were built; loops of the region among them
-    params: list[int] = field(default_factory=list)  # loops: carried values at the start of a trip; "if": what it reads
-    inits: list[int] = field(default_factory=list)  # loops: their values before the first trip; "if": the same, outside
-    outs: list[int] = field(default_factory=list)  # loops: their values after a trip; "if": the results
-    stacked: list[int] = field(default_factory=list)  # inside nodes kept for every trip (the ys of a scan)
+    nodes: list[int] = field(
+        default_factory=list
+    )  # in the order they were built; loops of the region among them
+    params: list[int] = field(
+        default_factory=list
+    )  # loops: carried values at the start of a trip; "if": what it reads
+    inits: list[int] = field(
+        default_factory=list
+    )  # loops: their values before the first trip; "if": the same, outside
+    outs: list[int] = field(
+        default_factory=list
+    )  # loops: their values after a trip; "if": the results
+    stacked: list[int] = field(
+        default_factory=list
+    )  # inside nodes kept for every trip (the ys of a scan)
     counter: int = -1  # node holding the number of the trip, in a "for"
-    cond: int = -1  # "while": lanes that want this trip (inside node); "if": lanes that want it (outside node)
+    cond: int = (
+        -1
+    )  # "while": lanes that want this trip (inside node); "if": lanes that want it (outside node)
     parent: "Region | None" = None
 
 
 class Graph:
-    """Nodes are integers; `op[n]`, `type[n]`, `args[n]`, `attr[n]` and `region[n]` describe node n."""
+    """Nodes are integers; `op[n]`, `type[n]`, `args[n]`, `attr[n]`, `region[n]` describe node n."""
 
     def __init__(self):
         self.op: list[str] = []
@@ -48,10 +67,10 @@ class Graph:
         self.region: list[Region] = []
         self.root = Region("root", 0)
         self.memo: dict = {}
-        self.value: dict[int, float | int] = {}  # of constant nodes
+        self.value: dict[int, Any] = {}  # of constant nodes
         self.zero: set[int] = set()  # constant nodes equal to zero
 
-    # -- nodes ------------------------------------------------------------------------------------------------------------
+    # -- nodes -------------------------------------------------------------------------------------
 
     def new(self, op, type_, args=(), attr=None, region=None) -> int:
         n = len(self.op)
@@ -105,7 +124,7 @@ class Graph:
         """Number `element` of input buffer `buffer`; uniform when all lanes read the same one."""
         return self.node("input", type_, attr=(buffer, element, uniform))
 
-    # -- arithmetic -------------------------------------------------------------------------------------------------------
+    # -- arithmetic --------------------------------------------------------------------------------
 
     def add(self, a, b):
         t = self.type[a]
@@ -235,7 +254,9 @@ class Graph:
             if s == 0:
                 return a
             if s >= bits:
-                return self.shift(op, a, self.const(t, bits - 1)) if op == "ashr" else self.const(t, 0)
+                return (
+                    self.shift(op, a, self.const(t, bits - 1)) if op == "ashr" else self.const(t, 0)
+                )
             if a in self.value:
                 v = self.value[a]
                 u = v % (1 << bits)
@@ -245,7 +266,7 @@ class Graph:
         safe = self.node(op, t, a, self.select(inside, b, self.const(t, bits - 1)))
         return safe if op == "ashr" else self.select(inside, safe, self.const(t, 0))
 
-    # -- choice -----------------------------------------------------------------------------------------------------------
+    # -- choice ------------------------------------------------------------------------------------
 
     def compare(self, op, a, b, signed=True):
         """`op` is one of lt le gt ge eq ne; every comparison with NaN but `ne` is false."""
@@ -254,7 +275,14 @@ class Graph:
         if va is not None and vb is not None:
             if not signed:
                 va, vb = va % (1 << BITS[t]), vb % (1 << BITS[t])
-            result = {"lt": va < vb, "le": va <= vb, "gt": va > vb, "ge": va >= vb, "eq": va == vb, "ne": va != vb}[op]
+            result = {
+                "lt": va < vb,
+                "le": va <= vb,
+                "gt": va > vb,
+                "ge": va >= vb,
+                "eq": va == vb,
+                "ne": va != vb,
+            }[op]
             return self.const("i1", result)
         if t in FLOATS:
             return self.node("fcmp", "i1", a, b, attr="une" if op == "ne" else "o" + op)
@@ -263,7 +291,9 @@ class Graph:
             return x if op == "ne" else self.invert(x)
         if a == b:
             return self.const("i1", op in ("le", "ge", "eq"))
-        return self.node("icmp", "i1", a, b, attr=op if op in ("eq", "ne") else ("s" if signed else "u") + op)
+        return self.node(
+            "icmp", "i1", a, b, attr=op if op in ("eq", "ne") else ("s" if signed else "u") + op
+        )
 
     def select(self, c, a, b):
         """`a` where c, else `b`."""
@@ -273,31 +303,55 @@ class Graph:
             return a
         t = self.type[a]
         if t == "key":
-            return self.node("key", "key", *(self.select(c, x, y) for x, y in zip(self.args[a], self.args[b], strict=True)))
+            return self.node(
+                "key",
+                "key",
+                *(self.select(c, x, y) for x, y in zip(self.args[a], self.args[b], strict=True)),
+            )
         if t == "i1":
             if a in self.value:
-                return self.bitop("or", c, b) if self.value[a] else self.bitop("and", self.invert(c), b)
+                return (
+                    self.bitop("or", c, b)
+                    if self.value[a]
+                    else self.bitop("and", self.invert(c), b)
+                )
             if b in self.value:
-                return self.bitop("or", self.invert(c), a) if self.value[b] else self.bitop("and", c, a)
+                return (
+                    self.bitop("or", self.invert(c), a)
+                    if self.value[b]
+                    else self.bitop("and", c, a)
+                )
         return self.node("select", t, c, a, b)
 
-    # -- unary, conversions -------------------------------------------------------------------------------------------------
+    # -- unary, conversions ------------------------------------------------------------------------
 
     def unary(self, op, a, fold=None):
-        """An LLVM unary float operation (`sqrt`, `fabs`, `floor`, `ceil`, `trunc`, `rint`), folded by `fold`."""
+        """An LLVM unary float operation (`sqrt`, `fabs`, `floor`, `ceil`, `trunc`, `rint`), folded
+        by `fold`.
+        """
         t = self.type[a]
         if a in self.value and fold is not None:
             return self.const(t, fold(self.value[a]))
         return self.node(op, t, a)
 
     def fma(self, a, b, c):
-        """a*b + c with one rounding: for polynomials and argument reduction, where it is exactness and not only speed."""
-        if a in self.zero or b in self.zero or c in self.zero or self.value.get(a) == 1 or self.value.get(b) == 1:
+        """a*b + c with one rounding: for polynomials and argument reduction, where it is exactness
+        and not only speed.
+        """
+        if (
+            a in self.zero
+            or b in self.zero
+            or c in self.zero
+            or self.value.get(a) == 1
+            or self.value.get(b) == 1
+        ):
             return self.add(self.mul(a, b), c)
         return self.node("fma", self.type[a], a, b, c)
 
     def convert(self, a, to, signed=True):
-        """Value conversion between types; `signed` says how the integer side reads. Out-of-range floats saturate."""
+        """Value conversion between types; `signed` says how the integer side reads. Out-of-range
+        floats saturate.
+        """
         t = self.type[a]
         if t == to:
             return a
@@ -325,10 +379,12 @@ class Graph:
             return self.bitcast(self.args[a][0], to)
         return self.node("bitcast", to, a)
 
-    # -- arrays in memory ---------------------------------------------------------------------------------------------------
+    # -- arrays in memory --------------------------------------------------------------------------
 
     def element(self, items: list[int], index: int) -> int:
-        """items[index] for an index known only at run time, which must be inside the range (the caller clamps)."""
+        """items[index] for an index known only at run time, which must be inside the range (the
+        caller clamps).
+        """
         if index in self.value:
             return items[self.value[index]]
         if all(i == items[0] for i in items):
@@ -341,7 +397,7 @@ class Graph:
             return self.convert(self.element([self.convert(i, "i8") for i in items], index), "i1")
         return self.node("element", t, self.node("pack", t, *items), index)
 
-    # -- regions ------------------------------------------------------------------------------------------------------------
+    # -- regions -----------------------------------------------------------------------------------
 
     def open(self, kind: str, parent: Region, types, inits, trips=0) -> Region:
         r = Region(kind, parent.depth + 1, trips, inits=list(inits), parent=parent)
@@ -351,14 +407,17 @@ class Graph:
         return r
 
     def close(self, r: Region) -> list[int]:
-        """Ends a region; its carried values or results as seen from outside. A branch nobody wanted has unspecified ones.
+        """Ends a region; its carried values or results as seen from outside. A branch nobody wanted
+        has unspecified ones.
 
         The result nodes follow the node of the loop: result k of loop n is node n + 1 + k.
         """
         assert r.parent is not None
         loop = self.new("loop", "void", (), r, r.parent)
         r.parent.nodes.append(loop)
-        return [self.new("result", self.type[n], (loop,), k, r.parent) for k, n in enumerate(r.outs)]
+        return [
+            self.new("result", self.type[n], (loop,), k, r.parent) for k, n in enumerate(r.outs)
+        ]
 
 
 def wrap(v: int, bits: int) -> int:
@@ -377,7 +436,9 @@ def _convert_constant(v, t, to, signed):
     if to == "i1" or (t in FLOATS and to in FLOATS):
         return v
     if t in FLOATS:
-        low, high = (-(1 << BITS[to] - 1), (1 << BITS[to] - 1) - 1) if signed else (0, (1 << BITS[to]) - 1)
+        low, high = (
+            (-(1 << BITS[to] - 1), (1 << BITS[to] - 1) - 1) if signed else (0, (1 << BITS[to]) - 1)
+        )
         return 0 if v != v else low if v <= low else high if v >= high else int(v)
     return v if signed or t == "i1" else v % (1 << BITS[t])
 

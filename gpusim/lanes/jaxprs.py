@@ -7,18 +7,22 @@ from jax.extend import core as jex
 
 
 def trace(fn, *args):
-    """(jaxpr, consts) of fn on arguments of these shapes and dtypes, and the structure of its result."""
+    """(jaxpr, consts) of fn on arguments of these shapes and dtypes, and the structure of its
+    result.
+    """
     closed, shape = jax.make_jaxpr(fn, return_shape=True)(*args)
     return closed.jaxpr, closed.consts, jax.tree.structure(shape)
 
 
 def open_jaxpr(j):
-    """(jaxpr, consts) of a closed jaxpr, or of an open one (what JAX 0.12 keeps in scan and while)."""
+    """(jaxpr, consts) of a closed jaxpr, or of an open one (JAX 0.12 keeps those in loops)."""
     return (j.jaxpr, list(j.consts)) if hasattr(j, "jaxpr") else (j, [])
 
 
 def scan_counts(params) -> tuple[int, int]:
-    """Numbers of constants and of carried values of a scan (`num_consts`, `num_carry`; from JAX 0.12 on `ft_in`)."""
+    """Numbers of constants and of carried values of a scan (`num_consts`, `num_carry`; from JAX
+    0.12 on `ft_in`).
+    """
     if "num_consts" in params:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].unpack()
@@ -34,13 +38,15 @@ def is_key(dtype) -> bool:
 
 
 def result_aval(shape, dtype, operands):
-    """Abstract result of an operation; inside shard_map it differs over the mesh axes its operands differ over."""
+    """Abstract result of an operation; inside shard_map it differs over the mesh axes its operands
+    differ over.
+    """
     for x in operands:
         manual = getattr(x, "manual_axis_type", None)
         if manual is not None and manual.varying:
             here = core.get_cur_mesh_sharding()
-            return jax.core.ShapedArray(shape, dtype, sharding=here, manual_axis_type=manual)
-    return jax.core.ShapedArray(shape, dtype)
+            return core.ShapedArray(shape, dtype, sharding=here, manual_axis_type=manual)
+    return core.ShapedArray(shape, dtype)
 
 
 def user_line(eqn) -> str:

@@ -4,7 +4,7 @@ from gpusim.lanes.graph import Graph, Region
 
 
 def live_nodes(g: Graph, outputs: list[int]) -> set[int]:
-    """The nodes that some output needs. A carried value that only feeds itself is not among them."""
+    """The nodes that some output needs. A carried value that only feeds itself is not one."""
     live: set[int] = set()
     todo = list(outputs)
 
@@ -38,7 +38,9 @@ def live_nodes(g: Graph, outputs: list[int]) -> set[int]:
 
 
 def varying_nodes(g: Graph, live: set[int]) -> set[int]:
-    """The live nodes whose value may differ between lanes; the others are computed once for all of them."""
+    """The live nodes whose value may differ between lanes; the others are computed once for all of
+    them.
+    """
     varying: set[int] = set()
 
     def visit(region: Region):

@@ -103,7 +103,7 @@ class Numbers:
             y = self.fma(y, x, c)
         return y
 
-    # -- the bits of a number --------------------------------------------------------------------
+    # -- the bits of a number ----------------------------------------------------------------------
 
     def integer(self, value: int):
         return self.g.const(self.format.word, value)

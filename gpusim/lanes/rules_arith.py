@@ -1,11 +1,14 @@
-"""Rules for element-wise primitives: arithmetic, comparison, bits, conversion, elementary functions, random bits."""
+"""Rules for element-wise primitives: arithmetic, comparison, bits, conversion, elementary
+functions, random bits.
+"""
 
 import math
 
 import jax
 import numpy as np
 
-from gpusim.lanes import jaxprs, math as lane_math
+from gpusim.lanes import jaxprs
+from gpusim.lanes import math as lane_math
 from gpusim.lanes.graph import BITS, FLOATS
 from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, rule
 
@@ -34,19 +37,31 @@ define("sqrt", lambda g, a: g.unary("sqrt", a, lambda v: math.sqrt(v) if v >= 0 
 define("floor", lambda g, a: g.unary("floor", a, np.floor))
 define("ceil", lambda g, a: g.unary("ceil", a, np.ceil))
 define("rsqrt", lane_math.rsqrt)
-define("is_finite", lambda g, a: g.compare("lt", g.unary("fabs", a, abs), g.const(g.type[a], math.inf)))
+define(
+    "is_finite", lambda g, a: g.compare("lt", g.unary("fabs", a, abs), g.const(g.type[a], math.inf))
+)
 for name in ("and", "or", "xor"):
     define(name, lambda g, a, b, op=name: g.bitop(op, a, b))
-for name, op in (("shift_left", "shl"), ("shift_right_logical", "lshr"), ("shift_right_arithmetic", "ashr")):
+for name, op in (
+    ("shift_left", "shl"),
+    ("shift_right_logical", "lshr"),
+    ("shift_right_arithmetic", "ashr"),
+):
     define(name, lambda g, a, b, op=op: g.shift(op, a, b))
 for name in (
-    "sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp exp2 expm1 log log1p logistic erf erfc erf_inv cbrt".split()
-):
+    "sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp exp2 expm1 log log1p logistic "
+    "erf erfc erf_inv cbrt atan2 nextafter"
+).split():
     define(name, getattr(lane_math, name))
-for name in ("pow", "atan2", "nextafter"):
-    if hasattr(lane_math, name) and name != "pow":
-        define(name, getattr(lane_math, name))
-for name in ("copy", "copy_p", "stop_gradient", "device_put", "reduce_precision", "sharding_constraint", "pvary"):
+for name in (
+    "copy",
+    "copy_p",
+    "stop_gradient",
+    "device_put",
+    "reduce_precision",
+    "sharding_constraint",
+    "pvary",
+):
     rule(name)(lambda s, eqn, *xs: list(xs))
 rule("optimization_barrier")(lambda s, eqn, *xs: list(xs))
 
@@ -55,7 +70,11 @@ rule("optimization_barrier")(lambda s, eqn, *xs: list(xs))
 def _pow(s, eqn, x, y):
     g = s.g
     if not np.issubdtype(dtype_of(eqn, 1), np.floating):
-        y = elementwise(lambda a: g.convert(a, g.type[x.flat[0]], is_signed(dtype_of(eqn, 1))), y) if x.size else y
+        y = (
+            elementwise(lambda a: g.convert(a, g.type[x.flat[0]], is_signed(dtype_of(eqn, 1))), y)
+            if x.size
+            else y
+        )
     return [elementwise(lambda a, b: lane_math.pow(g, a, b), x, y)]
 
 
@@ -74,7 +93,9 @@ def _rem(s, eqn, a, b):
 
 
 def _int_div(g, a, b, signed):
-    """Quotient and remainder as XLA defines them: x/0 = -1 (all ones), x%0 = x, min/-1 = min, min%-1 = 0."""
+    """Quotient and remainder as XLA defines them: x/0 = -1 (all ones), x%0 = x, min/-1 = min,
+    min%-1 = 0.
+    """
     t = g.type[a]
     va, vb = g.value.get(a), g.value.get(b)
     if va is not None and vb is not None and vb != 0:
@@ -109,7 +130,14 @@ def _minmax(s, eqn, a, b):
 @rule("clamp")
 def _clamp(s, eqn, low, x, high):
     g, signed = s.g, is_signed(dtype_of(eqn, 1))
-    return [elementwise(lambda lo, v, hi: g.minmax("min", g.minmax("max", v, lo, signed), hi, signed), low, x, high)]
+    return [
+        elementwise(
+            lambda lo, v, hi: g.minmax("min", g.minmax("max", v, lo, signed), hi, signed),
+            low,
+            x,
+            high,
+        )
+    ]
 
 
 @rule("lt", "le", "gt", "ge", "eq", "ne")
@@ -170,9 +198,15 @@ def _sign(s, eqn, x):
         t = g.type[a]
         zero, one = g.const(t, 0), g.const(t, 1)
         if t in FLOATS:  # NaN stays NaN, -0 stays -0
-            return g.select(g.compare("gt", a, zero), one, g.select(g.compare("lt", a, zero), g.const(t, -1), a))
+            return g.select(
+                g.compare("gt", a, zero), one, g.select(g.compare("lt", a, zero), g.const(t, -1), a)
+            )
         negative = g.const(t, -1) if signed else zero
-        return g.select(g.compare("gt", a, zero, signed), one, g.select(g.compare("lt", a, zero, signed), negative, zero))
+        return g.select(
+            g.compare("gt", a, zero, signed),
+            one,
+            g.select(g.compare("lt", a, zero, signed), negative, zero),
+        )
 
     return [elementwise(sign, x)]
 
@@ -226,7 +260,7 @@ def _count_bits(s, eqn, x):
     return [elementwise(lambda a: s.g.node(op, s.g.type[a], a), x)]
 
 
-# -- random bits: keys are pairs of uint32 ------------------------------------------------------------------------------
+# -- random bits: keys are pairs of uint32 ---------------------------------------------------------
 
 
 @rule("threefry2x32")
@@ -254,7 +288,7 @@ def _random_clone(s, eqn, keys):
 
 @rule("random_bits", "random_split", "random_fold_in", "random_seed")
 def _random(s, eqn, x, *rest):
-    """Runs the generator's own definition (jax.random's default, threefry) on the words of the key."""
+    """Runs the generator's own definition (threefry, jax.random's default) on the key's words."""
     name, p = eqn.primitive.name, eqn.params
     impl = p["impl"] if "impl" in p else dtype_of(eqn)._impl
     if impl.key_shape != (2,):
@@ -264,9 +298,17 @@ def _random(s, eqn, x, *rest):
     elif name == "random_fold_in":
         one, operands, keys_out = impl.fold_in, [s.key_data(x), *rest], True
     elif name == "random_split":
-        one, operands, keys_out = (lambda k: impl.split(k, tuple(p["shape"]))), [s.key_data(x)], True
+        one, operands, keys_out = (
+            (lambda k: impl.split(k, tuple(p["shape"]))),
+            [s.key_data(x)],
+            True,
+        )
     else:
-        one, operands, keys_out = (lambda k: impl.random_bits(k, p["bit_width"], tuple(p["shape"]))), [s.key_data(x)], False
+        one, operands, keys_out = (
+            (lambda k: impl.random_bits(k, p["bit_width"], tuple(p["shape"]))),
+            [s.key_data(x)],
+            False,
+        )
     fn = one
     for _ in range(x.ndim):
         fn = jax.vmap(fn)

@@ -1,4 +1,6 @@
-"""Rules that move numbers about, with indices known at trace time or not, and rules that combine the numbers of an array."""
+"""Rules that move numbers about, with indices known at trace time or not, and rules that combine
+the numbers of an array.
+"""
 
 import itertools
 
@@ -8,7 +10,7 @@ from gpusim.lanes.graph import FLOATS
 from gpusim.lanes.rules_arith import _float_order, dtype_of
 from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, rule
 
-# -- pure movement ------------------------------------------------------------------------------------------------------
+# -- pure movement ---------------------------------------------------------------------------------
 
 
 @rule("reshape")
@@ -76,7 +78,9 @@ def _split(s, eqn, x):
 def _pad(s, eqn, x, value):
     out = np.full(eqn.outvars[0].aval.shape, value.item(), np.int64)
     source, target = [], []
-    for size, n, (low, _, inner) in zip(x.shape, out.shape, eqn.params["padding_config"], strict=True):
+    for size, n, (low, _, inner) in zip(
+        x.shape, out.shape, eqn.params["padding_config"], strict=True
+    ):
         at = low + np.arange(size) * (inner + 1)
         inside = (at >= 0) & (at < n)
         source.append(np.flatnonzero(inside))
@@ -102,7 +106,7 @@ def _iota_2x32(s, eqn):
     return [s.lift(np.zeros_like(low)), s.lift(low)]
 
 
-# -- indexing -------------------------------------------------------------------------------------------------------------
+# -- indexing --------------------------------------------------------------------------------------
 
 
 def clamp_index(s: Scalarizer, i: int, size: int, signed: bool) -> int:
@@ -140,7 +144,10 @@ def _dynamic_slice(s, eqn, x, *starts):
     sizes = eqn.params["slice_sizes"]
     starts = starts[: x.ndim]
     signed = [is_signed(dtype_of(eqn, 1 + d)) for d in range(x.ndim)]
-    at = [clamp_index(s, i.item(), n - m + 1, sg) for i, n, m, sg in zip(starts, x.shape, sizes, signed, strict=True)]
+    at = [
+        clamp_index(s, i.item(), n - m + 1, sg)
+        for i, n, m, sg in zip(starts, x.shape, sizes, signed, strict=True)
+    ]
     return [window(s, x, at, sizes)]
 
 
@@ -148,20 +155,26 @@ def _dynamic_slice(s, eqn, x, *starts):
 def _dynamic_update_slice(s, eqn, x, update, *starts):
     sizes = update.shape
     signed = [is_signed(dtype_of(eqn, 2 + d)) for d in range(x.ndim)]
-    at = [clamp_index(s, i.item(), n - m + 1, sg) for i, n, m, sg in zip(starts, x.shape, sizes, signed, strict=True)]
+    at = [
+        clamp_index(s, i.item(), n - m + 1, sg)
+        for i, n, m, sg in zip(starts, x.shape, sizes, signed, strict=True)
+    ]
     out = x.copy()
     _store(s, out, update, at, lambda old, new: new)
     return [out]
 
 
 def _store(s: Scalarizer, out: np.ndarray, update: np.ndarray, starts: list[int], combine):
-    """out[start : start + size] = combine(old, update) in place; every place a start may point to is tried.
+    """out[start : start + size] = combine(old, update) in place; every place a start may point to
+    is tried.
 
     A start outside the array changes nothing.
     """
     g = s.g
     reach = [range(n - m + 1) for n, m in zip(out.shape, update.shape, strict=True)]
-    candidates = [[g.value[i]] if i in g.value else list(r) for i, r in zip(starts, reach, strict=True)]
+    candidates = [
+        [g.value[i]] if i in g.value else list(r) for i, r in zip(starts, reach, strict=True)
+    ]
     for at in itertools.product(*candidates):
         if any(a not in r for a, r in zip(at, reach, strict=True)):
             continue
@@ -170,7 +183,9 @@ def _store(s: Scalarizer, out: np.ndarray, update: np.ndarray, starts: list[int]
             here = g.bitop("and", here, g.compare("eq", i, g.const("i32", a)))
         place = tuple(slice(a, a + m) for a, m in zip(at, update.shape, strict=True))
         old = out[place]
-        out[place] = elementwise(lambda o, u: g.select(here, combine(o, u), o), old, update)
+        out[place] = elementwise(
+            lambda o, u, here=here: g.select(here, combine(o, u), o), old, update
+        )
 
 
 @rule("gather")
@@ -180,16 +195,24 @@ def _gather(s, eqn, x, indices):
     out_shape = eqn.outvars[0].aval.shape
     offset = list(dn.offset_dims)
     batch = [d for d in range(len(out_shape)) if d not in offset]
-    kept = [d for d in range(x.ndim) if d not in dn.collapsed_slice_dims and d not in dn.operand_batching_dims]
+    kept = [
+        d
+        for d in range(x.ndim)
+        if d not in dn.collapsed_slice_dims and d not in dn.operand_batching_dims
+    ]
     signed = is_signed(dtype_of(eqn, 1))
     g, out = s.g, np.empty(out_shape, np.int64)
     fill = None
     if "FILL" in mode:
-        fill = s.g.const(g.type[x.flat[0]], _fill_value(p["fill_value"], dtype_of(eqn))) if x.size else None
+        fill = (
+            s.g.const(g.type[x.flat[0]], _fill_value(p["fill_value"], dtype_of(eqn)))
+            if x.size
+            else None
+        )
     for where in np.ndindex(*(out_shape[d] for d in batch)):
         starts, inside = [g.const("i32", 0)] * x.ndim, g.const("i1", 1)
         for k, d in enumerate(dn.start_index_map):
-            i, size = int(indices[where + (k,)]), x.shape[d] - sizes[d] + 1
+            i, size = int(indices[(*where, k)]), x.shape[d] - sizes[d] + 1
             starts[d] = clamp_index(s, i, size, signed)
             if fill is not None:
                 inside = g.bitop("and", inside, _in_range(g, i, size, signed))
@@ -197,7 +220,7 @@ def _gather(s, eqn, x, indices):
             starts[d] = g.const("i32", where[b])
         piece = window(s, x, starts, sizes).reshape([sizes[d] for d in kept])
         if fill is not None:
-            piece = elementwise(lambda v: g.select(inside, v, fill), piece)
+            piece = elementwise(lambda v, inside=inside: g.select(inside, v, fill), piece)
         place: list = [slice(None)] * len(out_shape)
         for d, w in zip(batch, where, strict=True):
             place[d] = w
@@ -243,8 +266,12 @@ def _scatter(s, eqn, x, indices, updates):
     for where in np.ndindex(*(updates.shape[d] for d in batch)):
         starts = [g.const("i32", 0)] * x.ndim
         for k, d in enumerate(dn.scatter_dims_to_operand_dims):
-            i = int(indices[where + (k,)])
-            starts[d] = clamp_index(s, i, x.shape[d] - sizes[d] + 1, signed) if clip else g.convert(i, "i32", signed)
+            i = int(indices[(*where, k)])
+            starts[d] = (
+                clamp_index(s, i, x.shape[d] - sizes[d] + 1, signed)
+                if clip
+                else g.convert(i, "i32", signed)
+            )
         for d, b in zip(dn.operand_batching_dims, dn.scatter_indices_batching_dims, strict=True):
             starts[d] = g.const("i32", where[b])
         place: list = [slice(None)] * updates.ndim
@@ -254,7 +281,7 @@ def _scatter(s, eqn, x, indices, updates):
     return [out]
 
 
-# -- reductions -----------------------------------------------------------------------------------------------------------
+# -- reductions ------------------------------------------------------------------------------------
 
 
 def _combiner(s: Scalarizer, op: str, dtype):
@@ -272,12 +299,18 @@ def _combiner(s: Scalarizer, op: str, dtype):
 
 def _identity(op: str, dtype):
     if op in ("max", "min"):
-        low, high = (-np.inf, np.inf) if np.issubdtype(dtype, np.floating) else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        low, high = (
+            (-np.inf, np.inf)
+            if np.issubdtype(dtype, np.floating)
+            else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        )
         return low if op == "max" else high
     return {"sum": 0, "prod": 1, "and": -1, "or": 0, "xor": 0}[op]
 
 
-@rule("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "reduce_xor")
+@rule(
+    "reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "reduce_xor"
+)
 def _reduce(s, eqn, x):
     op, dtype, axes = eqn.primitive.name[7:], dtype_of(eqn), eqn.params["axes"]
     combine = _combiner(s, op, dtype)
@@ -332,7 +365,9 @@ def _argminmax(s, eqn, x):
 
 @rule("sort")
 def _sort(s, eqn, *operands):
-    """A stable odd-even transposition network: n(n-1)/2 comparisons, fit for the small arrays of one world."""
+    """A stable odd-even transposition network: n(n-1)/2 comparisons, fit for the small arrays of
+    one world.
+    """
     g, p = s.g, eqn.params
     arrays = [np.moveaxis(x, p["dimension"], -1).copy() for x in operands]
     floats = [np.issubdtype(v.aval.dtype, np.floating) for v in eqn.invars]
@@ -344,7 +379,10 @@ def _sort(s, eqn, *operands):
             if floats[k]:
                 lt, eq = _float_order(g, "lt", a[k], b[k]), _float_order(g, "eq", a[k], b[k])
             else:
-                lt, eq = g.compare("lt", a[k], b[k], signed[k]), g.compare("eq", a[k], b[k], signed[k])
+                lt, eq = (
+                    g.compare("lt", a[k], b[k], signed[k]),
+                    g.compare("eq", a[k], b[k], signed[k]),
+                )
             less = g.bitop("or", less, g.bitop("and", equal, lt))
             equal = g.bitop("and", equal, eq)
         return less
@@ -363,7 +401,7 @@ def _sort(s, eqn, *operands):
     return [np.moveaxis(x, -1, p["dimension"]) for x in arrays]
 
 
-# -- linear algebra of small matrices ---------------------------------------------------------------------------------------
+# -- linear algebra of small matrices --------------------------------------------------------------
 
 
 @rule("dot_general")
@@ -433,6 +471,8 @@ def _triangular_solve(s, eqn, a, b):
                 v = int(x[i, column])
                 for j in done:
                     v = g.sub(v, g.mul(m[i][j], int(x[j, column])))
-                x[i, column] = v if p["unit_diagonal"] else g.mul(v, g.div(g.const(g.type[v], 1), m[i][i]))
+                x[i, column] = (
+                    v if p["unit_diagonal"] else g.mul(v, g.div(g.const(g.type[v], 1), m[i][i]))
+                )
                 done.append(i)
     return [out if p["left_side"] else np.swapaxes(out, -1, -2)]

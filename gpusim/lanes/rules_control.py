@@ -11,7 +11,9 @@ UNROLL = 3000  # scalar operations a loop with a known number of trips may unrol
 SELECT = 400  # scalar operations that are computed for all lanes rather than jumped over
 
 
-@rule("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2", "core_closed_call")
+@rule(
+    "jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2", "core_closed_call"
+)
 def _call(s, eqn, *args):
     return s.run_closed(eqn.params.get("jaxpr") or eqn.params["call_jaxpr"], args)
 
@@ -61,12 +63,16 @@ def _cond(s: Scalarizer, eqn, index, *args):
 
 
 def _select(s, c, a, b):
-    flat = [s.g.select(c, x, y) for x, y in zip(a.ravel().tolist(), b.ravel().tolist(), strict=True)]
+    flat = [
+        s.g.select(c, x, y) for x, y in zip(a.ravel().tolist(), b.ravel().tolist(), strict=True)
+    ]
     return np.array(flat, np.int64).reshape(a.shape)
 
 
 def _branch(s: Scalarizer, closed, want: int, args):
-    """The branch as code that runs only when a lane wants it. What it reads enters as parameters, which keeps it inside."""
+    """The branch as code that runs only when a lane wants it. What it reads enters as parameters,
+    which keeps it inside.
+    """
     g = s.g
     flat, rebuild = flatten(s, args)
     varying = [n for n in dict.fromkeys(flat) if n not in g.value]
@@ -116,7 +122,9 @@ def _while(s: Scalarizer, eqn, *args):
 
 
 def _open_loop(s: Scalarizer, kind: str, init, trips=0):
-    """A region carrying the arrays of `init`; the carried arrays inside; and a function that closes it."""
+    """A region carrying the arrays of `init`; the carried arrays inside; and a function that closes
+    it.
+    """
     g = s.g
     flat, rebuild = flatten(s, init)
     region = g.open(kind, s.region, [g.type[n] for n in flat], flat, trips)
@@ -172,6 +180,7 @@ def _at_trip(s, x, trip):
 def _stacked(s, region: Region, y, length, reverse):
     """The values y of every trip, read back from memory after the loop."""
     g = s.g
+    assert region.parent is not None
     loop = region.parent.nodes[-1]
     flat, rebuild = flatten(s, [y])
     trips = []

@@ -1,7 +1,8 @@
 """From a jaxpr of small arrays to the scalar graph: the interpreter and the table of rules.
 
-An array is a NumPy array of node numbers. Rules that only move numbers about (reshape, gather, transpose...) are NumPy on node
-numbers; everything else visits the elements. The rules themselves stand in the `rules_*` files, by kind.
+An array is a NumPy array of node numbers. Rules that only move numbers about (reshape, gather,
+transpose...) are NumPy on node numbers; everything else visits the elements. The rules themselves
+stand in the `rules_*` files, by kind.
 """
 
 from collections.abc import Callable
@@ -71,13 +72,17 @@ class Scalarizer:
         """Constants as nodes."""
         value = np.asarray(value)
         t, const = self.lane_type(value.dtype), self.g.const
-        return np.array([const(t, v) for v in value.ravel().tolist()], np.int64).reshape(value.shape)
+        return np.array([const(t, v) for v in value.ravel().tolist()], np.int64).reshape(
+            value.shape
+        )
 
     def full(self, shape, dtype, value) -> np.ndarray:
         return np.full(shape, self.g.const(self.lane_type(dtype), value), np.int64)
 
     def run(self, jaxpr, consts, args) -> list[np.ndarray]:
-        """The results of the jaxpr; `consts` are arrays or nodes already lifted, `args` node arrays."""
+        """The results of the jaxpr; `consts` are arrays or nodes already lifted, `args` node
+        arrays.
+        """
         env = dict(zip(jaxpr.constvars, (self.lift_const(c) for c in consts), strict=True))
         env.update(zip(jaxpr.invars, args, strict=True))
 
@@ -105,7 +110,9 @@ class Scalarizer:
     def keys(self, data: np.ndarray) -> np.ndarray:
         """uint32 pairs [..., 2] as nodes of type key."""
         pairs = data.reshape(-1, 2).tolist()
-        return np.array([self.g.node("key", "key", a, b) for a, b in pairs], np.int64).reshape(data.shape[:-1])
+        return np.array([self.g.node("key", "key", a, b) for a, b in pairs], np.int64).reshape(
+            data.shape[:-1]
+        )
 
     def key_data(self, keys: np.ndarray) -> np.ndarray:
         data = [self.g.args[k] for k in keys.ravel().tolist()]
@@ -119,7 +126,9 @@ class Scalarizer:
             return None
 
     def error(self, what: str) -> LanesError:
-        """What to raise in a rule that cannot go on: it names the function, the user's line and the remedy."""
+        """What to raise in a rule that cannot go on: it names the function, the user's line and the
+        remedy.
+        """
         lines = (jaxprs.user_line(eqn) for eqn in reversed(self.running))
         line = next((line for line in lines if line), "an unknown line")
         return LanesError(

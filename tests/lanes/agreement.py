@@ -34,7 +34,9 @@ def assert_same(actual, expected, tolerance=None, each=False):
 
 
 def agree(fn, *shapes, worlds=19, dtypes=("float32", "float64"), scale=1.0, args=None):
-    """fn compiled to lanes equals fn mapped by XLA, in both precisions, for a lane count with a tail."""
+    """fn compiled to lanes equals fn mapped by XLA, in both precisions, for a lane count with a
+    tail.
+    """
     with jax.enable_x64(True):
         for dtype in dtypes:
             given = args or draw(shapes, dtype, worlds, scale=scale)

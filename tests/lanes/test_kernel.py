@@ -1,7 +1,5 @@
 """What `lanes.kernel` promises about transformations, lane counts, errors and diverged lanes."""
 
-import os
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -208,7 +206,7 @@ def test_side_effects_are_refused():
         jax.vmap(lanes.kernel(chatty))(jnp.zeros(20))
 
 
-# -- random compositions ------------------------------------------------------------------------------------------------
+# -- random compositions ---------------------------------------------------------------------------
 
 UNARY = [jnp.sin, jnp.tanh, jnp.abs, jnp.square, lambda v: -v, lambda v: v * 0.5 + 1, jnp.floor]
 BINARY = [jnp.add, jnp.subtract, jnp.multiply, jnp.maximum, lambda a, b: jnp.where(a > b, a, -b)]

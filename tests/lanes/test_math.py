@@ -149,7 +149,7 @@ def test_denormal_numbers_count_as_zero(dtype):
     np.testing.assert_array_equal(y[:, 0], np.array([1, 1, -np.inf, 0, 0, np.inf], dtype))
 
 
-# -- two arguments -------------------------------------------------------------------------------
+# -- two arguments ---------------------------------------------------------------------------------
 
 
 def pairs(values, dtype):
@@ -217,7 +217,7 @@ def test_nextafter_and_round(dtype):
     np.testing.assert_array_equal(run(lax.round, x), away)
 
 
-# -- as graphs -----------------------------------------------------------------------------------
+# -- as graphs -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("type_", ["float", "double"])
@@ -264,7 +264,7 @@ def test_angles_in_a_branch_keep_the_width_of_float():
     assert "double" not in g.type
 
 
-# -- random bits ---------------------------------------------------------------------------------
+# -- random bits -----------------------------------------------------------------------------------
 
 KNOWN = [  # key, counter, result: Random123's own test vectors
     ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),

@@ -22,7 +22,7 @@ def arithmetic(x, y):
     # constants and shared terms meet the folding rules as well
     z = jnp.zeros_like(x)
     return [
-        *(x + y, x - y, x * y, -x, x * x, x + z, x * 1.0, x - z, z - x, x * -1.0, -(-x), x - (-y)),
+        *(x + y, x - y, x * y, -x, x * x, x + z, x * 1.0, x - z, z - x, x * -1.0, x - (-y)),
         *((-x) * y, (-x) + y, x / 3.0, x / 4.0, x**3, x**-2, x**0, jnp.square(y)),
     ]
 
