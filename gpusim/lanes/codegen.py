@@ -8,6 +8,7 @@ instruction would cost most of the compile time.
 
 import struct
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 from gpusim.lanes.graph import FLOATS, Graph, Region
@@ -60,7 +61,6 @@ class _Emitter:
         ] = {}  # pack or stacked node: its array, and whether the elements vary
         self.declared: dict[str, str] = {}
         self.pointers: dict[tuple[str, int], str] = {}
-        self.offsets: dict[int, str] = {}
         self.block = "entry"
         self.count = 0
         self.widened = self._widened()
@@ -103,9 +103,21 @@ class _Emitter:
         for n in self.live:
             if g.op[n] == "element":
                 pack, index = g.args[n]
-                if not self.is_wide(index) or self.width == 1 or len(g.args[pack]) > SELECT_CHAIN:
+                uniform = not self.is_wide(index) or self.width == 1
+                if len(g.args[pack]) > SELECT_CHAIN if not uniform else not self.rows_of(pack):
                     out.add(pack)
         return out
+
+    def rows_of(self, pack: int) -> tuple[int, int, int] | None:
+        """(buffer, first, stride) if the array is evenly spaced numbers of a lane input."""
+        items = self.g.args[pack]
+        if any(self.g.op[i] != "input" for i in items):
+            return None
+        buffers, elements, uniform = zip(*(self.g.attr[i] for i in items), strict=True)
+        strides = {b - a for a, b in pairwise(elements)}
+        if len(set(buffers)) > 1 or len(strides) != 1 or any(uniform):
+            return None
+        return buffers[0], elements[0], strides.pop()
 
     # -- types and operands ------------------------------------------------------------------------
 
@@ -192,6 +204,8 @@ class _Emitter:
         """Loads the inputs that node n, or any node of the loop n, is the first to read: as late as
         possible, once.
         """
+        if self.g.op[n] == "pack" and n not in self.in_memory:
+            return
         if self.g.op[n] != "loop":
             for a in self.g.args[n]:
                 self.load(a)
@@ -218,7 +232,7 @@ class _Emitter:
             name = self.put(f"icmp ne {whole} {name}, {zero}")
         self.bind(n, name)
 
-    def place(self, table: str, buffer: int, element: int, t: str, uniform: bool) -> str:
+    def place(self, table: str, buffer: int, element: int | str, t: str, uniform: bool) -> str:
         """Address of element `element` (of lane %lane) of a buffer."""
         base = self.pointers.get((table, buffer))
         if base is None:
@@ -227,11 +241,8 @@ class _Emitter:
             self.entry.append(f"  {base} = load ptr, ptr {base}.at")
         if uniform:
             return self.put(f"getelementptr {t}, ptr {base}, i64 {element}")
-        offset = self.offsets.get(element)
-        if offset is None:
-            offset = self.offsets[element] = f"%at{element}"
-            self.entry.append(f"  {offset}.row = mul i64 %lanes, {element}")
-            self.entry.append(f"  {offset} = add i64 {offset}.row, %lane")
+        row = self.put(f"mul i64 %lanes, {element}")
+        offset = self.put(f"add i64 {row}, %lane")
         return self.put(f"getelementptr {t}, ptr {base}, i64 {offset}")
 
     def store_output(self, o: Output):
@@ -347,6 +358,13 @@ class _Emitter:
 
     def emit_element(self, n: int) -> str:
         g, (pack, index), t = self.g, self.g.args[n], self.g.type[n]
+        rows = self.rows_of(pack)
+        if rows and (not self.is_wide(index) or self.width == 1):
+            buffer, first, stride = rows
+            at = self.put(f"mul i32 {self.use(index, False)}, {stride}")
+            at = self.put(f"add i32 {at}, {first}")
+            place = self.place("ins", buffer, self.put(f"zext i32 {at} to i64"), t, False)
+            return self.put(f"load {self.vector(t)}, ptr {place}, align {_size(t)}")
         if not self.is_wide(index) or self.width == 1:
             array, wide = self.memory[pack]
             name = self.load_element(array, wide, t, self.use(index, False))

@@ -225,7 +225,7 @@ def test_nested_loops():
     agree(lambda x: lax.scan(outer, x, None, length=300), ())
 
 
-@pytest.mark.parametrize("length", [1, 7, 700])
+@pytest.mark.parametrize("length", [1, 7, 400])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_scan(length, reverse):
     def fn(x, y):
