@@ -120,7 +120,7 @@ def brax(work: Work, backend: str) -> Run:
 
 def envpool(work: Work) -> Run:
     """EnvPool's C++ threads around C MuJoCo, in its asynchronous mode."""
-    import envpool as pool
+    import envpool as pool  # pyright: ignore[reportMissingImports]  # an extra
 
     name = {"half_cheetah": "HalfCheetah", "walker2d": "Walker2d"}.get(work.env, work.env.title())
     env = pool.make(

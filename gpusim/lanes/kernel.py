@@ -29,9 +29,8 @@ from gpusim.lanes.scalarize import Scalarizer
 # 1.8 with SSE; four are slower, they do not fit the cache.
 INTERLEAVED = 2
 
-_inside = (
-    threading.local()
-)  # set while a kernel is traced: a kernel called by a kernel is part of it
+# Set while a kernel is traced: a kernel called by a kernel is part of it.
+_inside = threading.local()
 
 
 class Spec(NamedTuple):
