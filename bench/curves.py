@@ -1,7 +1,7 @@
 """Learning curves: `python -m bench.curves --env ant`.
 
-Trains the preset once a seed and draws the evaluation returns of all of them over wall time since
-the process started, compile included, into docs/curve-ENV.svg.
+Trains the preset once a seed and draws the evaluation returns of all of them over environment steps
+into docs/curve-ENV.svg. The JSON also has the seconds since each process started.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ def main(args: Args, flags: Sequence[str]) -> None:
         | {"seeds": runs},
     )
     curves = [
-        charts.Curve(f"seed {seed}", run["seconds"], run["returns"]) for seed, run in runs.items()
+        charts.Curve(f"seed {seed}", run["steps"], run["returns"]) for seed, run in runs.items()
     ]
     figure = charts.chart(
         curves,

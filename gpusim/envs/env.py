@@ -174,15 +174,8 @@ class Env(abc.ABC, Generic[M]):
         )
 
     def _advance(self, start: physics.State, ctrl: jax.Array) -> World:
-        """`n_frames` physics steps in a loop that carries what the last of them derived."""
-        step = self._physics_step
-        blank = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(step, start, ctrl)[1]
-        )
-        state, derived = jax.lax.fori_loop(
-            0, self.n_frames, lambda _, carry: step(carry[0], ctrl), (start, blank)
-        )
-        return World(state, derived, ctrl)
+        """`n_frames` physics steps."""
+        return World(*physics.steps(self.model, start, ctrl, self.n_frames), ctrl)
 
     # ---- what users call
     # -----------------------------------------------------------------------------------------
@@ -237,10 +230,6 @@ class Env(abc.ABC, Generic[M]):
 
     # Each is made once for an environment: two calls of `step` must be the same kernel.
     # jit for its cache alone: the physics is traced once, however often it is used.
-    @functools.cached_property
-    def _physics_step(self):
-        return jax.jit(functools.partial(physics.step, self.model))
-
     @functools.cached_property
     def _physics_forward(self):
         return jax.jit(functools.partial(physics.forward, self.model))
