@@ -67,6 +67,14 @@ class PPOConfig:
         """Updates in the whole run, rounded up."""
         return -(-self.total_steps // self.steps_per_update)
 
+    def fits(self, num_devices: int) -> bool:
+        """Can, and should, this be shared by so many cores? Each then has 128 worlds at least."""
+        try:
+            self.check(num_devices)
+        except ValueError:
+            return False
+        return self.num_envs >= 128 * num_devices
+
     def check(self, num_devices: int) -> None:
         """Raise ValueError, with numbers that would work, if this cannot run on so many devices."""
         for name in ("num_envs", "unroll_length", "num_minibatches", "num_epochs"):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from agents import networks, normalize
 from agents.config import PPOConfig
@@ -219,7 +220,7 @@ class PPO:
             num_minibatches=config.num_minibatches,
             num_epochs=config.num_epochs,
         )
-        batch = jax.tree.map(lambda x: x[..., slots], batch)  # (features, slots, samples a slot)
+        batch = jax.tree.map(lambda x: _row_major(x[..., slots]), batch)  # (features, slots, each)
 
         def minibatch(carry, chosen):
             params, optimizer = carry
@@ -274,6 +275,11 @@ def _optimizer(config: PPOConfig) -> optax.GradientTransformation:
 def _samples_last(x: jax.Array) -> jax.Array:
     """(T, features, worlds) -> (features, T * worlds)."""
     return _flat(jnp.moveaxis(x, 1, 0), 2)
+
+
+def _row_major(x: jax.Array) -> jax.Array:
+    """x laid out as written; XLA would put a gather's index axes last, and then transpose."""
+    return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
 def _flat(x: jax.Array, axes: int) -> jax.Array:

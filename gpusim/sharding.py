@@ -7,6 +7,7 @@ JAX >= 0.10 implements it by shard_map and keeps it for programs like this one, 
 is offered both ways. The two give the same bits.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -18,11 +19,30 @@ from jax.experimental.multihost_utils import (
     global_array_to_host_local_array,
     host_local_array_to_global_array,
 )
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "devices"
+DEVICE_COUNT = "--xla_force_host_platform_device_count"
 Mode = Literal["pmap", "shard_map"]
 Devices = Sequence[Any]  # of jax.Device, which type checkers cannot see
+
+
+def cores_as_devices(fits: Callable[[int], bool]) -> None:
+    """Make CPU cores devices, as many as `fits` accepts; call it before JAX computes anything.
+
+    One device with two threads makes them meet at every operation; two devices of one thread meet
+    once a gradient step, and train 1.4 times as fast (docs/ppo.md). Nothing happens if XLA_FLAGS
+    says already how many CPU devices there are, and other platforms do not care.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if DEVICE_COUNT in flags:
+        return
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    num = max((n for n in range(2, cores + 1) if fits(n)), default=1)
+    threads = "--xla_cpu_multi_thread_eigen=false" if num == cores else ""
+    os.environ["XLA_FLAGS"] = f"{flags} {DEVICE_COUNT}={num} {threads}".strip()
 
 
 def all_devices(devices: Devices | int | None = None) -> tuple[Any, ...]:
@@ -35,7 +55,7 @@ def all_devices(devices: Devices | int | None = None) -> tuple[Any, ...]:
     if not 1 <= devices <= len(found):
         raise ValueError(
             f"{devices} devices asked for, {len(found)} {found[0].platform} device(s) found; for "
-            "more CPU devices set XLA_FLAGS=--xla_force_host_platform_device_count=N"
+            f"more CPU devices set XLA_FLAGS={DEVICE_COUNT}=N"
         )
     return tuple(found[:devices])
 
@@ -108,7 +128,7 @@ def index() -> jax.Array:
 
 def mean(tree: Any) -> Any:
     """Mean over devices, inside a function run by `spmd`."""
-    return jax.lax.pmean(tree, AXIS)
+    return _in_one_message(partial(jax.lax.pmean, axis_name=AXIS), tree)
 
 
 def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -128,4 +148,10 @@ def split(key: jax.Array, num: int) -> jax.Array:
 
 def total(tree: Any) -> Any:
     """Sum over devices, inside a function run by `spmd`."""
-    return jax.lax.psum(tree, AXIS)
+    return _in_one_message(partial(jax.lax.psum, axis_name=AXIS), tree)
+
+
+def _in_one_message(collective: Callable, tree: Any) -> Any:
+    """A collective of all leaves as one vector: devices that meet seldom wait little."""
+    vector, unravel = ravel_pytree(tree)
+    return unravel(collective(vector))

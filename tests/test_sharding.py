@@ -1,5 +1,9 @@
 """One program on two devices, by pmap and by shard_map."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +79,39 @@ def test_local_devices():
     assert sharding.all_devices(found[1:]) == (found[1],)
     with pytest.raises(ValueError, match=r"99 devices asked for, 2 cpu device\(s\) found"):
         sharding.all_devices(99)
+
+
+@pytest.mark.parametrize(
+    ("flags", "fits", "expected"),
+    [
+        (
+            "",
+            lambda n: True,
+            "--xla_force_host_platform_device_count=4 --xla_cpu_multi_thread_eigen=false",
+        ),
+        ("", lambda n: n <= 2, "--xla_force_host_platform_device_count=2"),
+        ("", lambda n: False, "--xla_force_host_platform_device_count=1"),
+        ("--a=b", lambda n: n == 3, "--a=b --xla_force_host_platform_device_count=3"),
+        ("--xla_force_host_platform_device_count=7", lambda n: True, None),
+    ],
+)
+def test_cores_become_devices_unless_the_user_said_otherwise(monkeypatch, flags, fits, expected):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    sharding.cores_as_devices(fits)
+    assert os.environ["XLA_FLAGS"] == (flags if expected is None else expected)
+
+
+def test_jax_finds_the_devices_that_cores_became():
+    program = (
+        "from gpusim import sharding; import jax;"
+        "sharding.cores_as_devices(lambda n: True); print(len(jax.devices()))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert int(found.stdout) == len(os.sched_getaffinity(0))
 
 
 def test_unknown_mode_names_the_known_ones(devices):

@@ -36,6 +36,11 @@ def test_worlds_must_spread_evenly_over_devices():
         SMALL.check(3)
 
 
+def test_small_runs_stay_on_few_cores():
+    config = PPOConfig(num_envs=384, unroll_length=8, num_minibatches=8)
+    assert [n for n in range(1, 9) if config.fits(n)] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("num_envs", 0), ("num_epochs", 0), ("updates_per_call", 0), ("discount", 1.5)],
