@@ -35,7 +35,7 @@ class TrainConfig:
     episode_length: int | None = None
     """Time limit in control steps; None: the environment's own."""
     devices: int | None = None
-    """How many local devices share the worlds; None: all of them."""
+    """How many local devices share the worlds; None: all of them, on a CPU one a core."""
     spmd: Literal["pmap", "shard_map"] = "pmap"
     """How the program is spread over devices; both give the same bits."""
     evaluations: int = 10
@@ -83,7 +83,7 @@ class Command:
 # Ant and humanoid are tuned on 2 CPU cores for the shortest time to a good return, see
 # docs/training.md; the others start from the ant's values, with a longer horizon.
 _ANT = PPOConfig(
-    total_steps=30_000_000,
+    total_steps=36_000_000,
     num_envs=4096,
     unroll_length=8,
     num_minibatches=16,

@@ -107,9 +107,6 @@ def _shard_map(function, devices, donate, out_axes):
     return on_this_process
 
 
-local_devices = all_devices  # until training.py says all_devices
-
-
 def replicate(tree: Any, devices: Devices) -> Any:
     """The same values for every device: a stacked tree (of this process's devices)."""
     num = sum(device.process_index == jax.process_index() for device in devices)

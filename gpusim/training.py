@@ -90,7 +90,9 @@ def _prepare(
         raise ConfigError(f"{folder} is not empty; choose another --out, or --resume {folder}")
     try:
         env = gpusim.make(config.env) if env is None else env
-        devices = sharding.local_devices(config.devices)
+        if config.devices is None:
+            sharding.cores_as_devices(config.ppo.fits)
+        devices = sharding.all_devices(config.devices)
         config.check(len(devices))
         learner = PPO(
             config.ppo,
