@@ -83,7 +83,7 @@ class Command:
 # Ant and humanoid are tuned on 2 CPU cores for the shortest time to a good return, see
 # docs/training.md; the others start from the ant's values, with a longer horizon.
 _ANT = PPOConfig(
-    total_steps=36_000_000,
+    total_steps=30_000_000,
     num_envs=4096,
     unroll_length=8,
     num_minibatches=16,
