@@ -126,7 +126,7 @@ def expand(text: str, abi: Abi) -> str:
     %e = xla %api Function field=%x ... calls XLA's Function with a Function_Args.
     """
     return re.sub(
-        r"^  (?:(%\w+) = )?(get|set|ref|xla) (%\w+) (.+)$",
+        r"^  (?:(%\w+) = )?(get|set|ref|xla) ([%@][\w.]+) (.+)$",
         lambda m: _MACROS[m[2]](abi, m[1] or f"%at{m.start()}", m[3], *m[4].split()),
         text,
         flags=re.MULTILINE,

@@ -15,6 +15,7 @@ import pathlib
 import stat
 import tempfile
 import warnings
+from collections.abc import Callable
 
 LIMIT_BYTES = 512 << 20  # of all entries; those unused for longest go first
 _MAGIC = b"gpusim lanes 1\n"  # the number is the version of the entry format
@@ -44,6 +45,15 @@ def get(key: str) -> bytes | None:
                     os.utime(path)  # marks it as recently used
                 return payload
     return None
+
+
+def through(key: str, make: Callable[[], bytes]) -> bytes:
+    """The payload stored under this key, made and stored if it is not there."""
+    payload = get(key)
+    if payload is None:
+        payload = make()
+        put(key, payload)
+    return payload
 
 
 def put(key: str, payload: bytes) -> None:

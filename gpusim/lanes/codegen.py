@@ -1,9 +1,9 @@
 """From the scalar graph to LLVM IR: one function that advances `width` worlds, each number a vector
 of lanes.
 
-At width 1 the same text is what one CUDA thread runs. Values equal in all lanes stay scalars and
-are widened where they meet varying ones. The text is written directly: an object for every
-instruction would cost most of the compile time.
+At width 1 the same text is what one CUDA thread runs (nvidia_codegen.py). Values equal in all lanes
+stay scalars and are widened where they meet varying ones. The text is written directly: an object
+for every instruction would cost most of the compile time.
 """
 
 import struct
@@ -44,10 +44,14 @@ def emit(g: Graph, outputs: list[Output], width: int) -> str:
     `ins` and `outs` are arrays of pointers, one a buffer. Element k of lane l of a lane buffer is
     at k*lanes + l; a uniform input has just its elements. Lanes lane..lane+width-1 are computed.
     """
-    return _Emitter(g, outputs, width).text()
+    return Emitter(g, outputs, width).text()
 
 
-class _Emitter:
+class Emitter:
+    """Writes one function; `text` is it."""
+
+    start_block = "entry"  # where the nodes of the root region begin
+
     def __init__(self, g: Graph, outputs: list[Output], width: int):
         self.g, self.outputs, self.width = g, outputs, width
         self.live = live_nodes(g, [o.node for o in outputs])
@@ -60,8 +64,8 @@ class _Emitter:
             int, tuple[str, bool]
         ] = {}  # pack or stacked node: its array, and whether the elements vary
         self.declared: dict[str, str] = {}
-        self.pointers: dict[tuple[str, int], str] = {}
-        self.block = "entry"
+        self.pointers: set[tuple[str, int]] = set()  # those in `entry` already
+        self.block = self.start_block
         self.count = 0
         self.widened = self._widened()
         self.in_memory = self._in_memory()
@@ -174,10 +178,15 @@ class _Emitter:
 
     # -- the function ------------------------------------------------------------------------------
 
-    def text(self) -> str:
+    def emit_root(self):
+        """Everything, from the inputs to the stores of the outputs."""
         self.emit_region(self.g.root.nodes)
         for o in self.outputs:
             self.store_output(o)
+
+    def text(self) -> str:
+        """The function, and the declarations it needs."""
+        self.emit_root()
         body = "\n".join(self.entry + self.lines)
         declarations = "\n".join(self.declared.values())
         return (
@@ -234,16 +243,21 @@ class _Emitter:
 
     def place(self, table: str, buffer: int, element: int | str, t: str, uniform: bool) -> str:
         """Address of element `element` (of lane %lane) of a buffer."""
-        base = self.pointers.get((table, buffer))
-        if base is None:
-            base = self.pointers[table, buffer] = f"%{table}{buffer}"
-            self.entry.append(f"  {base}.at = getelementptr ptr, ptr %{table}, i64 {buffer}")
-            self.entry.append(f"  {base} = load ptr, ptr {base}.at")
+        base = self.base(table, buffer)
         if uniform:
             return self.put(f"getelementptr {t}, ptr {base}, i64 {element}")
         row = self.put(f"mul i64 %lanes, {element}")
         offset = self.put(f"add i64 {row}, %lane")
         return self.put(f"getelementptr {t}, ptr {base}, i64 {offset}")
+
+    def base(self, table: str, buffer: int) -> str:
+        """Pointer to a buffer, loaded from its table once."""
+        base = f"%{table}{buffer}"
+        if (table, buffer) not in self.pointers:
+            self.pointers.add((table, buffer))
+            self.entry.append(f"  {base}.at = getelementptr ptr, ptr %{table}, i64 {buffer}")
+            self.entry.append(f"  {base} = load ptr, ptr {base}.at")
+        return base
 
     def store_output(self, o: Output):
         self.load(o.node)
@@ -474,9 +488,8 @@ class _Emitter:
         for k in phis:
             wide = self.is_wide(r.params[k])
             value = self.use(r.outs[k], wide)
-            if (
-                self.is_wide(r.cond) and r.outs[k] != r.params[k]
-            ):  # finished lanes keep what they have
+            # finished lanes keep what they have; a finished thread is not here
+            if self.width > 1 and self.is_wide(r.cond) and r.outs[k] != r.params[k]:
                 old, t, mask = (
                     self.use(r.params[k], True),
                     self.typed(r.params[k]),

@@ -2,6 +2,7 @@
 
 A module with `void @group(ptr ins, ptr outs, i64 lane, i64 lanes)` plus `handler_ir(...)` is
 complete: the group computes `width` worlds from `lane` on, the handler runs it for all lanes.
+What it shares with the handler of a CUDA kernel (nvidia_handler.py) is in `opening`.
 """
 
 from __future__ import annotations
@@ -22,21 +23,34 @@ def handler_ir(machine: str, width: int, arg_lanes: tuple[bool, ...], header: st
     """
     layout = abi.Abi(header + threads.STRUCTS)
     mode = _MACHINES.get(machine, _ANY_MACHINE)
-    text = mode + threads.TASKS + threads.WORK + _BUFFERS + _HANDLER
     values = threads.parameters(width) | {
+        "call_bytes": layout.size("Call"),
+        "few": c_string("gpusim.lanes: fewer lanes than the kernel's vector width; pad them"),
+    }
+    threading = string.Template(mode + threads.TASKS + threads.WORK).substitute(values)
+    rest = string.Template(_RUN).substitute(values)
+    return abi.expand(threading + opening(layout, arg_lanes, traits=0) + rest, layout)
+
+
+def opening(layout: abi.Abi, arg_lanes: tuple[bool, ...], *, traits: int) -> str:
+    """The handler up to the label %enough, with at least one lane, one result and all arguments.
+
+    It leaves %api, %ctx, %nargs, %args, %nrets, %rets and %lanes, and the labels %misfit (which
+    the text that follows goes to if `@gpusim.collect` says no) and %finished. `traits`: XLA's bits.
+    """
+    values = {
         "args": len(arg_lanes),
         "marks": ", ".join(f"i1 {str(mark).lower()}" for mark in (True, *arg_lanes)),
         "n_marks": 1 + len(arg_lanes),
-        "call_bytes": layout.size("Call"),
         "major": layout.macro("API_MAJOR"),
         "minor": layout.macro("API_MINOR"),
-        "few": _c_string("gpusim.lanes: fewer lanes than the kernel's vector width; pad them"),
-        "bad": _c_string("gpusim.lanes: the buffers do not have this kernel's number or lanes"),
+        "traits": traits,
+        "bad": c_string("gpusim.lanes: the buffers do not have this kernel's number or lanes"),
     }
-    return abi.expand(string.Template(text).substitute(values), layout)
+    return string.Template(_BUFFERS + _OPENING).substitute(values)
 
 
-def _c_string(text: str) -> str:
+def c_string(text: str) -> str:
     """An LLVM array constant, with its type."""
     return f'[{len(text) + 1} x i8] c"{text}\\00"'
 
@@ -139,10 +153,8 @@ end:
 }
 """
 
-_HANDLER = """
-@gpusim.few = internal constant $few
+_OPENING = """
 @gpusim.bad = internal constant $bad
-declare ptr @malloc(i64)
 
 define ptr @gpusim.handler(ptr %frame) nounwind {
 entry:
@@ -154,7 +166,7 @@ describe:  ; XLA asks which version of its interface we speak
   %metadata = get %extension Metadata_Extension.metadata
   set %metadata Metadata.api_version.major_version $major
   set %metadata Metadata.api_version.minor_version $minor
-  set %metadata Metadata.traits 0
+  set %metadata Metadata.traits $traits
   ret ptr null
 
 execute:
@@ -173,6 +185,14 @@ measure:
   %lanes = call i64 @gpusim.leading(ptr %ret0)
   %empty = icmp eq i64 %lanes, 0
   br i1 %empty, label %finished, label %enough
+finished:
+  ret ptr null
+misfit:  ; this error, and those below, are of the kind "invalid argument"
+  %badshape = xla %api Error_Create message=@gpusim.bad errc=3
+  ret ptr %badshape
+"""
+
+_RUN = """
 enough:
   %few = icmp slt i64 %lanes, $width
   br i1 %few, label %toofew, label %collect
@@ -214,15 +234,12 @@ run:
   call void @gpusim.call(ptr %call)
   br label %finished
 
-finished:
-  ret ptr null
-misfit:  ; both errors are of the kind "invalid argument"
-  %badshape = xla %api Error_Create message=@gpusim.bad errc=3
-  ret ptr %badshape
 toofew:
   %badlanes = xla %api Error_Create message=@gpusim.few errc=3
   ret ptr %badlanes
 }
+@gpusim.few = internal constant $few
+declare ptr @malloc(i64)
 
 define internal i64 @gpusim.ceildiv(i64 %a, i64 %b) nounwind {
   %sum = add i64 %a, %b

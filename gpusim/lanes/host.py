@@ -77,17 +77,25 @@ def load(group_ir: str, *, width: int, arg_lanes: tuple[bool, ...]) -> str:
     target = host()
     machine = target.triple.split("-")[0]
     text = group_ir + handler.handler_ir(machine, width, arg_lanes, header())
-    versions = (handler.VERSION, llvmlite.__version__, llvm.llvm_version_info)
-    key = hashlib.sha256(repr((text, target, versions)).encode()).hexdigest()
+    key = digest(handler.VERSION, text, target)
     name = f"gpusim_lanes_{key[:32]}"
     with _LOCK:
         if name not in _LOADED:
-            code = cache.get(key)
-            if code is None:
-                code = _compile(text, target)
-                cache.put(key, code)
-            _LOADED[name] = _register(name, code)
+            linked = link(name, object_code(key, text), handler.ENTRY, handler.POOL)
+            ctypes.c_void_p.from_address(linked[handler.POOL]).value = ctypes.addressof(_pool())
+            _LOADED[name] = register(name, linked, "cpu")
     return name
+
+
+def digest(*parts: object) -> str:
+    """A name for what is made of these parts with this version of LLVM."""
+    versions = (llvmlite.__version__, llvm.llvm_version_info)
+    return hashlib.sha256(repr((*parts, versions)).encode()).hexdigest()
+
+
+def object_code(key: str, text: str) -> bytes:
+    """LLVM IR for this machine as object code, which the cache may have under this key."""
+    return cache.through(key, lambda: _compile(text, host()))
 
 
 def _compile(text: str, target: Host) -> bytes:
@@ -115,13 +123,17 @@ def _linker() -> llvm.LLJIT:
     return llvm.create_lljit_compiler(_machine(host()), use_jit_link=True)
 
 
-def _register(name: str, code: bytes) -> llvm.ResourceTracker:
-    """Links object code into the process and tells XLA about it."""
+def link(name: str, code: bytes, *symbols: str) -> llvm.ResourceTracker:
+    """Links object code into the process; the result has the addresses of the symbols."""
     builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
-    builder.export_symbol(handler.ENTRY).export_symbol(handler.POOL)
-    linked = builder.link(_linker(), name)
-    ctypes.c_void_p.from_address(linked[handler.POOL]).value = ctypes.addressof(_pool())
-    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(linked[handler.ENTRY]), platform="cpu")
+    for symbol in symbols:
+        builder.export_symbol(symbol)
+    return builder.link(_linker(), name)
+
+
+def register(name: str, linked: llvm.ResourceTracker, platform: str) -> llvm.ResourceTracker:
+    """Tells XLA about a linked handler."""
+    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(linked[handler.ENTRY]), platform=platform)
     return linked
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from gpusim.lanes import (  # noqa: F401  (the rules_* files fill the table of rules)
     host,
     jaxprs,
+    nvidia,
+    nvidia_codegen,
     rules_arith,
     rules_arrays,
     rules_control,
@@ -115,7 +117,7 @@ class LaneFunction:
         )
         self.name = getattr(fn, "__qualname__", repr(fn))
         self.specs: tuple[Spec, ...] = specs
-        self.targets: dict[tuple[bool, ...], tuple[str, int]] = {}
+        self.targets: dict[tuple[str, tuple[bool, ...]], tuple[str, int]] = {}
         self.lock = threading.Lock()
 
         @jax.custom_jvp
@@ -147,20 +149,45 @@ class LaneFunction:
             for y, k in zip(out, self.out_keys, strict=True)
         ]
 
-    def target(self, batched: tuple[bool, ...]) -> tuple[str, int]:
-        """XLA FFI target of the kernel in which the leaves marked in `batched` have a lane axis;
-        and its width.
+    def target(self, batched: tuple[bool, ...], platform: str) -> tuple[str, int]:
+        """XLA FFI target, on "cpu" or "cuda", of the kernel in which the leaves marked in `batched`
+        have a lane axis; and the least number of lanes it takes.
         """
         with self.lock:
-            if batched not in self.targets:
-                text, width = self.lower(batched, host.host().vector_bits)
-                self.targets[batched] = host.load(text, width=width, arg_lanes=batched), width
-            return self.targets[batched]
+            if (platform, batched) not in self.targets:
+                build = {"cpu": self.for_host, "cuda": self.for_nvidia}[platform]
+                self.targets[platform, batched] = build(batched)
+            return self.targets[platform, batched]
+
+    def for_host(self, batched: tuple[bool, ...]) -> tuple[str, int]:
+        text, width = self.lower(batched, host.host().vector_bits)
+        return host.load(text, width=width, arg_lanes=batched), width
+
+    def for_nvidia(self, batched: tuple[bool, ...]) -> tuple[str, int]:
+        return nvidia.load(self.thread(batched)), 1
+
+    def thread(self, batched: tuple[bool, ...]) -> nvidia_codegen.Kernel:
+        """LLVM IR for NVIDIA devices."""
+        g, outputs = self.graph(batched)
+        return nvidia_codegen.emit(
+            g,
+            outputs,
+            self.name,
+            arg_lanes=batched,
+            results=len(self.results),
+            block=nvidia.block_size(),
+        )
 
     def lower(self, batched: tuple[bool, ...], vector_bits: int) -> tuple[str, int]:
-        """LLVM IR, and its width: the lanes of INTERLEAVED registers of the widest floating-point
-        type in use.
+        """LLVM IR for the host, and its width: the lanes of INTERLEAVED registers of the widest
+        floating-point type in use.
         """
+        g, outputs = self.graph(batched)
+        width = INTERLEAVED * vector_bits // (64 if "double" in g.type else 32)
+        return emit(g, outputs, width), width
+
+    def graph(self, batched: tuple[bool, ...]) -> tuple[Graph, list[Output]]:
+        """The scalar program of one world, and which of its nodes are the results."""
         g = Graph()
         s = Scalarizer(g, self.name)
         inputs = []
@@ -177,5 +204,4 @@ class LaneFunction:
             outputs += [
                 Output(k, element, node) for element, node in enumerate(ids.ravel().tolist())
             ]
-        width = INTERLEAVED * vector_bits // (64 if "double" in g.type else 32)
-        return emit(g, outputs, width), width
+        return g, outputs

@@ -73,17 +73,17 @@ def _through_xla(*leaves, function, batched):
     return jax.vmap(function.words, in_axes=[0 if b else None for b in batched])(*leaves)
 
 
-def _on_host(*leaves, function, batched):
+def _compiled(*leaves, function, batched, platform):
     if not leaves:
         return function.words()
     if not any(batched):  # one world is a group of lanes of which one is of interest
         every = (True,) * len(leaves)
-        out = _on_host(*(x[None] for x in leaves), function=function, batched=every)
-        return [y[0] for y in out]
+        one = [x[None] for x in leaves]
+        return [y[0] for y in _compiled(*one, function=function, batched=every, platform=platform)]
     worlds = next(_worlds(leaves, batched))
     if worlds == 0:
         return [jnp.zeros((0, *r.shape), r.dtype) for r in function.results]
-    target, width = function.target(batched)
+    target, width = function.target(batched, platform)
     if worlds < width:
         fill = lambda x: jnp.concatenate([x, jnp.repeat(x[:1], width - worlds, axis=0)])
         leaves = [fill(x) if b else x for x, b in zip(leaves, batched, strict=True)]
@@ -106,4 +106,6 @@ def _lane_minor(shape) -> tuple[int, ...]:
 
 
 mlir.register_lowering(lanes_p, mlir.lower_fun(_through_xla, multiple_results=True))
-mlir.register_lowering(lanes_p, mlir.lower_fun(_on_host, multiple_results=True), platform="cpu")
+for _platform in ("cpu", "cuda"):
+    _rule = mlir.lower_fun(functools.partial(_compiled, platform=_platform), multiple_results=True)
+    mlir.register_lowering(lanes_p, _rule, platform=_platform)
