@@ -130,12 +130,11 @@ class Driver:
 @functools.cache
 def driver() -> Driver:
     """This process's driver. RuntimeError if there is none, or one that is too old."""
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
-        library = ctypes.CDLL(name)
+        library = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
         raise RuntimeError(
-            f"no NVIDIA driver was found ({error}); install one, or {REMEDY}"
+            f"there is no NVIDIA driver ({error}); install it, or {REMEDY}"
         ) from error
     return Driver(library)
 
