@@ -37,6 +37,10 @@ class PPOConfig:
     """Weight of the value loss, itself half the mean squared error."""
     max_grad_norm: float = 1.0
     """Gradients longer than this are shortened to it."""
+    training_episode_length: int | None = None
+    """Cut training episodes after so many control steps; None: the whole time limit. Shorter ones
+    show the learner more starts. No penalty: the value there stands for what would have followed,
+    and evaluations are whole episodes."""
     reward_scale: float = 1.0
     """Rewards are multiplied by this before learning; reported returns are not."""
     normalize_observations: bool = True
@@ -81,6 +85,11 @@ class PPOConfig:
             _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, needs at least 1")
         _require(self.updates_per_call >= 1, "updates_per_call needs to be at least 1")
         _require(self.total_steps >= 1, "total_steps needs to be at least 1")
+        length = self.training_episode_length
+        _require(
+            length is None or length >= 1,
+            f"training_episode_length is {length}, needs to be at least 1",
+        )
         _require(0 <= self.discount <= 1, f"discount is {self.discount}, needs to be in [0, 1]")
         _require(0 <= self.gae_lambda <= 1, f"gae_lambda is {self.gae_lambda}, needs [0, 1]")
         _require(

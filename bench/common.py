@@ -36,8 +36,13 @@ class Spread:
 
 
 def time_repeats(run: Callable[[], Any], repeats: int) -> list[float]:
-    """Seconds of each of `repeats` calls, after one, not timed, that compiles and warms up."""
-    run()
+    """Seconds of each of `repeats` calls, after two, not timed, that compile and warm up.
+
+    Two, because JAX compiles again for what a program returned: its types and layouts may differ
+    from those of the first arguments (Brax's MJX environment is such a case).
+    """
+    for _ in range(2):
+        run()
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()

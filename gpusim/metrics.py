@@ -93,8 +93,8 @@ class Terminal:
 
     SHOWN = (  # metric, label, format
         ("steps_per_second", "steps/s", "count"),
-        ("return", "return", ",.0f"),
-        ("episode_length", "episode length", ",.0f"),
+        ("return", "training return", ",.0f"),
+        ("episode_length", "training episode length", ",.0f"),
         ("evaluation_return", "evaluation return", ",.0f"),
         ("policy_loss", "policy loss", ".4f"),
         ("value_loss", "value loss", ".4g"),

@@ -90,13 +90,15 @@ def _prepare(
         raise ConfigError(f"{folder} is not empty; choose another --out, or --resume {folder}")
     try:
         env = gpusim.make(config.env) if env is None else env
+        lengths = (config.ppo.training_episode_length, config.episode_length)
+        length = min((n for n in lengths if n is not None), default=None)
         if config.devices is None:
             sharding.cores_as_devices(config.ppo.fits)
         devices = sharding.all_devices(config.devices)
         config.check(len(devices))
         learner = PPO(
             config.ppo,
-            lambda n: envs.autoreset(env, n, episode_length=config.episode_length),
+            lambda n: envs.autoreset(env, n, episode_length=length),
             devices=devices,
             spmd=config.spmd,
         )

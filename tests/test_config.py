@@ -114,6 +114,7 @@ def test_mistakes_in_the_file_name_the_file(tmp_path: Path, text: str, expected:
         ({"num_envs": 6, "unroll_length": 1, "num_minibatches": 4}, 1, "num_minibatches"),
         ({"eval_envs": 0}, 1, "eval_envs is 0, needs to be at least 1"),
         ({"episode_length": 0}, 1, "episode_length is 0"),
+        ({"training_episode_length": 0}, 1, "training_episode_length is 0"),
         ({"seed": -1}, 1, "seed is -1"),
     ],
 )

@@ -81,7 +81,7 @@ def test_plain_lines_say_where_the_run_is(monkeypatch: pytest.MonkeyPatch):
     lines = written(False, rows(1_000_000, 2_000_000), 4_000_000).splitlines()
     assert lines[0] == "compiling"
     assert " ".join(lines[1].split()) == (
-        "25% 1M / 4M steps 2:46:40 elapsed 0:12 left steps/s 250k return 2 KL 1000.0000"
+        "25% 1M / 4M steps 2:46:40 elapsed 0:12 left steps/s 250k training return 2 KL 1000.0000"
     )
     assert lines[2].startswith(" 50%  2M / 4M steps")
     assert lines[3] == "saved [1]"
@@ -99,7 +99,7 @@ def test_a_terminal_shows_bar_and_numbers():
     assert "━" in shown
     assert "50%" in shown
     assert "steps/s 250k" in shown
-    assert "episode length" not in shown  # never a number so far
+    assert "training episode length" not in shown  # never a number so far
 
 
 def test_phases_add_up_and_compiling_is_what_the_first_call_took_beyond_the_others():

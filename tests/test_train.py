@@ -107,6 +107,13 @@ def test_the_command_leaves_a_complete_folder(
     assert split < summary["seconds"].keys()
 
 
+def test_training_episodes_may_be_cut_and_evaluations_are_whole(tmp_path: Path):
+    run(tmp_path / "cut", 2, "--training-episode-length=3")
+    last = rows(tmp_path / "cut")[-1]
+    assert last["episode_length"] == 3
+    assert last["evaluation_length"] > 3
+
+
 def test_nothing_in_a_run_folder_is_a_pickle(whole: Path):
     for path in (path for path in whole.rglob("*") if path.is_file()):
         assert path.suffix in {".yaml", ".json", ".jsonl", ".npz", ".html"} or "events" in path.name

@@ -16,9 +16,9 @@ from gpusim.report.embed import Embedded
 _HERE = Path(__file__).parent
 
 # What is drawn first and large, then the charts known by name; every other metric follows, small.
-RETURNS = {"return": "while exploring", "evaluation_return": "evaluated, deterministic"}
+RETURNS = {"return": "training, exploring", "evaluation_return": "evaluated, whole episodes"}
 _TITLES = {
-    "episode_length": "Episode length (control steps)",
+    "episode_length": "Training episode length (control steps)",
     "evaluation_length": "Episode length, evaluated",
     "steps_per_second": "Environment steps per second",
     "policy_loss": "Policy loss",
@@ -140,7 +140,7 @@ def _facts(rows: Sequence[Row], summary: Mapping[str, Any]) -> list[tuple[str, s
         spread = last("evaluation_std")
         facts.append(("evaluation return", f"{value:,.0f}", f"± {spread:,.0f}" if spread else ""))
     elif (value := last("return")) is not None:
-        facts.append(("return while exploring", f"{value:,.0f}", ""))
+        facts.append(("training return", f"{value:,.0f}", ""))
     length = last("evaluation_length") or last("episode_length")
     if length is not None:
         facts.append(("episode length", f"{length:,.0f}", "control steps"))
