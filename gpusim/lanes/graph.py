@@ -53,6 +53,7 @@ class Region:
     cond: int = (
         -1
     )  # "while": lanes that want this trip (inside node); "if": lanes that want it (outside node)
+    node: int = -1  # the node of the loop in its parent, once closed
     parent: "Region | None" = None
 
 
@@ -413,7 +414,7 @@ class Graph:
         The result nodes follow the node of the loop: result k of loop n is node n + 1 + k.
         """
         assert r.parent is not None
-        loop = self.new("loop", "void", (), r, r.parent)
+        loop = r.node = self.new("loop", "void", (), r, r.parent)
         r.parent.nodes.append(loop)
         return [
             self.new("result", self.type[n], (loop,), k, r.parent) for k, n in enumerate(r.outs)

@@ -136,6 +136,17 @@ def _open_loop(s: Scalarizer, kind: str, init, trips=0):
     return region, rebuild(region.params), finish
 
 
+def repeat(s: Scalarizer, trips: int, init, body):
+    """A loop of so many trips. `body(trip, carried)` gives the arrays to carry on and arrays to
+    keep; the result is what is carried out, and what every trip kept, stacked.
+    """
+    region, carry, finish = _open_loop(s, "for", init, trips)
+    outer, s.region = s.region, region
+    carry, kept = body(region.counter, carry)
+    s.region = outer
+    return finish(carry), [_stacked(s, region, y) for y in kept]
+
+
 @rule("scan")
 def _scan(s: Scalarizer, eqn, *args):
     p = eqn.params
@@ -147,18 +158,20 @@ def _scan(s: Scalarizer, eqn, *args):
         return _unrolled(s, closed, length, reverse, consts, list(init), xs, eqn)
     # what a trip hands on unchanged is a constant of the loop
     fixed = [inner.outvars[k] is inner.invars[nc + k] for k in range(nk)]
-    moving = [x for x, f in zip(init, fixed, strict=True) if not f]
-    region, carry, finish = _open_loop(s, "for", moving, length)
-    outer, s.region = s.region, region
-    it = iter(carry)
-    carried = [x if f else next(it) for x, f in zip(init, fixed, strict=True)]
-    trip = s.g.sub(s.g.const("i32", length - 1), region.counter) if reverse else region.counter
-    slices = [_at_trip(s, x, trip) for x in xs]
-    results = s.run_closed(closed, (*consts, *carried, *slices))
-    s.region = outer
-    it = iter(finish([x for x, f in zip(results[:nk], fixed, strict=True) if not f]))
-    carry = [x if f else next(it) for x, f in zip(init, fixed, strict=True)]
-    return carry + [_stacked(s, region, y, length, reverse) for y in results[nk:]]
+    moving = lambda values: [x for x, f in zip(values, fixed, strict=True) if not f]
+
+    def whole(values):
+        it = iter(values)
+        return [x if f else next(it) for x, f in zip(init, fixed, strict=True)]
+
+    def body(trip, carry):
+        trip = s.g.sub(s.g.const("i32", length - 1), trip) if reverse else trip
+        slices = [_at_trip(s, x, trip) for x in xs]
+        results = s.run_closed(closed, (*consts, *whole(carry), *slices))
+        return moving(results[:nk]), results[nk:]
+
+    carry, ys = repeat(s, length, moving(init), body)
+    return whole(carry) + [y[::-1] if reverse else y for y in ys]
 
 
 def _unrolled(s, closed, length, reverse, consts, carry, xs, eqn):
@@ -177,21 +190,19 @@ def _at_trip(s, x, trip):
     return np.array([s.g.element(c, trip) for c in columns], np.int64).reshape(x.shape[1:])
 
 
-def _stacked(s, region: Region, y, length, reverse):
+def _stacked(s, region: Region, y):
     """The values y of every trip, read back from memory after the loop."""
     g = s.g
-    assert region.parent is not None
-    loop = region.parent.nodes[-1]
     flat, rebuild = flatten(s, [y])
+    inside = [n for n in flat if g.region[n].depth >= region.depth]  # the others never change
+    region.stacked.extend(n for n in dict.fromkeys(inside) if n not in region.stacked)
     trips = []
-    for trip in range(length - 1, -1, -1) if reverse else range(length):
-        row = []
-        for n in flat:
-            if g.region[n].depth < region.depth:  # the same in every trip
-                row.append(n)
-                continue
-            if n not in region.stacked:
-                region.stacked.append(n)
-            row.append(g.node("stacked", g.type[n], loop, attr=(n, trip)))
+    for trip in range(region.trips):
+        row = [
+            g.node("stacked", g.type[n], region.node, attr=(n, trip))
+            if g.region[n].depth >= region.depth
+            else n
+            for n in flat
+        ]
         trips.append(rebuild(row)[0])
     return np.stack(trips)

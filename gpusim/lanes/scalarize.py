@@ -87,7 +87,9 @@ class Scalarizer:
         env.update(zip(jaxpr.invars, args, strict=True))
 
         def read(atom):
-            return self.lift(atom.val) if jaxprs.is_literal(atom) else env[atom]
+            if jaxprs.is_literal(atom):  # a NumPy float64 may stand where a float32 is meant
+                return self.lift(np.asarray(atom.val, atom.aval.dtype))
+            return env[atom]
 
         for eqn in jaxpr.eqns:
             self.running.append(eqn)

@@ -1,0 +1,152 @@
+"""Rules for linear algebra of small matrices."""
+
+import functools
+import itertools
+
+import numpy as np
+
+from gpusim.lanes.rules_arith import dtype_of
+from gpusim.lanes.rules_control import repeat
+from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, rule
+
+# A product of matrices with more multiplications than this becomes a loop over tiles of its result.
+# Written out it is no faster, since its operands exceed the registers, and LLVM takes its time.
+ROLL = 2000
+TILE = 8  # numbers in a tile, whose sums stay in registers
+
+
+@rule("dot_general")
+def _dot_general(s: Scalarizer, eqn, a, b):
+    (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
+    dtype = eqn.outvars[0].aval.dtype
+    a, b = (_converted(s, x, dtype_of(eqn, k), dtype) for k, x in enumerate((a, b)))
+    fa = [d for d in range(a.ndim) if d not in ca and d not in ba]
+    fb = [d for d in range(b.ndim) if d not in cb and d not in bb]
+    batch = [a.shape[d] for d in ba]
+    m, n, k = (int(np.prod([x.shape[d] for d in dims])) for x, dims in ((a, fa), (b, fb), (a, ca)))
+    left = a.transpose(*ba, *fa, *ca).reshape(*batch, m, k)
+    right = b.transpose(*bb, *fb, *cb).reshape(*batch, n, k)
+    out = np.empty((*batch, m, n), np.int64)
+    zero = s.full((), dtype, 0).item()
+    for at in np.ndindex(*batch):
+        out[at] = _product(s, left[at], right[at], zero)
+    return [out.reshape(batch + [a.shape[d] for d in fa] + [b.shape[d] for d in fb])]
+
+
+def _converted(s: Scalarizer, x: np.ndarray, old, new) -> np.ndarray:
+    if old == new:
+        return x
+    return elementwise(lambda v: s.g.convert(v, s.lane_type(new), is_signed(old)), x)
+
+
+def _product(s: Scalarizer, left: np.ndarray, right: np.ndarray, zero: int) -> np.ndarray:
+    """left (m, k) @ right (n, k).T; `zero` is the sum of nothing."""
+    g = s.g
+    # products with a structural zero are skipped before they are built
+    rows, columns = (
+        [{k: v for k, v in enumerate(line) if v not in g.zero} for line in x.tolist()]
+        for x in (left, right)
+    )
+    common = [[row.keys() & column.keys() for column in columns] for row in rows]
+    if sum(len(ks) for line in common for ks in line) > ROLL:
+        return _product_in_tiles(s, left, right, zero)
+    out = np.full((len(rows), len(columns)), zero, np.int64)
+    for (i, row), (j, column) in itertools.product(enumerate(rows), enumerate(columns)):
+        if common[i][j]:
+            out[i, j] = functools.reduce(
+                g.add, [g.mul(row[k], column[k]) for k in sorted(common[i][j])]
+            )
+    return out
+
+
+def _product_in_tiles(s: Scalarizer, left, right, zero: int) -> np.ndarray:
+    """The same as a loop over tiles of the result, each a loop over what is summed."""
+    g, (m, depth), n = s.g, left.shape, len(right)
+    height = min(m, 2 if n > 1 else TILE)
+    width = min(n, TILE // height)
+    across = -(-n // width)
+    read_left, read_right = _reader(g, left, height), _reader(g, right, width)
+
+    def tile(t, _):
+        i, j = (g.node(op, "i32", t, g.const("i32", across)) for op in ("udiv", "urem"))
+
+        def step(k, sums):
+            pairs = itertools.product(read_left(i, k), read_right(j, k))
+            terms = [g.mul(x, y) for x, y in pairs]
+            return [np.array(list(map(g.add, sums[0].tolist(), terms)))], []
+
+        return [], repeat(s, depth, [np.full(height * width, zero)], step)[0]
+
+    _, (tiles,) = repeat(s, -(-m // height) * across, [], tile)
+    tiles = tiles.reshape(-1, across, height, width).swapaxes(1, 2)
+    return tiles.reshape(-1, across * width)[:m, :n]
+
+
+def _reader(g, x: np.ndarray, size: int):
+    """A function of tile and k: elements x[tile * size : (tile + 1) * size, k], the last row
+    standing in for those beyond it.
+    """
+    rows, depth = x.shape
+    by_row = bool((np.diff(x.ravel()) > 0).all())  # the order of the buffer it may come from
+    items = (x if by_row else x.T).ravel().tolist()
+    i32 = lambda v: g.const("i32", v)
+
+    def read(tile, k):
+        out = []
+        for e in range(size):
+            row = g.add(g.mul(tile, i32(size)), i32(e))
+            row = g.minmax("min", row, i32(rows - 1)) if rows % size else row
+            at = g.add(g.mul(row, i32(depth)), k) if by_row else g.add(g.mul(k, i32(rows)), row)
+            out.append(g.element(items, at))
+        return out
+
+    return read
+
+
+@rule("cholesky")
+def _cholesky(s, eqn, a):
+    g = s.g
+    out = np.full(a.shape, s.full((), dtype_of(eqn), 0).item(), np.int64)
+    n = a.shape[-1]
+    for at in np.ndindex(*a.shape[:-2]):
+        m, low = a[at].tolist(), out[at]
+        half = g.const(g.type[m[0][0]], 0.5) if n else 0
+        for j in range(n):
+            for i in range(j, n):
+                v = m[i][j]
+                if eqn.params.get("symmetrize_input"):
+                    v = v if m[j][i] == v else g.mul(half, g.add(v, m[j][i]))
+                for k in range(j):
+                    v = g.sub(v, g.mul(int(low[i, k]), int(low[j, k])))
+                if i == j:
+                    low[j, j] = g.unary("sqrt", v, lambda x: np.sqrt(x) if x >= 0 else np.nan)
+                    inverse = g.div(g.const(g.type[v], 1), int(low[j, j]))
+                else:
+                    low[i, j] = g.mul(v, inverse)
+    return [out]
+
+
+@rule("triangular_solve")
+def _triangular_solve(s, eqn, a, b):
+    g, p = s.g, eqn.params
+    if not p["left_side"]:  # x a = b is a' x' = b'
+        a, b = np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)
+    lower = p["lower"] == bool(p["left_side"])
+    if p["transpose_a"]:
+        a, lower = np.swapaxes(a, -1, -2), not lower
+    out = b.copy()
+    n = a.shape[-1]
+    order = range(n) if lower else range(n - 1, -1, -1)
+    for at in np.ndindex(*a.shape[:-2]):
+        m, x = a[at].tolist(), out[at]
+        for column in range(x.shape[-1]):
+            done: list[int] = []
+            for i in order:
+                v = int(x[i, column])
+                for j in done:
+                    v = g.sub(v, g.mul(m[i][j], int(x[j, column])))
+                x[i, column] = (
+                    v if p["unit_diagonal"] else g.mul(v, g.div(g.const(g.type[v], 1), m[i][i]))
+                )
+                done.append(i)
+    return [out if p["left_side"] else np.swapaxes(out, -1, -2)]
