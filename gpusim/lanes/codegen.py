@@ -112,6 +112,11 @@ class Emitter:
                     out.add(pack)
         return out
 
+    def selects(self, n: int) -> bool:
+        """Whether element n is chosen from registers."""
+        pack, index = self.g.args[n]
+        return self.width > 1 and self.is_wide(index) and pack not in self.in_memory
+
     def rows_of(self, pack: int) -> tuple[int, int, int] | None:
         """(buffer, first, stride) if the array is evenly spaced numbers of a lane input."""
         items = self.g.args[pack]
@@ -216,7 +221,10 @@ class Emitter:
         if self.g.op[n] == "pack" and n not in self.in_memory:
             return
         if self.g.op[n] != "loop":
-            for a in self.g.args[n]:
+            reads = self.g.args[n]
+            if self.g.op[n] == "element" and self.selects(n):
+                reads = (*self.g.args[reads[0]], reads[1])
+            for a in reads:
                 self.load(a)
             return
         r = self.g.attr[n]
@@ -387,7 +395,7 @@ class Emitter:
             return name
         items, v = g.args[pack], self.vector(t)
         x = self.use(index, True)
-        if len(items) <= SELECT_CHAIN:
+        if self.selects(n):
             out = self.use_wide(items[0])
             for k, i in enumerate(items[1:], 1):
                 here = self.put(f"icmp eq {self.vector('i32')} {x}, splat (i32 {k})")

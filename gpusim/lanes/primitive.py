@@ -67,7 +67,8 @@ def _batch(leaves, dims, *, function, batched):
 batching.primitive_batchers[lanes_p] = _batch
 
 
-def _through_xla(*leaves, function, batched):
+def through_xla(*leaves, function, batched):
+    """The same by JAX's own primitives."""
     if not any(batched):
         return function.words(*leaves)
     return jax.vmap(function.words, in_axes=[0 if b else None for b in batched])(*leaves)
@@ -105,7 +106,7 @@ def _lane_minor(shape) -> tuple[int, ...]:
     return (*range(1, len(shape) + 1), 0)
 
 
-mlir.register_lowering(lanes_p, mlir.lower_fun(_through_xla, multiple_results=True))
+mlir.register_lowering(lanes_p, mlir.lower_fun(through_xla, multiple_results=True))
 for _platform in ("cpu", "cuda"):
     _rule = mlir.lower_fun(functools.partial(_compiled, platform=_platform), multiple_results=True)
     mlir.register_lowering(lanes_p, _rule, platform=_platform)

@@ -61,6 +61,7 @@ for name in (
     "reduce_precision",
     "sharding_constraint",
     "pvary",
+    "name",
 ):
     rule(name)(lambda s, eqn, *xs: list(xs))
 rule("optimization_barrier")(lambda s, eqn, *xs: list(xs))

@@ -365,29 +365,32 @@ def _argminmax(s, eqn, x):
 
 @rule("sort")
 def _sort(s, eqn, *operands):
-    """A stable odd-even transposition network: n(n-1)/2 comparisons, fit for the small arrays of
-    one world.
-    """
     g, p = s.g, eqn.params
-    arrays = [np.moveaxis(x, p["dimension"], -1).copy() for x in operands]
-    floats = [np.issubdtype(v.aval.dtype, np.floating) for v in eqn.invars]
-    signed = [is_signed(v.aval.dtype) for v in eqn.invars]
+    kinds = [
+        (np.issubdtype(v.aval.dtype, np.floating), is_signed(v.aval.dtype)) for v in eqn.invars
+    ]
 
     def before(a, b):  # lexicographic on the first num_keys operands
         less, equal = g.const("i1", 0), g.const("i1", 1)
-        for k in range(p["num_keys"]):
-            if floats[k]:
-                lt, eq = _float_order(g, "lt", a[k], b[k]), _float_order(g, "eq", a[k], b[k])
-            else:
-                lt, eq = (
-                    g.compare("lt", a[k], b[k], signed[k]),
-                    g.compare("eq", a[k], b[k], signed[k]),
-                )
-            less = g.bitop("or", less, g.bitop("and", equal, lt))
-            equal = g.bitop("and", equal, eq)
+        for x, y, kind in list(zip(a, b, kinds, strict=True))[: p["num_keys"]]:
+            less = g.bitop("or", less, g.bitop("and", equal, _precedes(s, x, y, *kind)))
+            same = _float_order(g, "eq", x, y) if kind[0] else g.compare("eq", x, y)
+            equal = g.bitop("and", equal, same)
         return less
 
-    n = arrays[0].shape[-1]
+    rows = [np.moveaxis(x, p["dimension"], -1) for x in operands]
+    return [np.moveaxis(x, -1, p["dimension"]) for x in _sorted(s, rows, before)]
+
+
+def _precedes(s, x, y, floating, signed):
+    return _float_order(s.g, "lt", x, y) if floating else s.g.compare("lt", x, y, signed)
+
+
+def _sorted(s, arrays, before):
+    """Rows of the arrays sorted together by a stable odd-even transposition network: n(n-1)/2
+    comparisons, fit for the small arrays of one world.
+    """
+    g, arrays, n = s.g, [x.copy() for x in arrays], arrays[0].shape[-1]
     for at in np.ndindex(*arrays[0].shape[:-1]):
         items = [tuple(int(x[at][k]) for x in arrays) for k in range(n)]
         for turn in range(n):
@@ -398,4 +401,16 @@ def _sort(s, eqn, *operands):
                 items[k + 1] = tuple(g.select(swap, x, y) for x, y in zip(a, b, strict=True))
         for x, column in zip(arrays, zip(*items, strict=True), strict=True):
             x[at] = column
-    return [np.moveaxis(x, -1, p["dimension"]) for x in arrays]
+    return arrays
+
+
+@rule("top_k")
+def _top_k(s, eqn, x):
+    """The k largest and their indices: a stable sort from the largest on."""
+    k, axis = eqn.params["k"], eqn.params.get("axis", -1)
+    t = s.lane_type(eqn.outvars[1].aval.dtype)
+    rows = np.moveaxis(x, axis, -1)
+    index = np.broadcast_to([s.g.const(t, i) for i in range(rows.shape[-1])], rows.shape)
+    kind = (np.issubdtype(dtype_of(eqn), np.floating), is_signed(dtype_of(eqn)))
+    values, places = _sorted(s, [rows, index], lambda a, b: _precedes(s, b[0], a[0], *kind))
+    return [np.moveaxis(y[..., :k], -1, axis) for y in (values, places)]

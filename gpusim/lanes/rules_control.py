@@ -1,8 +1,11 @@
 """Rules for programs inside programs: calls, branches and loops."""
 
+import functools
+
+import jax
 import numpy as np
 
-from gpusim.lanes import jaxprs
+from gpusim.lanes import jaxprs, primitive
 from gpusim.lanes.graph import Region
 from gpusim.lanes.rules_arith import dtype_of
 from gpusim.lanes.scalarize import Scalarizer, rule
@@ -12,7 +15,8 @@ SELECT = 400  # scalar operations that are computed for all lanes rather than ju
 
 
 @rule(
-    "jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "remat2", "core_closed_call"
+    *("jit", "pjit", "closed_call", "core_call", "core_closed_call", "call", "composite"),
+    *("remat", "checkpoint", "remat2"),
 )
 def _call(s, eqn, *args):
     return s.run_closed(eqn.params.get("jaxpr") or eqn.params["call_jaxpr"], args)
@@ -27,6 +31,15 @@ def _custom_derivative(s, eqn, *args):
 @rule("custom_vmap_call")
 def _custom_vmap(s, eqn, *args):
     return s.run_closed(eqn.params["call"], args)
+
+
+@rule("lanes")
+def _lanes(s, eqn, *args):
+    """A kernel that was traced elsewhere, as part of this one."""
+    specs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars]
+    fn = functools.partial(primitive.through_xla, **eqn.params)
+    jaxpr, consts, _ = jaxprs.trace(fn, *specs)
+    return s.run(jaxpr, consts, args)
 
 
 @rule("platform_index")

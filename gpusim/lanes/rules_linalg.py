@@ -150,3 +150,45 @@ def _triangular_solve(s, eqn, a, b):
                 )
                 done.append(i)
     return [out if p["left_side"] else np.swapaxes(out, -1, -2)]
+
+
+@rule("lu")
+def _lu(s: Scalarizer, eqn, a):
+    """With partial pivoting: unit lower and upper factors in one matrix, pivots, permutation."""
+    g, (m, n), t = s.g, a.shape[-2:], s.lane_type(dtype_of(eqn))
+    one, i32 = g.const(t, 1), lambda v: g.const("i32", v)
+    size, out = min(m, n), a.copy()
+    pivots = np.empty((*a.shape[:-2], size), np.int64)
+    order = np.empty((*a.shape[:-2], m), np.int64)
+    for at in np.ndindex(*a.shape[:-2]):
+        rows = [[*row, i32(i)] for i, row in enumerate(a[at].tolist())]  # each with its number
+        for j in range(size):
+            best, where = g.unary("fabs", rows[j][j], abs), i32(j)
+            for i in range(j + 1, m):
+                v = g.unary("fabs", rows[i][j], abs)
+                larger = g.compare("gt", v, best)
+                best, where = g.select(larger, v, best), g.select(larger, i32(i), where)
+            pivots[(*at, j)] = where
+            for i in range(j + 1, m):
+                here = g.compare("eq", where, i32(i))
+                pairs = list(zip(rows[i], rows[j], strict=True))
+                rows[i] = [g.select(here, y, x) for x, y in pairs]
+                rows[j] = [g.select(here, x, y) for x, y in pairs]
+            inverse = g.div(one, rows[j][j])
+            for row in rows[j + 1 :]:
+                # a column of zeros has no pivot and is left as it is, as LAPACK does
+                empty = g.compare("eq", rows[j][j], g.const(t, 0))
+                row[j] = g.select(empty, row[j], g.mul(row[j], inverse))
+                for k in range(j + 1, n):
+                    row[k] = g.sub(row[k], g.mul(row[j], rows[j][k]))
+        out[at] = [row[:-1] for row in rows]
+        order[at] = [row[-1] for row in rows]
+    return [out, pivots, order]
+
+
+@rule("custom_linear_solve")
+def _custom_linear_solve(s: Scalarizer, eqn, *args):
+    lengths = eqn.params["const_lengths"]
+    before, count = lengths.matvec + lengths.vecmat, lengths.solve
+    b = args[sum(lengths) :]
+    return s.run_closed(eqn.params["jaxprs"].solve, (*args[before : before + count], *b))
