@@ -30,9 +30,9 @@ def _shapes(*leaves, function, batched):
     return [jaxprs.result_aval((*axis, *r.shape), r.dtype, leaves) for r in function.results]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)  # bounded: JAX keeps the compiled program as long as this does
 def _jitted(function, batched):
-    return jax.jit(lambda *leaves: lanes_p.bind(*leaves, function=function, batched=batched))
+    return jax.jit(functools.partial(lanes_p.bind, function=function, batched=batched))
 
 
 @lanes_p.def_impl
