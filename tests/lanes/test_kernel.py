@@ -1,7 +1,14 @@
 """What `lanes.kernel` promises about transformations, lane counts, errors and diverged lanes."""
 
+import gc
+import os
+import pathlib
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +16,8 @@ from hypothesis import strategies as st
 from jax import lax
 
 from gpusim import lanes
+from gpusim.lanes import host
+from gpusim.lanes.kernel import LaneFunction
 from tests.lanes.agreement import agree, assert_same, draw
 
 
@@ -140,6 +149,63 @@ def test_no_compilation_on_the_second_call():
     k(jnp.ones(20))
     assert len(traced) == 1
     jax.vmap(lanes.kernel(fn))(jnp.zeros(20))
+
+
+@pytest.mark.parametrize("isa", ["avx2", "sse"])
+def test_other_instruction_sets(isa, tmp_path):
+    """They are chosen when a process starts."""
+    if isa == "avx2" and host.host().vector_bits < 256:
+        pytest.skip("this processor has no AVX2")
+    if not host.host().triple.startswith("x86_64"):
+        pytest.skip("these are x86-64's instruction sets")
+    root = pathlib.Path(__file__).parents[2]
+    code = f"""
+import jax, numpy
+from tests.lanes.test_kernel import compiled, worlds
+found = jax.tree.leaves(jax.vmap(compiled)(*worlds(33)))
+numpy.savez({str(tmp_path / "found.npz")!r}, *found)
+"""
+    env = os.environ | {"GPUSIM_LANES_ISA": isa, "GPUSIM_CACHE": "off", "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=120)
+    with np.load(tmp_path / "found.npz") as found:
+        assert_same(
+            [found[name] for name in found], jax.tree.leaves(jax.vmap(pendulum)(*worlds(33)))
+        )
+
+
+def test_code_for_arm():
+    """No such machine is at hand: that the whole of a kernel becomes code is what can be seen."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    leaves, tree = jax.tree.flatten(((*jax.tree.map(lambda x: x[0], worlds(1)),), {}))
+    function = LaneFunction(pendulum, tree, (False,) * 3, tuple(leaves))
+    text, width = function.lower((True,) * 3, vector_bits=128)
+    assert width == 8
+    arm = host.Host("aarch64-unknown-linux-gnu", "neoverse-n1", "", 128)
+    module = llvm.parse_assembly(f'target triple = "{arm.triple}"\n' + text)
+    code = host._machine(arm).emit_assembly(module)
+    assert "fmla\tv" in code  # four lanes multiply and add
+    assert "\tbl\t" not in code  # no call: sin and cos are part of it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transform", [jax.vmap, lambda f: jax.jit(jax.vmap(f))])
+def test_kernels_no_longer_used_leave_little(transform):
+    """Machine code stays, at 80 kB each; traces, graphs and XLA's programs (1.5 MB) do not."""
+
+    def resident():
+        gc.collect()
+        return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    def make(number):
+        for k in range(number):
+            fn = lanes.kernel(lambda x, k=float(number + k): jnp.sin(x) * x[0] + k)
+            transform(fn)(jnp.ones((64, 3)))
+
+    make(100)
+    before = resident()
+    make(300)
+    assert resident() - before < 300 * 0.3e6
 
 
 def test_closed_over_arrays_and_python_numbers():
