@@ -93,10 +93,11 @@ def ptx(ir: str, capability: int, limit: int | None = None) -> str:
             "kernels, which need 7.0; set GPUSIM_LANES=xla to run without them"
         )
     key = host.digest("ptx", ir, arch, PTX_VERSIONS[arch], limit)
-    return cache.through(key, lambda: _compile(ir, arch, limit).encode()).decode()
+    return cache.through(key, lambda: compile(ir, arch, limit).encode()).decode()
 
 
-def _compile(ir: str, arch: int, limit: int | None) -> str:
+def compile(ir: str, arch: int, limit: int | None = None) -> str:
+    """PTX for one of PTX_VERSIONS, without the cache."""
     machine = _machine(arch)
     layout = f'target triple = "{TRIPLE}"\ntarget datalayout = "{machine.target_data}"\n'
     module = llvm.parse_assembly(layout + ir, llvm.create_context())

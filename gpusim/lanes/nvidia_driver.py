@@ -134,7 +134,7 @@ def driver() -> Driver:
         library = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
         raise RuntimeError(
-            f"there is no NVIDIA driver ({error}); install it, or {REMEDY}"
+            f"no NVIDIA driver is installed ({error}); do so, or {REMEDY}"
         ) from error
     return Driver(library)
 
