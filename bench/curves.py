@@ -56,7 +56,7 @@ def main(args: Args, flags: Sequence[str]) -> None:
     figure = charts.chart(
         curves,
         title=f"{args.env}: evaluation return",
-        x_label="seconds since the start, two CPU cores",
+        x_label="environment steps",
     )
     picture = DOCS / f"curve-{args.env}.svg"
     picture.write_text(standalone(figure))
