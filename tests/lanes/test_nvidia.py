@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from jax.interpreters import mlir
 
-from gpusim import lanes
-from gpusim.lanes import abi, cache, handler, host, nvidia, nvidia_driver, primitive
+import gpusim
+from bench import ptx
+from gpusim import envs, lanes
+from gpusim.lanes import abi, cache, handler, host, jaxprs, nvidia, nvidia_driver, primitive
 from tests.lanes import fake_cuda, test_primitives
 from tests.lanes.agreement import agree
 from tests.lanes.fake_cuda import FakeCuda, StreamGiver
@@ -24,16 +26,19 @@ def cuda():
     fake, patch = FakeCuda(), pytest.MonkeyPatch()
     driver = nvidia_driver.Driver(fake)
     givers = []
-    load, register = nvidia.load, jax.ffi.register_ffi_target
+    load, register_on_host = nvidia.load, host.register
 
     def remember(kernel):
         fake.runnable[kernel.entry] = kernel
         return load(kernel)
 
     def with_stream(name, linked, platform):
+        if platform == "cpu":
+            return register_on_host(name, linked, platform)
         assert platform == "CUDA"
         givers.append(StreamGiver(linked[handler.ENTRY]))
-        register(name, jax.ffi.pycapsule(givers[-1].address()), platform="cpu")
+        capsule = jax.ffi.pycapsule(givers[-1].address())
+        return jax.ffi.register_ffi_target(name, capsule, platform="cpu")
 
     def rule(platform):
         compiled = functools.partial(primitive._compiled, platform=platform)
@@ -45,6 +50,16 @@ def cuda():
     patch.setattr(nvidia, "local_devices", lambda: [0, 1])
     patch.setattr(nvidia, "load", remember)
     patch.setattr(host, "register", with_stream)
+
+    def on_host(program, *arguments):
+        """The same with host kernels."""
+        rule("cpu")
+        try:
+            return jax.jit(lambda *x: program(*x))(*arguments)  # not the one compiled for CUDA
+        finally:
+            rule("cuda")
+
+    fake.on_host = on_host
     rule("cuda")
     yield fake
     rule("cpu")
@@ -92,6 +107,35 @@ def test_one_world_alone(cuda):
     axpy, _ = lanes.kernel(saxpy)(a, x[0], y[0])
     np.testing.assert_allclose(axpy, a * x[0] + y[0], rtol=1e-6)
     assert cuda.launches[-1]["blocks"] == 1
+
+
+def each_environment(fast):
+    slow = lambda name: [] if name in fast else [pytest.mark.slow]
+    return [pytest.param(name, marks=slow(name)) for name in envs.names()]
+
+
+@pytest.mark.parametrize("name", each_environment(fast=["hopper"]))
+def test_environments_agree_with_host_kernels(cuda, name):
+    """A control step with random restarts: to rounding, but where a solver stops a trip earlier."""
+    env = gpusim.make(name)
+    venv = envs.autoreset(env, 70, episode_length=3)
+    state = cuda.on_host(venv.reset, jax.random.key(0))
+    actions = jax.random.uniform(jax.random.key(1), (70, env.action_size), minval=-1.0)
+    for _ in range(3):
+        before = len(cuda.launches)
+        expected = cuda.on_host(venv.step, state, actions)
+        assert len(cuda.launches) == before
+        got = jax.jit(lambda *x: venv.step(*x))(state, actions)
+        assert cuda.launches[-1]["blocks"] == 2
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+            a, b = (np.asarray(words(x), float) for x in (a, b))
+            assert np.quantile(np.abs(a - b) / np.maximum(np.abs(b).max(), 1), 0.97) < 1e-5
+        state = expected
+    assert state.truncated.any()  # some started anew
+
+
+def words(x):
+    return jax.random.key_data(x) if jaxprs.is_key(x.dtype) else x
 
 
 PROGRAMS = [name for name in vars(test_primitives) if name.startswith("test_")]
@@ -221,18 +265,7 @@ def test_platform_decides_the_target(cuda):
 
 def kernel_of(fn, *arguments):
     """The CUDA kernel of a function of one world, all of whose arguments have lanes."""
-    jaxpr = jax.make_jaxpr(jax.vmap(lanes.kernel(fn)))(*arguments)
-    return next(function.thread(batched) for function, batched in lane_equations(jaxpr.jaxpr))
-
-
-def lane_equations(jaxpr):
-    for eqn in jaxpr.eqns:
-        if eqn.primitive is primitive.lanes_p:
-            yield eqn.params["function"], eqn.params["batched"]
-        for value in eqn.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from lane_equations(inner)
+    return next(ptx.kernels(jax.make_jaxpr(jax.vmap(lanes.kernel(fn)))(*arguments).jaxpr))
 
 
 @pytest.fixture
@@ -301,6 +334,17 @@ def test_assembles_for(arch):
     code, said = fake_cuda.assemble(text, arch)
     assert code.startswith(b"\x7fELF")
     assert "bytes spill" in said
+
+
+@needs_ptxas
+@pytest.mark.slow
+@pytest.mark.parametrize("name", envs.names())
+@pytest.mark.parametrize("arch", [80, 90, 120])
+def test_environments_assemble(name, arch):
+    """Within the registers of a thread, and what is spilled stays within a few kilobytes."""
+    found = ptx.assemble(nvidia.ptx(ptx.step_kernel(name).ir, arch), arch)
+    assert found["registers"] <= 255
+    assert found["spill_store_bytes"] < 10_000
 
 
 def test_instructions():
