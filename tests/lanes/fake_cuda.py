@@ -12,8 +12,10 @@ import string
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable
 from ctypes import CFUNCTYPE, POINTER, c_char_p, c_int, c_size_t, c_uint, c_void_p
 from pathlib import Path
+from typing import Any
 
 import llvmlite.binding as llvm
 
@@ -51,6 +53,8 @@ class FakeCuda:
 
     `capabilities`: of each device. `runnable`: entry -> kernel, to be filled before it is launched.
     """
+
+    on_host: Callable[..., Any]  # (program, *arguments): runs it with host kernels instead
 
     def __init__(self, capabilities=(90, 90), version=12080):
         self.capabilities, self.version = capabilities, version
