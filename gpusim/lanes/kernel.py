@@ -27,10 +27,13 @@ from gpusim.lanes.graph import Graph
 from gpusim.lanes.primitive import lanes_p
 from gpusim.lanes.scalarize import Scalarizer
 
-# Registers a value takes. Physics is long chains of dependent operations, and a second chain fills
-# the waits of the first: on the ant two run 1.6 times as fast as one with AVX-512, 1.7 with AVX2,
-# 1.8 with SSE; four are slower, they do not fit the cache.
+# Registers a value takes on the host, in graphs of up to so many nodes. Physics is long chains of
+# dependent operations, and a second chain fills the waits of the first: hopper on springs (6,000
+# nodes) runs 1.12 times as fast with two. Larger graphs keep their numbers in memory rather than in
+# registers, and the cache is better used by one: ant (17,000) runs 1.2 times as fast with one, and
+# compiles in half the time. At 12,000 they are even.
 INTERLEAVED = 2
+INTERLEAVED_NODES = 12_000
 
 # Set while a kernel is traced: a kernel called by a kernel is part of it.
 _inside = threading.local()
@@ -180,11 +183,12 @@ class LaneFunction:
         )
 
     def lower(self, batched: tuple[bool, ...], vector_bits: int) -> tuple[str, int]:
-        """LLVM IR for the host, and its width: the lanes of INTERLEAVED registers of the widest
+        """LLVM IR for the host, and its width: the lanes of one or INTERLEAVED registers of the widest
         floating-point type in use.
         """
         g, outputs = self.graph(batched)
-        width = INTERLEAVED * vector_bits // (64 if "double" in g.type else 32)
+        registers = INTERLEAVED if len(g.op) <= INTERLEAVED_NODES else 1
+        width = registers * vector_bits // (64 if "double" in g.type else 32)
         return emit(g, outputs, width), width
 
     def graph(self, batched: tuple[bool, ...]) -> tuple[Graph, list[Output]]:

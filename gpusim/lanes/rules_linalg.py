@@ -12,7 +12,7 @@ from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, rule
 # A product of matrices with more multiplications than this becomes a loop over tiles of its result.
 # Written out it is no faster, since its operands exceed the registers, and LLVM takes its time.
 ROLL = 2000
-TILE = 8  # numbers in a tile, whose sums stay in registers
+TILE = 16  # numbers in a tile, whose sums stay in registers
 
 
 @rule("dot_general")
@@ -62,7 +62,7 @@ def _product(s: Scalarizer, left: np.ndarray, right: np.ndarray, zero: int) -> n
 def _product_in_tiles(s: Scalarizer, left, right, zero: int) -> np.ndarray:
     """The same as a loop over tiles of the result, each a loop over what is summed."""
     g, (m, depth), n = s.g, left.shape, len(right)
-    height = min(m, 2 if n > 1 else TILE)
+    height = min(m, 4 if n > 1 else TILE)
     width = min(n, TILE // height)
     across = -(-n // width)
     read_left, read_right = _reader(g, left, height), _reader(g, right, width)
