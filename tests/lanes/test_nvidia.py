@@ -1,6 +1,7 @@
 """CUDA kernels, short of running on a device: PTX, what the driver is asked, what XLA calls."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -148,11 +149,11 @@ def cases():
     for name in PROGRAMS:
         test = getattr(test_primitives, name)
         marks = [] if name.removeprefix("test_") in FAST else [pytest.mark.slow]
-        given = [m for m in getattr(test, "pytestmark", []) if m.name == "parametrize"]
-        for value in given[0].args[1] if given else [None]:
-            call = test if value is None else functools.partial(test, value)
-            label = name if value is None else f"{name}[{value}]"
-            yield pytest.param(call, id=label.removeprefix("test_"), marks=marks)
+        given = [m.args for m in getattr(test, "pytestmark", []) if m.name == "parametrize"]
+        for values in itertools.product(*(values for _, values in given)):
+            arguments = {key: value for (key, _), value in zip(given, values, strict=True)}
+            label = "-".join([name.removeprefix("test_"), *map(str, values)])
+            yield pytest.param(functools.partial(test, **arguments), id=label, marks=marks)
 
 
 @pytest.mark.parametrize("program", list(cases()))
