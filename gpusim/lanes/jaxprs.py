@@ -14,6 +14,15 @@ def trace(fn, *args):
     return closed.jaxpr, closed.consts, jax.tree.structure(shape)
 
 
+def flow(jaxpr) -> tuple[list[int], list[int | None]]:
+    """Which arguments some equation reads; and for each result, which argument it simply is."""
+    read = {v for eqn in jaxpr.eqns for v in eqn.invars if not is_literal(v)}
+    # a program with side effects is not taken apart: it will be refused as a whole
+    place = {} if jaxpr.effects else {v: k for k, v in enumerate(jaxpr.invars)}
+    passed = [None if is_literal(v) else place.get(v) for v in jaxpr.outvars]
+    return [k for k, v in enumerate(jaxpr.invars) if v in read], passed
+
+
 def open_jaxpr(j):
     """(jaxpr, consts) of a closed jaxpr, or of an open one (JAX 0.12 keeps those in loops)."""
     return (j.jaxpr, list(j.consts)) if hasattr(j, "jaxpr") else (j, [])

@@ -113,20 +113,25 @@ class LaneFunction:
             self.jaxpr, self.consts, self.out_tree = jaxprs.trace(one_world, *structs)
         finally:
             _inside.tracing = False
-        self.one_world, self.is_key = one_world, is_key
+        self.one_world, self.is_key, self.leaves = one_world, is_key, specs
         self.out_keys = [jaxprs.is_key(v.aval.dtype) for v in self.jaxpr.outvars]
+        # leaves that only pass through, or that nothing reads, do not enter the kernel
+        self.reads, self.passed = jaxprs.flow(self.jaxpr)
+        self.name = getattr(fn, "__qualname__", repr(fn))
+        self.specs: tuple[Spec, ...] = tuple(specs[k] for k in self.reads)
         self.results = tuple(
             Spec((*v.aval.shape, 2), np.dtype(np.uint32)) if k else Spec(v.aval.shape, v.aval.dtype)
-            for v, k in zip(self.jaxpr.outvars, self.out_keys, strict=True)
+            for v, k, same in zip(self.jaxpr.outvars, self.out_keys, self.passed, strict=True)
+            if same is None
         )
-        self.name = getattr(fn, "__qualname__", repr(fn))
-        self.specs: tuple[Spec, ...] = specs
         self.targets: dict[tuple[str, tuple[bool, ...]], tuple[str, int]] = {}
         self.lock = threading.Lock()
 
         @jax.custom_jvp
         def flat(*leaves):
-            return lanes_p.bind(*leaves, function=self, batched=(False,) * len(specs))
+            if not self.results:
+                return []
+            return lanes_p.bind(*leaves, function=self, batched=(False,) * len(leaves))
 
         @flat.defjvp
         def _(primals, tangents):
@@ -135,14 +140,18 @@ class LaneFunction:
         self.flat = flat
 
     def __call__(self, *leaves):
+        computed = iter(self.flat(*(leaves[k] for k in self.reads)))
+        out = [next(computed) if k is None else leaves[k] for k in self.passed]
         out = [
-            jax.random.wrap_key_data(y) if k else y
-            for y, k in zip(self.flat(*leaves), self.out_keys, strict=True)
+            jax.random.wrap_key_data(y) if k else y for y, k in zip(out, self.out_keys, strict=True)
         ]
         return jax.tree.unflatten(self.out_tree, out)
 
-    def words(self, *leaves):
-        """The function itself, not compiled, on keys as words."""
+    def words(self, *read):
+        """What the kernel computes of the leaves that it reads, by JAX; keys are words."""
+        leaves = [np.zeros(x.shape, x.dtype) for x in self.leaves]
+        for k, x in zip(self.reads, read, strict=True):
+            leaves[k] = x
         leaves = [
             jax.random.wrap_key_data(x) if k else x
             for x, k in zip(leaves, self.is_key, strict=True)
@@ -150,7 +159,8 @@ class LaneFunction:
         out = jax.tree.leaves(self.one_world(*leaves))
         return [
             jax.random.key_data(y) if k else jnp.asarray(y)
-            for y, k in zip(out, self.out_keys, strict=True)
+            for y, k, same in zip(out, self.out_keys, self.passed, strict=True)
+            if same is None
         ]
 
     def target(self, batched: tuple[bool, ...], platform: str) -> tuple[str, int]:
@@ -183,8 +193,8 @@ class LaneFunction:
         )
 
     def lower(self, batched: tuple[bool, ...], vector_bits: int) -> tuple[str, int]:
-        """LLVM IR for the host, and its width: the lanes of one or INTERLEAVED registers of the widest
-        floating-point type in use.
+        """LLVM IR for the host, and its width: the lanes of the registers that a value of the widest
+        floating-point type in use takes.
         """
         g, outputs = self.graph(batched)
         registers = INTERLEAVED if len(g.op) <= INTERLEAVED_NODES else 1
@@ -195,18 +205,25 @@ class LaneFunction:
         """The scalar program of one world, and which of its nodes are the results."""
         g = Graph()
         s = Scalarizer(g, self.name)
+        place = {leaf: k for k, leaf in enumerate(self.reads)}
         inputs = []
-        for k, (spec, lanes, key) in enumerate(zip(self.specs, batched, self.is_key, strict=True)):
-            t = s.lane_type(spec.dtype)
-            nodes = [
-                g.input(t, k, element, not lanes) for element in range(int(np.prod(spec.shape)))
-            ]
-            ids = np.array(nodes, np.int64).reshape(spec.shape)
+        for leaf, (spec, key) in enumerate(zip(self.leaves, self.is_key, strict=True)):
+            if leaf in place:
+                k, t = place[leaf], s.lane_type(spec.dtype)
+                size = int(np.prod(spec.shape))
+                nodes = [g.input(t, k, element, not batched[k]) for element in range(size)]
+                ids = np.array(nodes, np.int64).reshape(spec.shape)
+            else:
+                ids = s.full(spec.shape, spec.dtype, 0)
             inputs.append(s.keys(ids) if key else ids)
-        outputs = []
-        for k, ids in enumerate(s.run(self.jaxpr, self.consts, inputs)):
-            ids = s.key_data(ids) if self.out_keys[k] else ids
-            outputs += [
-                Output(k, element, node) for element, node in enumerate(ids.ravel().tolist())
-            ]
-        return g, outputs
+        results = s.run(self.jaxpr, self.consts, inputs)
+        results = [
+            s.key_data(ids) if key else ids
+            for ids, key, same in zip(results, self.out_keys, self.passed, strict=True)
+            if same is None
+        ]
+        return g, [
+            Output(k, element, node)
+            for k, ids in enumerate(results)
+            for element, node in enumerate(ids.ravel().tolist())
+        ]

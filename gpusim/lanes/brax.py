@@ -1,0 +1,61 @@
+"""Brax environments whose `reset` and `step` are lane kernels. Imports Brax: use `lanes.vectorize`."""
+
+import jax
+from brax.envs.base import Env, State, Wrapper
+
+from gpusim.lanes.kernel import kernel
+
+
+class LaneEnv(Wrapper):
+    """A Brax environment of one world, stepped by one kernel under `jax.vmap`.
+
+    Brax's wrappers go on top as always, `VmapWrapper` among them. Brax's domain randomisation works
+    too: it sets `unwrapped.sys`, which then is an argument of the kernel. Its numbers are read from
+    memory then rather than folded into the code, so that kernel is larger.
+    """
+
+    def __init__(self, env: Env):
+        super().__init__(env)
+        self._reset, self._step = kernel(env.reset), kernel(env.step)
+        self._reset_with = kernel(self._with_sys(env.reset))
+        self._step_with = kernel(self._with_sys(env.step))
+
+    def reset(self, rng: jax.Array) -> State:
+        """A start, drawn with the key `rng`."""
+        if self._randomised():
+            return self._reset_with(jax.tree.leaves(self.sys), rng)
+        return self._reset(rng)
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """One control step."""
+        if self._randomised():
+            return self._step_with(jax.tree.leaves(self.sys), state, action)
+        return self._step(state, action)
+
+    @property
+    def unwrapped(self) -> Env:
+        """Itself: whoever unwraps it to step it still wants the kernel."""
+        return self
+
+    @property
+    def backend(self) -> str:
+        """Brax's name of the physics."""
+        return self.env.backend
+
+    def _randomised(self) -> bool:
+        """Whether somebody has put another system in the place of the environment's own."""
+        return "sys" in vars(self) and self.sys is not getattr(self.env.unwrapped, "sys", None)
+
+    def _with_sys(self, method):
+        """The method of one world as a function of the system's leaves too."""
+
+        def run(leaves, *args):
+            inner = self.env.unwrapped
+            own = inner.sys
+            inner.sys = jax.tree.unflatten(jax.tree.structure(own), leaves)
+            try:
+                return method(*args)
+            finally:
+                inner.sys = own
+
+        return run
