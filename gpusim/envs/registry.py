@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from gpusim.envs.ant import Ant
 from gpusim.envs.env import Env
@@ -27,22 +27,30 @@ def names() -> list[str]:
     return sorted(_TASKS)
 
 
-def make(name: str, **options: Any) -> Env:
+def make(name: str, *, physics: str = "mujoco", **options: Any) -> Env:
     """Create an environment: `make("ant", reset_noise_scale=0.2)`.
 
-    Raises ValueError for a name or an option that is not known.
+    physics: "mujoco", or one of Brax's own: "brax-spring", "brax-positional", "brax-generalized".
+    Those environments are Brax's (options too) compiled to lanes, and a `brax.envs.Env` as well:
+    see docs/brax.md.
+
+    Raises ValueError for a name, physics or option that is not known.
     """
+    if physics != "mujoco":
+        from gpusim.envs import brax  # Brax costs a second to import
+
+        return cast(Env, brax.make(name, physics, **options))
     if name not in _TASKS:
-        raise ValueError(_unknown("environment", name, _TASKS))
+        raise ValueError(unknown("environment", name, _TASKS))
     task = _TASKS[name]
     known = [field.name for field in dataclasses.fields(task)]
     for option in options:
         if option not in known:
-            raise ValueError(_unknown(f"option of environment {name!r}:", option, known))
+            raise ValueError(unknown(f"option of environment {name!r}:", option, known))
     return task(**options)
 
 
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Say what is not known, the nearest name that is, and all of them."""
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""

@@ -1,4 +1,10 @@
-"""Brax environments whose `reset` and `step` are lane kernels. Imports Brax: use `lanes.vectorize`."""
+"""Brax environments whose `reset` and `step` are lane kernels; made by `lanes.vectorize`.
+
+The only file of lanes that imports Brax, and imported by nobody before it is needed.
+"""
+
+import functools
+from typing import Any
 
 import jax
 from brax.envs.base import Env, State, Wrapper
@@ -14,7 +20,7 @@ class LaneEnv(Wrapper):
     memory then rather than folded into the code, so that kernel is larger.
     """
 
-    def __init__(self, env: Env):
+    def __init__(self, env: Any):
         super().__init__(env)
         self._reset, self._step = kernel(env.reset), kernel(env.step)
         self._reset_with = kernel(self._with_sys(env.reset))
@@ -31,6 +37,12 @@ class LaneEnv(Wrapper):
         if self._randomised():
             return self._step_with(jax.tree.leaves(self.sys), state, action)
         return self._step(state, action)
+
+    @functools.cached_property
+    def observation_size(self):
+        """Numbers in an observation; of a dict of observations, their shapes."""
+        obs = jax.eval_shape(self.env.reset, jax.random.PRNGKey(0)).obs
+        return obs.shape[-1] if hasattr(obs, "shape") else jax.tree.map(lambda x: x.shape, obs)
 
     @property
     def unwrapped(self) -> Env:
@@ -50,7 +62,7 @@ class LaneEnv(Wrapper):
         """The method of one world as a function of the system's leaves too."""
 
         def run(leaves, *args):
-            inner = self.env.unwrapped
+            inner: Any = self.env.unwrapped
             own = inner.sys
             inner.sys = jax.tree.unflatten(jax.tree.structure(own), leaves)
             try:

@@ -149,7 +149,7 @@ class LaneFunction:
 
     def words(self, *read):
         """What the kernel computes of the leaves that it reads, by JAX; keys are words."""
-        leaves = [np.zeros(x.shape, x.dtype) for x in self.leaves]
+        leaves: list[Any] = [np.zeros(x.shape, x.dtype) for x in self.leaves]
         for k, x in zip(self.reads, read, strict=True):
             leaves[k] = x
         leaves = [
@@ -193,8 +193,8 @@ class LaneFunction:
         )
 
     def lower(self, batched: tuple[bool, ...], vector_bits: int) -> tuple[str, int]:
-        """LLVM IR for the host, and its width: the lanes of the registers that a value of the widest
-        floating-point type in use takes.
+        """LLVM IR for the host, and its width: the lanes of the registers that a value of the
+        widest floating-point type in use takes.
         """
         g, outputs = self.graph(batched)
         registers = INTERLEAVED if len(g.op) <= INTERLEAVED_NODES else 1
