@@ -110,7 +110,7 @@ def show(
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console = Console(width=max(100, Console().width))  # a narrow or absent terminal cuts numbers
+    console = Console(width=max(120, Console().width))  # a narrow or absent terminal cuts numbers
     console.print(table)
     for note in notes:
         console.print(note, highlight=False)

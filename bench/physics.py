@@ -17,8 +17,8 @@ from bench.contenders import CONTENDERS, Run, Work
 
 # worlds, control steps in a repeat: as many as each needs to be at its best without taking minutes
 SIZES = {
-    "gpusim": (4096, 50),
-    "gpusim physics": (4096, 50),
+    "gpusim": (8192, 50),
+    "gpusim physics": (8192, 50),
     "mujoco.rollout": (4096, 100),
     "brax spring": (1024, 10),
     "brax mjx": (256, 2),

@@ -187,6 +187,8 @@ class Emitter:
         """Everything, from the inputs to the stores of the outputs."""
         self.emit_region(self.g.root.nodes)
         for o in self.outputs:
+            self.load(o.node)  # all before the first store: a result may take an argument's memory
+        for o in self.outputs:
             self.store_output(o)
 
     def text(self) -> str:
@@ -268,7 +270,6 @@ class Emitter:
         return base
 
     def store_output(self, o: Output):
-        self.load(o.node)
         t = self.g.type[o.node]
         value, v = self.use(o.node, True), self.vector(t)
         if t == "i1":

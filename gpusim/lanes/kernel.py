@@ -2,7 +2,9 @@
 mapped over.
 """
 
+import collections
 import functools
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -173,6 +175,20 @@ class LaneFunction:
                 self.targets[platform, batched] = build(batched)
             return self.targets[platform, batched]
 
+    def in_place(self, batched: tuple[bool, ...]) -> dict[int, int]:
+        """Arguments whose memory a result takes: a state that is stepped stays where it is.
+
+        A loop that carries the state would otherwise copy it back in every trip. Groups read all
+        before they write. What is needed after the call XLA copies before it.
+        """
+        outs = [k for k, same in enumerate(self.passed) if same is None]
+        # the state is found by its leaves: as many as can be at the same distance, in and out
+        distances = collections.defaultdict(dict)
+        for a, k in itertools.product(range(len(self.specs)), range(len(outs))):
+            if batched[a] and self.specs[a] == self.results[k]:
+                distances[self.reads[a] - outs[k]][a] = k
+        return max(distances.values(), key=len, default={})
+
     def for_host(self, batched: tuple[bool, ...]) -> tuple[str, int]:
         text, width = self.lower(batched, host.host().vector_bits)
         return host.load(text, width=width, arg_lanes=batched), width
@@ -189,6 +205,7 @@ class LaneFunction:
             self.name,
             arg_lanes=batched,
             results=len(self.results),
+            in_place=self.in_place(batched),
             block=nvidia.block_size(),
         )
 

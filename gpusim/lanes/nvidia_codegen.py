@@ -7,6 +7,7 @@ element k of lane l is at k*lanes + l: every load and store is coalesced.
 """
 
 import re
+from collections.abc import Container
 from typing import NamedTuple
 
 from gpusim.lanes.codegen import RARELY, Emitter, Output
@@ -32,9 +33,11 @@ def emit(
     *,
     arg_lanes: tuple[bool, ...],
     results: int,
+    in_place: Container[int],
     block: int,
 ) -> Kernel:
-    """The kernel of a scalar program of that name.
+    """The kernel of a scalar program of that name; a result may have the memory of the arguments
+    `in_place`.
 
     Raises ValueError for more buffers than a kernel may have.
     """
@@ -45,7 +48,7 @@ def emit(
             f"{MAX_BUFFERS} a CUDA kernel can have; stack some of them, or set GPUSIM_LANES=xla"
         )
     entry = "gpusim_" + re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")
-    ir = _ThreadEmitter(g, outputs, 1).kernel(entry, args, results, block)
+    ir = _ThreadEmitter(g, outputs, 1).kernel(entry, args, results, in_place, block)
     return Kernel(entry, ir, arg_lanes, results, block)
 
 
@@ -73,11 +76,14 @@ class _ThreadEmitter(Emitter):
             return super().emit_minmax(op, t, args, x)
         return self.put(self.call({"fmin": "minimum", "fmax": "maximum"}[op], t, x))
 
-    def kernel(self, entry: str, args: int, results: int, block: int) -> str:
+    def kernel(
+        self, entry: str, args: int, results: int, in_place: Container[int], block: int
+    ) -> str:
         """The module's text."""
         self.emit_root()
-        parameters = [f"ptr noalias readonly %ins{k}" for k in range(args)]
-        parameters += [f"ptr noalias %outs{k}" for k in range(results)]
+        alone = "noalias readonly"  # lets loads pass through the read-only cache
+        parameters = [f"ptr {'' if k in in_place else alone} %ins{k}" for k in range(args)]
+        parameters += [f"ptr %outs{k}" for k in range(results)]
         return _KERNEL.format(
             entry=entry,
             parameters=", ".join([*parameters, "i64 %lanes"]),

@@ -86,6 +86,35 @@ def test_mapped_calls_are_one_kernel_call():
     assert text.count("gpusim_lanes_") == 1
 
 
+@pytest.mark.parametrize("n", [64, 65])
+def test_a_loop_steps_its_state_in_place(n):
+    """Where the width divides the lanes; values that only move are not overwritten too early."""
+
+    def step(state, force):
+        (a, b), key = state
+        key, _ = jax.random.split(key)
+        return ((b, a + force), key), a * b
+
+    keys = jax.random.split(jax.random.key(0), n)
+    state = ((jnp.arange(n * 3.0).reshape(n, 3), jnp.ones((n, 3))), keys)
+    force = jnp.linspace(0, 1, n)
+
+    def loop(one):
+        return jax.jit(lambda s: lax.scan(lambda s, _: jax.vmap(one)(s, force), s, length=5))
+
+    assert_same(values(loop(lanes.kernel(step))(state)), values(loop(step)(state)))
+    text = loop(lanes.kernel(step)).lower(state).as_text()
+    assert ("output_operand_alias" in text) == (n == 64)
+    again = loop(lanes.kernel(step))
+    assert_same(values(again(state)), values(again(state)))  # the caller's arrays are untouched
+
+
+def values(tree):
+    """The arrays, random keys as words."""
+    is_key = lambda x: jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return [jax.random.key_data(x) if is_key(x) else x for x in jax.tree.leaves(tree)]
+
+
 def test_inside_scan():
     def rollout(step, state, force):
         return lax.scan(lambda s, _: jax.vmap(step)(s, force), state, None, length=20)

@@ -351,14 +351,22 @@ def test_environments_assemble(name, arch):
 def test_instructions():
     """IEEE division and roots, denormals flushed, coalesced read-only loads, one-step maxima."""
 
-    def fn(x, y):
-        return x / y, jnp.sqrt(x), jnp.maximum(x, y), jnp.round(y), x * y + x
+    def fn(x, y, z):
+        return x / y, jnp.sqrt(x), jnp.maximum(x, y), jnp.round(y), x * y + z.sum()
 
-    kernel = kernel_of(fn, np.ones((2, 1), np.float32), np.ones((2, 1), np.float32))
+    one = np.ones((2, 1), np.float32)  # of x and y results take the memory
+    kernel = kernel_of(fn, one, one, np.ones((2, 3), np.float32))
     text = nvidia.ptx(kernel.ir, 90)
     for instruction in (
         *("div.rn.ftz.f32", "sqrt.rn.ftz.f32", "max.ftz.NaN.f32", "cvt.rni.ftz.f32.f32"),
-        *("fma.rn.ftz.f32", "ld.global.nc.b32", "st.global.b32", "setp.ge.u64", ".maxntid 64"),
+        *(
+            "fma.rn.ftz.f32",
+            "ld.global.nc.b32",
+            "ld.global.b32",
+            "st.global.b32",
+            "setp.ge.u64",
+            ".maxntid 64",
+        ),
     ):
         assert instruction in text, instruction
 
