@@ -117,16 +117,16 @@ class Emitter:
         pack, index = self.g.args[n]
         return self.width > 1 and self.is_wide(index) and pack not in self.in_memory
 
-    def rows_of(self, pack: int) -> tuple[int, int, int] | None:
-        """(buffer, first, stride) if the array is evenly spaced numbers of a lane input."""
+    def rows_of(self, pack: int) -> tuple[int, int, int, bool] | None:
+        """(buffer, first, stride, uniform) if the array is evenly spaced numbers of an input."""
         items = self.g.args[pack]
-        if any(self.g.op[i] != "input" for i in items):
+        if any(self.g.op[i] != "input" or self.g.type[i] == "i1" for i in items):
             return None
         buffers, elements, uniform = zip(*(self.g.attr[i] for i in items), strict=True)
         strides = {b - a for a, b in pairwise(elements)}
-        if len(set(buffers)) > 1 or len(strides) != 1 or any(uniform):
+        if len(set(buffers)) > 1 or len(strides) != 1:
             return None
-        return buffers[0], elements[0], strides.pop()
+        return buffers[0], elements[0], strides.pop(), uniform[0]
 
     # -- types and operands ------------------------------------------------------------------------
 
@@ -359,10 +359,22 @@ class Emitter:
         items = self.g.args[pack]
         wide = self.width == 1 or pack in self.varying
         t = self.g.type[pack]
+        if all(i in self.g.value for i in items):
+            self.memory[pack] = (self.table(t, items), False)
+            return
         array = self.allocate(t, len(items), wide)
         self.memory[pack] = (array, wide)
         for k, i in enumerate(items):
             self.store_element(array, wide, t, str(k), self.use(i, wide))
+
+    def table(self, t: str, items: tuple[int, ...]) -> str:
+        """An array of constants beside the code."""
+        name = f"@table{len(self.declared)}"
+        numbers = ", ".join(f"{t} {_literal(t, self.g.value[i])}" for i in items)
+        self.declared[name] = (
+            f"{name} = private unnamed_addr constant [{len(items)} x {t}] [{numbers}], align 64"
+        )
+        return name
 
     def use_wide(self, n: int) -> str:
         """Operand n as a vector, widened on the spot where that was not foreseen."""
@@ -383,11 +395,13 @@ class Emitter:
         g, (pack, index), t = self.g, self.g.args[n], self.g.type[n]
         rows = self.rows_of(pack)
         if rows and (not self.is_wide(index) or self.width == 1):
-            buffer, first, stride = rows
+            buffer, first, stride, uniform = rows
             at = self.put(f"mul i32 {self.use(index, False)}, {stride}")
             at = self.put(f"add i32 {at}, {first}")
-            place = self.place("ins", buffer, self.put(f"zext i32 {at} to i64"), t, False)
-            return self.put(f"load {self.vector(t)}, ptr {place}, align {_size(t)}")
+            at = self.put(f"zext i32 {at} to i64")
+            place = self.place("ins", buffer, at, t, uniform)
+            whole = t if uniform else self.vector(t)
+            return self.put(f"load {whole}, ptr {place}, align {_size(t)}")
         if not self.is_wide(index) or self.width == 1:
             array, wide = self.memory[pack]
             name = self.load_element(array, wide, t, self.use(index, False))

@@ -1,0 +1,122 @@
+"""What it takes to compile kernels: `python -m bench.kernels`.
+
+For every environment, ours and Brax's, and MJX's steps: operations, seconds of each phase, and
+bytes of machine code. Nothing is cached; each has a process of its own, confined to one processor.
+"""
+
+import dataclasses
+import itertools
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from bench import common
+from bench.functions import FUNCTIONS
+
+BUDGETS = {
+    "ant": 2,
+    "humanoid": 4,
+    "brax-spring ant": 4,
+    "brax-generalized humanoid": 20,
+}  # seconds
+PHASES = ("JAX traces", "to LLVM IR", "LLVM", "in all")
+
+
+@dataclasses.dataclass(frozen=True)
+class Args:
+    """Flags."""
+
+    functions: tuple[str, ...] = ()
+    """Which, by the beginnings of their names; by default all."""
+    out: Path | None = None
+    """JSON file; by default bench/results/kernels.json."""
+    child: str | None = None
+    """Used between processes: compile this one here and print JSON."""
+
+
+def main(args: Args) -> None:
+    """Compile all of them and report, or one as a child process."""
+    from gpusim import envs
+
+    if args.child is not None:
+        print(json.dumps(environment(args.child)))
+        return
+    results = {}
+    for name in (*envs.names(), *FUNCTIONS):
+        if name.startswith(args.functions or ("",)):
+            flags = ["--child", name]
+            results[name] = common.child("bench.kernels", flags, threads=1, GPUSIM_CACHE="off")
+    report(results)
+    common.write(args.out or common.RESULTS / "kernels.json", {"kernels": results})
+
+
+def environment(name: str) -> dict[str, Any]:
+    """The step's kernel of one of our environments, or of a function of `bench.functions`."""
+    import jax
+
+    import gpusim
+
+    key = jax.random.key(0)
+    if name in FUNCTIONS:
+        function = FUNCTIONS[name]()
+        shapes = jax.eval_shape(function.start, key), jax.eval_shape(function.draw, key)
+        return phases(function.step, *shapes)
+    env = gpusim.make(name)
+    state = jax.eval_shape(env.start, key)
+    action = jax.ShapeDtypeStruct((env.action_size,), state.obs.dtype)
+    return phases(env.transition, state.physics, state.memory, action)
+
+
+def phases(fn: Callable, *args: Any) -> dict[str, Any]:
+    """Compile a function of one world for arguments of these shapes, all of which differ between
+    worlds.
+    """
+    import jax
+
+    from gpusim.lanes import host, jaxprs
+    from gpusim.lanes.kernel import LaneFunction, Spec
+
+    leaves, tree = jax.tree.flatten((args, {}))
+    keys = tuple(jaxprs.is_key(x.dtype) for x in leaves)
+    words = [
+        jax.eval_shape(jax.random.key_data, x) if jaxprs.is_key(x.dtype) else x for x in leaves
+    ]
+    times = [time.perf_counter()]
+    function = LaneFunction(fn, tree, keys, tuple(Spec(x.shape, x.dtype) for x in words))
+    times.append(time.perf_counter())
+    text, _ = function.lower((True,) * len(function.specs), host.host().vector_bits)
+    times.append(time.perf_counter())
+    code = host.object_code("", text)
+    times.append(time.perf_counter())
+    spans = [b - a for a, b in itertools.pairwise(times)]
+    return {
+        "operations": text.count("\n"),
+        "seconds": dict(zip(PHASES, [*spans, times[-1] - times[0]], strict=True)),
+        "code_bytes": len(code),
+    }
+
+
+def report(results: dict[str, dict[str, Any]]) -> None:
+    """The table."""
+    rows = [
+        [
+            name,
+            f"{r['operations']:,}",
+            *(f"{r['seconds'][phase]:.2f}" for phase in PHASES),
+            str(BUDGETS.get(name, "")),
+            f"{r['operations'] / r['seconds']['to LLVM IR']:,.0f}",
+            f"{r['code_bytes']:,}",
+        ]
+        for name, r in results.items()
+    ]
+    columns = ("kernel", "operations", *PHASES, "budget", "operations/s", "bytes")
+    notes = ["operations: lines of LLVM IR; operations/s: of writing them, without JAX and LLVM"]
+    common.show("seconds to compile a step, one processor, no cache", columns, rows, notes)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
