@@ -30,12 +30,13 @@ from gpusim.lanes.primitive import lanes_p
 from gpusim.lanes.scalarize import Scalarizer
 
 # Registers a value takes on the host, in graphs of up to so many nodes. Physics is long chains of
-# dependent operations, and a second chain fills the waits of the first: hopper on springs (6,000
-# nodes) runs 1.12 times as fast with two. Larger graphs keep their numbers in memory rather than in
-# registers, and the cache is better used by one: ant (17,000) runs 1.2 times as fast with one, and
-# compiles in half the time. At 12,000 they are even.
+# dependent operations, and a second chain fills the waits of the first: hopper's physics (4,000
+# nodes) runs 1.05 times as fast with two, on springs (6,000) 1.12 times. Larger graphs keep their
+# numbers in memory rather than in registers, and the cache is better used by one: half cheetah's
+# physics (10,000) runs 1.27 times as fast with one, ant (17,000) 1.2 times, humanoid (66,000) 1.1
+# times, and they compile in half the time.
 INTERLEAVED = 2
-INTERLEAVED_NODES = 12_000
+INTERLEAVED_NODES = 8_000
 
 # Set while a kernel is traced: a kernel called by a kernel is part of it.
 _inside = threading.local()
