@@ -118,15 +118,22 @@ class LaneFunction:
             _inside.tracing = False
         self.one_world, self.is_key, self.leaves = one_world, is_key, specs
         self.out_keys = [jaxprs.is_key(v.aval.dtype) for v in self.jaxpr.outvars]
-        # leaves that only pass through, or that nothing reads, do not enter the kernel
-        self.reads, self.passed = jaxprs.flow(self.jaxpr)
+        self.outs = [
+            Spec((*v.aval.shape, 2), np.dtype(np.uint32)) if k else Spec(v.aval.shape, v.aval.dtype)
+            for v, k in zip(self.jaxpr.outvars, self.out_keys, strict=True)
+        ]
+        # leaves that only pass through, that nothing reads or that are empty do not enter or leave
+        # the kernel
+        reads, self.passed = jaxprs.flow(self.jaxpr)
+        self.reads = [k for k in reads if 0 not in specs[k].shape]
+        self.computed = [
+            k
+            for k, (spec, same) in enumerate(zip(self.outs, self.passed, strict=True))
+            if self.jaxpr.effects or (same is None and 0 not in spec.shape)
+        ]
         self.name = getattr(fn, "__qualname__", repr(fn))
         self.specs: tuple[Spec, ...] = tuple(specs[k] for k in self.reads)
-        self.results = tuple(
-            Spec((*v.aval.shape, 2), np.dtype(np.uint32)) if k else Spec(v.aval.shape, v.aval.dtype)
-            for v, k, same in zip(self.jaxpr.outvars, self.out_keys, self.passed, strict=True)
-            if same is None
-        )
+        self.results = tuple(self.outs[k] for k in self.computed)
         self.targets: dict[tuple[str, tuple[bool, ...]], tuple[str, int]] = {}
         self.lock = threading.Lock()
 
@@ -143,8 +150,10 @@ class LaneFunction:
         self.flat = flat
 
     def __call__(self, *leaves):
-        computed = iter(self.flat(*(leaves[k] for k in self.reads)))
-        out = [next(computed) if k is None else leaves[k] for k in self.passed]
+        out: list[Any] = [jnp.zeros(x.shape, x.dtype) if 0 in x.shape else None for x in self.outs]
+        out = [x if k is None else leaves[k] for x, k in zip(out, self.passed, strict=True)]
+        for k, x in zip(self.computed, self.flat(*(leaves[k] for k in self.reads)), strict=True):
+            out[k] = x
         out = [
             jax.random.wrap_key_data(y) if k else y for y, k in zip(out, self.out_keys, strict=True)
         ]
@@ -161,9 +170,8 @@ class LaneFunction:
         ]
         out = jax.tree.leaves(self.one_world(*leaves))
         return [
-            jax.random.key_data(y) if k else jnp.asarray(y)
-            for y, k, same in zip(out, self.out_keys, self.passed, strict=True)
-            if same is None
+            jax.random.key_data(out[k]) if self.out_keys[k] else jnp.asarray(out[k])
+            for k in self.computed
         ]
 
     def target(self, batched: tuple[bool, ...], platform: str) -> tuple[str, int]:
@@ -182,7 +190,7 @@ class LaneFunction:
         A loop that carries the state would otherwise copy it back in every trip. Groups read all
         before they write. What is needed after the call XLA copies before it.
         """
-        outs = [k for k, same in enumerate(self.passed) if same is None]
+        outs = self.computed
         # the state is found by its leaves: as many as can be at the same distance, in and out
         distances = collections.defaultdict(dict)
         for a, k in itertools.product(range(len(self.specs)), range(len(outs))):
@@ -236,9 +244,7 @@ class LaneFunction:
             inputs.append(s.keys(ids) if key else ids)
         results = s.run(self.jaxpr, self.consts, inputs)
         results = [
-            s.key_data(ids) if key else ids
-            for ids, key, same in zip(results, self.out_keys, self.passed, strict=True)
-            if same is None
+            s.key_data(results[k]) if self.out_keys[k] else results[k] for k in self.computed
         ]
         return g, [
             Output(k, element, node)

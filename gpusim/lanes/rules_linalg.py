@@ -12,7 +12,9 @@ from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, rule
 # A product of matrices with more multiplications than this becomes a loop over tiles of its result.
 # Written out it is no faster, since its operands exceed the registers, and LLVM takes its time. But
 # a symmetric product written out is computed once: at 2,000 the humanoid's ran 1.4 times as long.
+# A product with a vector has no such twin.
 ROLL = 4000
+ROLL_VECTOR = 1000
 TILE = 16  # numbers in a tile, whose sums stay in registers
 
 
@@ -49,7 +51,8 @@ def _product(s: Scalarizer, left: np.ndarray, right: np.ndarray, zero: int) -> n
         for x in (left, right)
     )
     common = [[row.keys() & column.keys() for column in columns] for row in rows]
-    if sum(len(ks) for line in common for ks in line) > ROLL:
+    limit = ROLL if min(len(rows), len(columns)) > 1 else ROLL_VECTOR
+    if sum(len(ks) for line in common for ks in line) > limit:
         return _product_in_tiles(s, left, right, zero)
     out = np.full((len(rows), len(columns)), zero, np.int64)
     for (i, row), (j, column) in itertools.product(enumerate(rows), enumerate(columns)):

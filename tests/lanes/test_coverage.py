@@ -76,7 +76,8 @@ def test_every_brax_environment_is_listed():
 @pytest.mark.parametrize("n", [1, 2, 17])
 def test_large_products_are_loops(m, n, monkeypatch):
     """More multiplications than `ROLL`, with sizes that are and are not multiples of a tile's."""
-    monkeypatch.setattr(rules_linalg, "ROLL", 5)
+    for limit in ("ROLL", "ROLL_VECTOR"):
+        monkeypatch.setattr(rules_linalg, limit, 5)
     agree(lambda a, b: (jnp.abs(a) @ b, a @ b), (m, 7), (7, n), worlds=3)
     agree(lambda a, b: (a + 1) @ b.T, (m, 7), (n, 7), worlds=3)
 
@@ -142,6 +143,14 @@ def test_what_passes_through_does_not_enter():
         if "gpusim_lanes_" in line
     )
     assert "1000" not in call
+
+
+@pytest.mark.parametrize("worlds", [5, 64])
+def test_empty_arrays(worlds):
+    """XLA cannot lay them out; MJX's states are full of them."""
+    fn = lambda x, e: (x + 1, e * 2, {"key": jax.random.key(0)}, x[:0], jnp.sum(e) + x)
+    given = jnp.ones((worlds, 2)), jnp.ones((worlds, 0, 3))
+    assert_same(jax.jit(jax.vmap(lanes.kernel(fn)))(*given), jax.jit(jax.vmap(fn))(*given))
 
 
 def test_a_function_that_computes_nothing():
