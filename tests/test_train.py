@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpusim import config, train, training
+from gpusim import config, metrics, train, training
 from gpusim.metrics import Row
 
 ROOT = Path(__file__).parent.parent
@@ -107,11 +107,12 @@ def test_the_command_leaves_a_complete_folder(
     assert split < summary["seconds"].keys()
 
 
-def test_training_episodes_may_be_cut_and_evaluations_are_whole(tmp_path: Path):
-    run(tmp_path / "cut", 2, "--training-episode-length=3")
-    last = rows(tmp_path / "cut")[-1]
-    assert last["episode_length"] == 3
-    assert last["evaluation_length"] > 3
+@pytest.mark.parametrize(("cut", "length"), [("3", 3), ("30", 20), ("None", 20)])
+def test_training_episodes_may_be_cut(tmp_path: Path, cut: str, length: int):
+    """But not made longer than the run's time limit, which is 20."""
+    command = config.parse(flags(None, 1, f"--training-episode-length={cut}"))
+    job = training._prepare(command.train, tmp_path, None, False, metrics.Phases())
+    assert job.learner.venv.episode_length == length
 
 
 def test_nothing_in_a_run_folder_is_a_pickle(whole: Path):
