@@ -67,11 +67,25 @@ def main(args: Args) -> None:
     common.write(out, {"args": {n: getattr(args, n) for n in names}, "results": results})
 
 
+def restore_device_put_replicated() -> None:
+    """Brax 0.14's learners call a function that JAX 0.10 has taken away: put it back.
+
+    Nothing to do with lanes: without it Brax cannot train its own environments either.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    if not hasattr(jax, "device_put_replicated"):
+        copies = lambda x, devices: jax.tree.map(lambda a: jnp.stack([a] * len(devices)), x)
+        jax.device_put_replicated = copies  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def train(args: Args) -> dict[str, Any]:
     """Steps a second between the second evaluation and the last, evaluations included."""
     from brax import envs
     from brax.training.agents.ppo import train as ppo
 
+    restore_device_put_replicated()
     env = envs.get_environment(args.env, backend=args.backend)
     if args.child == "lanes":
         from gpusim import lanes

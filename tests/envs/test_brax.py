@@ -121,6 +121,9 @@ def test_brax_ppo(original, compiled):
     """Brax's own learner, unmodified."""
     from brax.training.agents.ppo import train as ppo
 
+    from bench.brax_ppo import restore_device_put_replicated
+
+    restore_device_put_replicated()
     seen = []
     ppo.train(
         environment=lanes.vectorize(original) if compiled else original,
