@@ -129,6 +129,7 @@ def test_brax_ppo(original, compiled):
         environment=lanes.vectorize(original) if compiled else original,
         num_timesteps=2_000, num_envs=64, batch_size=32, num_minibatches=2, unroll_length=5,
         num_updates_per_batch=1, episode_length=20, num_evals=2, num_eval_envs=16, seed=1,
+        max_devices_per_host=1,
         progress_fn=lambda steps, metrics: seen.append(metrics["eval/episode_reward"]),
     )  # fmt: skip
     assert len(seen) == 2
