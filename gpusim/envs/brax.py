@@ -12,13 +12,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from brax import envs as brax_envs
 from brax import fluid
 from flax import struct
 
 from gpusim import physics
-from gpusim.envs.env import State
+from gpusim.envs.env import Env, State
 from gpusim.envs.registry import unknown
 from gpusim.lanes.brax import LaneEnv
 
@@ -71,6 +70,12 @@ class BraxState(brax_envs.State):
         return jnp.zeros_like(self.done, bool)
 
 
+@functools.cache
+def _metrics_type(*names: str):
+    """One type for the same names: JAX takes states of equal but different types for unlike."""
+    return collections.namedtuple("Metrics", names)
+
+
 class BraxEnv(LaneEnv):
     """One world of a Brax environment."""
 
@@ -108,7 +113,7 @@ class BraxEnv(LaneEnv):
             lambda x: jnp.where(diverged, jnp.zeros_like(x), x),
             (state.obs, state.reward, state.metrics),
         )
-        names = self._metrics(*sorted(metrics), "diverged")
+        names = _metrics_type(*sorted(metrics), "diverged")
         return State(
             physics=joints,
             memory=state.replace(pipeline_state=None, obs=obs, reward=reward, metrics=metrics),
@@ -119,10 +124,6 @@ class BraxEnv(LaneEnv):
             metrics=names(**metrics, diverged=diverged.astype(reward.dtype)),
             key=None,
         )
-
-    @functools.cached_property
-    def _metrics(self):
-        return functools.cache(lambda *names: collections.namedtuple("Metrics", names))
 
     # ---- facts
 
@@ -136,12 +137,4 @@ class BraxEnv(LaneEnv):
         """Length of a control step, in seconds."""
         return float(self.env.dt)
 
-    @property
-    def action_low(self) -> np.ndarray:
-        """(action_size,) lower bounds of the action."""
-        return np.full(self.action_size, -1.0, np.float32)
-
-    @property
-    def action_high(self) -> np.ndarray:
-        """(action_size,) upper bounds of the action."""
-        return np.full(self.action_size, 1.0, np.float32)
+    action_low, action_high = Env.action_low, Env.action_high  # -1 and 1
