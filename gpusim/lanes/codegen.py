@@ -8,14 +8,13 @@ for every instruction would cost most of the compile time.
 
 import struct
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import NamedTuple
 
 from gpusim.lanes.graph import FLOATS, Graph, Region
 from gpusim.lanes.liveness import live_nodes, varying_nodes
+from gpusim.lanes.memory import Memory, Place
 
-# An array up to this long is searched by selects when its index varies; a longer one is gathered.
-SELECT_CHAIN = 16
+NEAR = 50  # instructions for which a number that lives in memory is kept in a register too
 RARELY = '!0 = !{!"branch_weights", i32 1, i32 1000}'  # keeps branches out of the way of the rest
 INTRINSICS = {  # opcode: LLVM intrinsic of one floating-point operand
     "sqrt": "sqrt",
@@ -60,15 +59,15 @@ class Emitter:
         self.entry: list[str] = []  # allocas, buffer pointers: must come first
         self.names: dict[int, str] = {}  # node: its scalar, or its vector when it varies
         self.wide: dict[int, str] = {}  # uniform node: its vector
-        self.memory: dict[
-            int, tuple[str, bool]
-        ] = {}  # pack or stacked node: its array, and whether the elements vary
+        self.arrays: dict[int, tuple[str, bool]] = {}  # pack or stacked node: its array, varying?
+        self.resident: dict[int, Place] = {}  # node: where in memory it can be read again
+        self.recent: dict[int, tuple[str, str, int]] = {}  # its name, and the block and line of it
         self.declared: dict[str, str] = {}
         self.pointers: set[tuple[str, int]] = set()  # those in `entry` already
         self.block = self.start_block
         self.count = 0
         self.widened = self._widened()
-        self.in_memory = self._in_memory()
+        self.memory = Memory(g, self.live, self.varying if width > 1 else None)
 
     # -- what must exist as a vector ---------------------------------------------------------------
 
@@ -101,33 +100,6 @@ class Emitter:
             changed = len(out) > before
         return {n for n in out if n not in self.varying and n not in g.value and self.width > 1}
 
-    def _in_memory(self) -> set[int]:
-        """Arrays read at an index that is the same for all lanes, or too long to select from."""
-        g, out = self.g, set()
-        for n in self.live:
-            if g.op[n] == "element":
-                pack, index = g.args[n]
-                uniform = not self.is_wide(index) or self.width == 1
-                if len(g.args[pack]) > SELECT_CHAIN if not uniform else not self.rows_of(pack):
-                    out.add(pack)
-        return out
-
-    def selects(self, n: int) -> bool:
-        """Whether element n is chosen from registers."""
-        pack, index = self.g.args[n]
-        return self.width > 1 and self.is_wide(index) and pack not in self.in_memory
-
-    def rows_of(self, pack: int) -> tuple[int, int, int, bool] | None:
-        """(buffer, first, stride, uniform) if the array is evenly spaced numbers of an input."""
-        items = self.g.args[pack]
-        if any(self.g.op[i] != "input" or self.g.type[i] == "i1" for i in items):
-            return None
-        buffers, elements, uniform = zip(*(self.g.attr[i] for i in items), strict=True)
-        strides = {b - a for a, b in pairwise(elements)}
-        if len(set(buffers)) > 1 or len(strides) != 1:
-            return None
-        return buffers[0], elements[0], strides.pop(), uniform[0]
-
     # -- types and operands ------------------------------------------------------------------------
 
     def vector(self, t: str) -> str:
@@ -145,9 +117,18 @@ class Emitter:
         if n in self.g.value:
             literal = _literal(self.g.type[n], self.g.value[n])
             return f"splat ({self.g.type[n]} {literal})" if wide and self.width > 1 else literal
-        if not wide or n in self.varying or self.width == 1:
-            return self.names[n]
-        return self.wide[n]
+        if wide and not self.is_wide(n):
+            return self.wide[n]
+        return self.reload(n) if n in self.resident else self.names[n]
+
+    def reload(self, n: int) -> str:
+        """A node that lives in memory."""
+        name, block, line = self.recent.get(n, ("", "", 0))
+        if block != self.block or len(self.lines) > line + NEAR:
+            pack, k = self.resident[n]
+            name = self.load_element(*self.array_of(pack), self.g.type[n], str(k))
+            self.recent[n] = (name, self.block, len(self.lines))
+        return name
 
     def fresh(self, prefix="t") -> str:
         self.count += 1
@@ -173,6 +154,17 @@ class Emitter:
         self.names[n] = name
         if n in self.widened:
             self.wide[n] = self.splat(self.g.type[n], name)
+        if n in self.memory.places:
+            self.settle(n)
+
+    def settle(self, n: int):
+        """Stores a number that is now known in its places."""
+        for place in self.memory.places[n]:
+            self.store_item(place, n)
+        place = self.memory.places[n][0]
+        if self.array_of(place.pack)[1] == self.is_wide(n) and n not in self.resident:
+            self.recent[n] = (self.names[n], self.block, len(self.lines))
+            self.resident[n] = place
 
     def splat(self, t: str, name: str) -> str:
         v = self.vector(t)
@@ -204,11 +196,13 @@ class Emitter:
         )
 
     def emit_region(self, nodes: list[int]):
+        outermost = nodes is self.g.root.nodes
         for n in nodes:
             op = self.g.op[n]
             if n not in self.live or op in ("input", "key"):
                 continue
-            self.load_inputs(n)
+            if outermost:
+                self.load_inputs(n)
             if op == "loop":
                 self.emit_loop(n)
             elif op == "pack":
@@ -220,24 +214,26 @@ class Emitter:
         """Loads the inputs that node n, or any node of the loop n, is the first to read: as late as
         possible, once.
         """
-        if self.g.op[n] == "pack" and n not in self.in_memory:
-            return
-        if self.g.op[n] != "loop":
-            reads = self.g.args[n]
-            if self.g.op[n] == "element" and self.selects(n):
-                reads = (*self.g.args[reads[0]], reads[1])
-            for a in reads:
+        g, op = self.g, self.g.op[n]
+        if op == "loop":
+            r: Region = g.attr[n]
+            for i in (*r.inits, *r.outs, *r.stacked, *([r.cond] if r.cond >= 0 else [])):
+                if i in self.live:
+                    self.load(i)
+            for m in r.nodes:
+                if m in self.live:
+                    self.load_inputs(m)
+        elif op == "element" and self.memory.selects(n):
+            pack, index = g.args[n]
+            for a in (*g.args[pack], index):
                 self.load(a)
-            return
-        r = self.g.attr[n]
-        for i in (*r.inits, *r.outs, *r.stacked, *([r.cond] if r.cond >= 0 else [])):
-            if i in self.live:
-                self.load(i)
-        for m in r.nodes:
-            if m in self.live:
-                self.load_inputs(m)
+        elif op != "pack" or n in self.memory.arrays:
+            for a in g.args[n]:
+                if g.op[a] == "input":
+                    self.load(a)
 
     def load(self, n: int):
+        """Loads node n if it is an input that is not loaded yet."""
         if self.g.op[n] != "input" or n in self.names:
             return
         buffer, element, uniform = self.g.attr[n]
@@ -284,14 +280,15 @@ class Emitter:
         g, op, args = self.g, self.g.op[n], self.g.args[n]
         wide = self.is_wide(n)
         t = self.typed(n)
+        if op in FLOAT_OPS:
+            a, b = args
+            return self.put(f"{op} nsz contract {t} {self.use(a, wide)}, {self.use(b, wide)}")
         if op == "element":
             return self.emit_element(n)
         if op == "stacked":
             kept, trip = g.attr[n]
-            return self.load_element(*self.memory[kept], g.type[n], str(trip))
+            return self.load_element(*self.arrays[kept], g.type[n], str(trip))
         x = [self.use(a, wide) for a in args]
-        if op in FLOAT_OPS:
-            return self.put(f"{op} nsz contract {t} {x[0]}, {x[1]}")
         if op in ("fcmp", "icmp"):
             source = self.vector(g.type[args[0]]) if wide else g.type[args[0]]
             return self.put(f"{op} {g.attr[n]} {source} {x[0]}, {x[1]}")
@@ -352,20 +349,30 @@ class Emitter:
         self.entry.append(f"  {name} = alloca [{size} x {self.vector(t) if wide else t}], align 64")
         return name
 
+    def array_of(self, pack: int) -> tuple[str, bool]:
+        """The memory of an array, and whether its elements vary."""
+        if pack not in self.arrays:
+            items, t = self.g.args[pack], self.g.type[pack]
+            if all(i in self.g.value for i in items):
+                self.arrays[pack] = (self.table(t, items), False)
+            else:
+                wide = self.is_wide(pack)
+                self.arrays[pack] = (self.allocate(t, len(items), wide), wide)
+        return self.arrays[pack]
+
+    def store_item(self, place: Place, item: int):
+        array, wide = self.array_of(place.pack)
+        value = self.use(item, wide)
+        self.store_element(array, wide, self.g.type[place.pack], str(place.index), value)
+
     def write_pack(self, pack: int):
-        """Stores the elements of an array, if a reader needs it in memory."""
-        if pack not in self.in_memory:
-            return
+        """Stores the elements of an array in memory that are not stored when they are computed."""
         items = self.g.args[pack]
-        wide = self.width == 1 or pack in self.varying
-        t = self.g.type[pack]
-        if all(i in self.g.value for i in items):
-            self.memory[pack] = (self.table(t, items), False)
+        if pack not in self.memory.arrays or all(i in self.g.value for i in items):
             return
-        array = self.allocate(t, len(items), wide)
-        self.memory[pack] = (array, wide)
         for k, i in enumerate(items):
-            self.store_element(array, wide, t, str(k), self.use(i, wide))
+            if i in self.g.value or self.g.region[i] is not self.g.region[pack]:
+                self.store_item(Place(pack, k), i)
 
     def table(self, t: str, items: tuple[int, ...]) -> str:
         """An array of constants beside the code."""
@@ -393,7 +400,7 @@ class Emitter:
 
     def emit_element(self, n: int) -> str:
         g, (pack, index), t = self.g, self.g.args[n], self.g.type[n]
-        rows = self.rows_of(pack)
+        rows = self.memory.rows(pack)
         if rows and (not self.is_wide(index) or self.width == 1):
             buffer, first, stride, uniform = rows
             at = self.put(f"mul i32 {self.use(index, False)}, {stride}")
@@ -403,14 +410,14 @@ class Emitter:
             whole = t if uniform else self.vector(t)
             return self.put(f"load {whole}, ptr {place}, align {_size(t)}")
         if not self.is_wide(index) or self.width == 1:
-            array, wide = self.memory[pack]
+            array, wide = self.array_of(pack)
             name = self.load_element(array, wide, t, self.use(index, False))
             if n in self.varying and not wide:
                 return self.splat(t, name)
             return name
         items, v = g.args[pack], self.vector(t)
         x = self.use(index, True)
-        if self.selects(n):
+        if self.memory.selects(n):
             out = self.use_wide(items[0])
             for k, i in enumerate(items[1:], 1):
                 here = self.put(f"icmp eq {self.vector('i32')} {x}, splat (i32 {k})")
@@ -418,7 +425,7 @@ class Emitter:
                     f"select {self.vector('i1')} {here}, {v} {self.use_wide(i)}, {v} {out}"
                 )
             return out
-        return self.gather(*self.memory[pack], t, x)
+        return self.gather(*self.array_of(pack), t, x)
 
     def gather(self, array: str, wide: bool, t: str, x: str) -> str:
         """A load at an address of its own for every lane."""
@@ -452,14 +459,28 @@ class Emitter:
     def carried(self, r: Region) -> list[int]:
         return [k for k, p in enumerate(r.params) if p in self.live]
 
-    def open_phis(self, r: Region, before: str) -> dict[int, tuple[str, int]]:
-        """Phi of each carried value; the value after a trip is filled in by close_phis."""
-        phis = {}
+    def first_values(self, r: Region) -> dict[int, str]:
+        """What the carried values are before the first trip; those that live in memory are stored
+        there.
+        """
+        values = {}
         for k in self.carried(r):
+            p = r.params[k]
+            if p in self.memory.carried:
+                self.store_item(self.memory.carried[p], r.inits[k])
+            else:
+                values[k] = self.use(r.inits[k], self.is_wide(p))
+        return values
+
+    def open_phis(self, r: Region, first: dict[int, str], before: str):
+        """Phi of each carried value that is not in memory: its name, and the line where close_phis
+        will fill in the value after a trip.
+        """
+        phis = {}
+        for k, value in first.items():
             name = self.fresh("p")
-            init = self.use(r.inits[k], self.is_wide(r.params[k]))
             phis[k] = (name, len(self.lines))
-            self.lines.append(f"  {name} = phi {self.typed(r.params[k])} [{init}, %{before}], ")
+            self.lines.append(f"  {name} = phi {self.typed(r.params[k])} [{value}, %{before}], ")
         for k, (name, _) in phis.items():
             self.bind(r.params[k], name)
         return phis
@@ -473,34 +494,42 @@ class Emitter:
         kept = [s for s in r.stacked if s in self.live]
         for s in kept:
             wide = self.is_wide(s)
-            self.memory[s] = (self.allocate(self.g.type[s], r.trips, wide), wide)
+            self.arrays[s] = (self.allocate(self.g.type[s], r.trips, wide), wide)
+        first = self.first_values(r)
         self.lines.append(f"  br label %{body}")
         self.start(body)
         trip = self.fresh("i")
         at = len(self.lines)
         self.lines.append(f"  {trip} = phi i32 [0, %{before}], ")
-        phis = self.open_phis(r, before)
+        phis = self.open_phis(r, first, before)
         self.bind(r.counter, trip)
+        for p in r.params:
+            if p in self.memory.carried:
+                self.resident[p] = self.memory.carried[p]
+                for place in self.memory.places[p]:
+                    if place != self.resident[p]:
+                        self.store_item(place, p)
         self.emit_region(r.nodes)
         for s in kept:
             self.load(s)
-            self.store_element(
-                *self.memory[s], self.g.type[s], trip, self.use(s, self.memory[s][1])
-            )
+            array, wide = self.arrays[s]
+            self.store_element(array, wide, self.g.type[s], trip, self.use(s, wide))
+        values = {k: self.use(r.outs[k], self.is_wide(r.params[k])) for k in phis}
         next_ = self.put(f"add i32 {trip}, 1")
         more = self.put(f"icmp ult i32 {next_}, {r.trips}")
         self.lines.append(f"  br i1 {more}, label %{body}, label %{end}")
         self.lines[at] += f"[{next_}, %{self.block}]"
-        self.close_phis(phis, {k: self.use(r.outs[k], self.is_wide(r.params[k])) for k in phis})
+        self.close_phis(phis, values)
         self.start(end)
         for k in range(len(r.outs)):
             self.alias(n + 1 + k, r.outs[k])
 
     def emit_while(self, n: int, r: Region):
         before, head, body, end = self.block, self.label(), self.label(), self.label()
+        first = self.first_values(r)
         self.lines.append(f"  br label %{head}")
         self.start(head)
-        phis = self.open_phis(r, before)
+        phis = self.open_phis(r, first, before)
         needed = self.inner_needs(r, r.cond)
         self.emit_region([m for m in r.nodes if m in needed])
         more = self.any(r.cond)
@@ -554,9 +583,14 @@ class Emitter:
         """Node n is another name for `source`."""
         if n not in self.live:
             return
-        self.names[n] = self.use(source, self.is_wide(n))
+        if source in self.resident and self.is_wide(n) == self.is_wide(source):
+            self.resident[n] = self.resident[source]
+        else:
+            self.names[n] = self.use(source, self.is_wide(n))
         if n in self.widened:
             self.wide[n] = self.use(source, True)
+        if n in self.memory.places:
+            self.settle(n)
 
     def any(self, cond: int) -> str:
         """True when some lane's mask is set."""

@@ -1,7 +1,8 @@
 """What differs between JAX versions, in one place: how programs inside equations are stored."""
 
+import math
+
 import jax
-import numpy as np
 from jax._src import core, source_info_util
 from jax.extend import core as jex
 
@@ -70,7 +71,7 @@ def weight(jaxpr) -> int:
     """About how many scalar operations the program is, each loop body counted once."""
     total = 0
     for eqn in jaxpr.eqns:
-        total += sum(int(np.prod(v.aval.shape)) for v in eqn.outvars if hasattr(v.aval, "shape"))
+        total += sum(math.prod(v.aval.shape) for v in eqn.outvars if hasattr(v.aval, "shape"))
         for value in eqn.params.values():
             for sub in value if isinstance(value, (tuple, list)) else (value,):
                 inner = getattr(sub, "jaxpr", sub)

@@ -45,7 +45,7 @@ def varying_nodes(g: Graph, live: set[int]) -> set[int]:
 
     def visit(region: Region):
         for n in region.nodes:
-            if n not in live:
+            if n not in live or n in varying:
                 continue
             op = g.op[n]
             if op == "loop":
@@ -56,18 +56,23 @@ def varying_nodes(g: Graph, live: set[int]) -> set[int]:
             elif op == "stacked":
                 if g.attr[n][0] in varying:
                     varying.add(n)
-            elif any(a in varying for a in g.args[n]):
+            elif not varying.isdisjoint(g.args[n]):
                 varying.add(n)
 
     def loop(n: int, r: Region):
-        before = -1
-        while len(varying) > before:  # a carried value found to vary may make others vary
-            before = len(varying)
+        after = r.inits if r.kind == "if" else r.outs
+        carried = list(zip(r.params, r.inits, after, strict=True))
+
+        def widen() -> bool:
+            """Marks carried values that vary; whether some are new."""
             every = r.kind == "while" and r.cond in varying
-            after = r.inits if r.kind == "if" else r.outs
-            for p, i, o in zip(r.params, r.inits, after, strict=True):
-                if every or i in varying or o in varying:
-                    varying.add(p)
+            before = len(varying)
+            varying.update(p for p, i, o in carried if every or i in varying or o in varying)
+            return len(varying) > before
+
+        widen()
+        visit(r)
+        while widen():  # a carried value found to vary may make others vary
             visit(r)
         source = r.params if r.kind == "while" else r.outs
         varying.update(n + 1 + k for k, x in enumerate(source) if x in varying)

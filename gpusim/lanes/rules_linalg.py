@@ -15,7 +15,7 @@ from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, rule
 # A product with a vector has no such twin.
 ROLL = 4000
 ROLL_VECTOR = 1000
-TILE = 16  # numbers in a tile, whose sums stay in registers
+TILE = 4  # rows and columns of a tile, whose sums stay in registers
 
 
 @rule("dot_general")
@@ -63,45 +63,50 @@ def _product(s: Scalarizer, left: np.ndarray, right: np.ndarray, zero: int) -> n
     return out
 
 
-def _product_in_tiles(s: Scalarizer, left, right, zero: int) -> np.ndarray:
-    """The same as a loop over tiles of the result, each a loop over what is summed."""
-    g, (m, depth), n = s.g, left.shape, len(right)
-    height = min(m, 4 if n > 1 else TILE)
-    width = min(n, TILE // height)
-    across = -(-n // width)
-    read_left, read_right = _reader(g, left, height), _reader(g, right, width)
+def _product_in_tiles(s: Scalarizer, left: np.ndarray, right: np.ndarray, zero: int) -> np.ndarray:
+    """The same in tiles of the result, each a loop over what is summed, its sums in registers."""
+    g, m, n = s.g, len(left), len(right)
+    read_left, read_right = _reader(g, left), _reader(g, right)
+    nonzero_left, nonzero_right = (
+        np.reshape([v not in g.zero for v in x.ravel().tolist()], x.shape) for x in (left, right)
+    )
+    symmetric = np.array_equal(left, right)
+    height, width = (TILE, TILE) if min(m, n) > 1 else (min(m, TILE**2), min(n, TILE**2))
+    out = np.full((m, n), zero, np.int64)
+    for i, j in itertools.product(range(0, m, height), range(0, n, width)):
+        rows, columns = slice(i, min(i + height, m)), slice(j, min(j + width, n))
+        if symmetric and j < i:
+            out[rows, columns] = out[columns, rows].T
+            continue
+        steps = np.flatnonzero(nonzero_left[rows].any(0) & nonzero_right[columns].any(0))
+        sums = np.full(out[rows, columns].shape, zero, np.int64)
+        runs = np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1)
+        for run in runs if len(steps) else []:
 
-    def tile(t, _):
-        i, j = (g.node(op, "i32", t, g.const("i32", across)) for op in ("udiv", "urem"))
+            def step(k, carried, rows=rows, columns=columns, first=int(run[0])):
+                """Adds the products of one column of the left and one row of the right."""
+                x, y = read_left(rows, k, first), read_right(columns, k, first)
+                terms = [g.mul(a, b) for a, b in itertools.product(x, y)]
+                sums = map(g.add, carried[0].ravel().tolist(), terms)
+                return [np.reshape(list(sums), carried[0].shape)], []
 
-        def step(k, sums):
-            pairs = itertools.product(read_left(i, k), read_right(j, k))
-            terms = [g.mul(x, y) for x, y in pairs]
-            return [np.array(list(map(g.add, sums[0].tolist(), terms)))], []
-
-        return [], repeat(s, depth, [np.full(height * width, zero)], step)[0]
-
-    _, (tiles,) = repeat(s, -(-m // height) * across, [], tile)
-    tiles = tiles.reshape(-1, across, height, width).swapaxes(1, 2)
-    return tiles.reshape(-1, across * width)[:m, :n]
+            (sums,), _ = repeat(s, len(run), [sums], step)
+        out[rows, columns] = sums
+    return out
 
 
-def _reader(g, x: np.ndarray, size: int):
-    """A function of tile and k: elements x[tile * size : (tile + 1) * size, k], the last row
-    standing in for those beyond it.
-    """
-    rows, depth = x.shape
+def _reader(g, x: np.ndarray):
+    """A function (rows, k, first): elements x[rows, first + k], for a k known only at run time."""
+    height, depth = x.shape
     by_row = bool((np.diff(x.ravel()) > 0).all())  # the order of the buffer it may come from
-    items = (x if by_row else x.T).ravel().tolist()
-    i32 = lambda v: g.const("i32", v)
+    pack = g.pack((x if by_row else x.T).ravel().tolist(), reread=True)
 
-    def read(tile, k):
+    def read(rows: slice, k: int, first: int) -> list[int]:
         out = []
-        for e in range(size):
-            row = g.add(g.mul(tile, i32(size)), i32(e))
-            row = g.minmax("min", row, i32(rows - 1)) if rows % size else row
-            at = g.add(g.mul(row, i32(depth)), k) if by_row else g.add(g.mul(k, i32(rows)), row)
-            out.append(g.element(items, at))
+        for row in range(rows.start, rows.stop):
+            start = row * depth + first if by_row else first * height + row
+            step = k if by_row else g.mul(k, g.const("i32", height))
+            out.append(g.node("element", g.type[pack], pack, g.add(step, g.const("i32", start))))
         return out
 
     return read
