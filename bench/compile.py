@@ -15,7 +15,7 @@ from typing import Any
 
 import tyro
 
-from bench import common
+from bench import common, kernels
 
 # JAX's own events, most specific first: a moment belongs to the first kind that covers it.
 EVENTS = {
@@ -34,6 +34,8 @@ class Args:
     """Environment, by its name in gpusim; its preset is used."""
     repeats: int = 3
     """Processes for each of cold and warm."""
+    environments: bool = True
+    """Whether the steps of all environments are compiled, too."""
     out: Path | None = None
     """JSON file; by default bench/results/compile-ENV.json."""
     child: Path | None = None
@@ -45,14 +47,19 @@ def main(args: Args, flags: Sequence[str]) -> None:
     if args.child is not None:
         print(json.dumps(first_update(args.env, flags, args.child)))
         return
+    from gpusim import envs
+
     runs: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     for _ in range(args.repeats):
         with tempfile.TemporaryDirectory() as folder:
             for kind, found in runs.items():
                 found.append(_start(args.env, flags, Path(folder), kind))
     report(args.env, runs)
+    steps = kernels.measure(envs.names() if args.environments else ())
+    if steps:
+        kernels.report(steps)
     out = args.out or common.RESULTS / f"compile-{args.env}.json"
-    common.write(out, {"env": args.env, "seconds": runs})
+    common.write(out, {"env": args.env, "seconds": runs, "kernels": steps})
 
 
 def _start(env: str, flags: Sequence[str], folder: Path, kind: str) -> dict[str, float]:

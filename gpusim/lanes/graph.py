@@ -415,7 +415,14 @@ class Graph:
         """The array of these numbers, for nodes `element` to read; `reread` if each will be read
         often, so that it should be near.
         """
-        return self.node("pack", self.type[items[0]], *items, attr=reread)
+        return self.node("pack", self.type[items[0]], *map(self._outside, items), attr=reread)
+
+    def _outside(self, n: int) -> int:
+        """What a parameter of a branch stands for: an array made outside is not copied within."""
+        while self.op[n] == "param" and self.attr[n][0].kind == "if":
+            r, k = self.attr[n]
+            n = r.inits[k]
+        return n
 
     # -- regions -----------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 the numbers of an array.
 """
 
+import functools
 import itertools
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from gpusim.lanes.graph import FLOATS
 from gpusim.lanes.rules_arith import _float_order, dtype_of
 from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, rule
+
+CHAINS = 4  # partial results of a long sum, product, maximum...
 
 # -- pure movement ---------------------------------------------------------------------------------
 
@@ -324,10 +327,14 @@ def _reduce(s, eqn, x):
 
 
 def _fold(combine, items):
-    out = items[0]
-    for i in items[1:]:
-        out = combine(out, i)
-    return out
+    """All items combined, many of them in several chains: an operation takes four cycles, in which
+    the processor can begin more than one.
+    """
+    chains = CHAINS if len(items) >= 8 * CHAINS else 1
+    out = items[:chains]
+    for k, item in enumerate(items[chains:]):
+        out[k % chains] = combine(out[k % chains], item)
+    return functools.reduce(combine, out)
 
 
 @rule("cumsum", "cumprod", "cummax", "cummin")
