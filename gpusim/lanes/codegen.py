@@ -6,15 +6,13 @@ stay scalars and are widened where they meet varying ones. The text is written d
 for every instruction would cost most of the compile time.
 """
 
-import struct
-from collections.abc import Iterable
 from typing import NamedTuple
 
-from gpusim.lanes.graph import FLOATS, Graph, Region
-from gpusim.lanes.liveness import live_nodes, varying_nodes
-from gpusim.lanes.memory import Memory, Place
+from gpusim.lanes.codegen_arrays import ArrayWriter
+from gpusim.lanes.codegen_text import literal, size_of
+from gpusim.lanes.graph import Graph, Region
+from gpusim.lanes.liveness import live_nodes, needs, varying_nodes, widened_nodes
 
-NEAR = 50  # instructions for which a number that lives in memory is kept in a register too
 RARELY = '!0 = !{!"branch_weights", i32 1, i32 1000}'  # keeps branches out of the way of the rest
 INTRINSICS = {  # opcode: LLVM intrinsic of one floating-point operand
     "sqrt": "sqrt",
@@ -46,132 +44,16 @@ def emit(g: Graph, outputs: list[Output], width: int) -> str:
     return Emitter(g, outputs, width).text()
 
 
-class Emitter:
+class Emitter(ArrayWriter):
     """Writes one function; `text` is it."""
 
-    start_block = "entry"  # where the nodes of the root region begin
-
     def __init__(self, g: Graph, outputs: list[Output], width: int):
-        self.g, self.outputs, self.width = g, outputs, width
-        self.live = live_nodes(g, [o.node for o in outputs])
-        self.varying = varying_nodes(g, self.live) if width > 1 else set()
-        self.lines: list[str] = []
-        self.entry: list[str] = []  # allocas, buffer pointers: must come first
-        self.names: dict[int, str] = {}  # node: its scalar, or its vector when it varies
-        self.wide: dict[int, str] = {}  # uniform node: its vector
-        self.arrays: dict[int, tuple[str, bool]] = {}  # pack or stacked node: its array, varying?
-        self.resident: dict[int, Place] = {}  # node: where in memory it can be read again
-        self.recent: dict[int, tuple[str, str, int]] = {}  # its name, and the block and line of it
-        self.declared: dict[str, str] = {}
-        self.pointers: set[tuple[str, int]] = set()  # those in `entry` already
-        self.block = self.start_block
-        self.count = 0
-        self.widened = self._widened()
-        self.memory = Memory(g, self.live, self.varying if width > 1 else None)
-
-    # -- what must exist as a vector ---------------------------------------------------------------
-
-    def _widened(self) -> set[int]:
-        """Uniform nodes that a varying node, carried value, branch or output reads as a vector."""
-        g, out = self.g, {o.node for o in self.outputs}
-        for n in self.live:
-            if n in self.varying:
-                out.update(g.args[n])
-            if g.op[n] == "param":
-                r, k = g.attr[n]
-                if n in self.varying:
-                    out.add(r.inits[k])
-                    if r.kind != "if":
-                        out.add(r.outs[k])
-            elif g.op[n] == "result" and n in self.varying:
-                r, k = g.attr[g.args[n][0]], g.attr[n]
-                out.add(r.outs[k])
-        # a result or parameter that is widened widens what it stands for
-        changed = True
-        while changed:
-            before = len(out)
-            for n in [n for n in out if g.op[n] == "result" and n not in self.varying]:
-                r = g.attr[g.args[n][0]]
-                out.add(r.outs[g.attr[n]] if r.kind != "while" else r.params[g.attr[n]])
-            for n in [n for n in out if g.op[n] == "param" and n not in self.varying]:
-                r, k = g.attr[n]
-                if r.kind == "if":
-                    out.add(r.inits[k])
-            changed = len(out) > before
-        return {n for n in out if n not in self.varying and n not in g.value and self.width > 1}
-
-    # -- types and operands ------------------------------------------------------------------------
-
-    def vector(self, t: str) -> str:
-        return t if self.width == 1 else f"<{self.width} x {t}>"
-
-    def is_wide(self, n: int) -> bool:
-        return self.width == 1 or n in self.varying
-
-    def typed(self, n: int) -> str:
-        t = self.g.type[n]
-        return self.vector(t) if self.is_wide(n) else t
-
-    def use(self, n: int, wide: bool) -> str:
-        """Operand text of node n, as a vector if `wide`."""
-        if n in self.g.value:
-            literal = _literal(self.g.type[n], self.g.value[n])
-            return f"splat ({self.g.type[n]} {literal})" if wide and self.width > 1 else literal
-        if wide and not self.is_wide(n):
-            return self.wide[n]
-        return self.reload(n) if n in self.resident else self.names[n]
-
-    def reload(self, n: int) -> str:
-        """A node that lives in memory."""
-        name, block, line = self.recent.get(n, ("", "", 0))
-        if block != self.block or len(self.lines) > line + NEAR:
-            pack, k = self.resident[n]
-            name = self.load_element(*self.array_of(pack), self.g.type[n], str(k))
-            self.recent[n] = (name, self.block, len(self.lines))
-        return name
-
-    def fresh(self, prefix="t") -> str:
-        self.count += 1
-        return f"%{prefix}{self.count}"
-
-    def put(self, text: str, prefix="t") -> str:
-        name = self.fresh(prefix)
-        self.lines.append(f"  {name} = {text}")
-        return name
-
-    def call(self, intrinsic: str, t: str, operands: Iterable[str], extra="", flags="") -> str:
-        """Calls an intrinsic whose operands and result all have type t."""
-        operands = list(operands)
-        suffix = t if not t.startswith("<") else "v" + t[1:-1].replace(" x ", "")
-        suffix = suffix.replace("float", "f32").replace("double", "f64")
-        name = f"@llvm.{intrinsic}.{suffix}"
-        extra_types = ", i1" if extra else ""
-        self.declared[name] = f"declare {t} {name}({', '.join([t] * len(operands))}{extra_types})"
-        return f"call {flags}{t} {name}({', '.join(f'{t} {o}' for o in operands)}{extra})"
-
-    def bind(self, n: int, name: str):
-        """Node n has been computed as `name`."""
-        self.names[n] = name
-        if n in self.widened:
-            self.wide[n] = self.splat(self.g.type[n], name)
-        if n in self.memory.places:
-            self.settle(n)
-
-    def settle(self, n: int):
-        """Stores a number that is now known in its places."""
-        for place in self.memory.places[n]:
-            self.store_item(place, n)
-        place = self.memory.places[n][0]
-        if self.array_of(place.pack)[1] == self.is_wide(n) and n not in self.resident:
-            self.recent[n] = (self.names[n], self.block, len(self.lines))
-            self.resident[n] = place
-
-    def splat(self, t: str, name: str) -> str:
-        v = self.vector(t)
-        one = self.put(f"insertelement {v} poison, {t} {name}, i64 0")
-        return self.put(
-            f"shufflevector {v} {one}, {v} poison, <{self.width} x i32> zeroinitializer"
-        )
+        results = [o.node for o in outputs]
+        live = live_nodes(g, results)
+        varying = varying_nodes(g, live) if width > 1 else set()
+        widened = widened_nodes(g, live, varying, results) if width > 1 else set()
+        super().__init__(g, live, varying, widened, width)
+        self.outputs = outputs
 
     # -- the function ------------------------------------------------------------------------------
 
@@ -241,29 +123,11 @@ class Emitter:
         stored = "i8" if t == "i1" else t
         place = self.place("ins", buffer, element, stored, uniform)
         whole = stored if uniform and self.width > 1 else self.vector(stored)
-        name = self.put(f"load {whole}, ptr {place}, align {_size(stored)}")
+        name = self.put(f"load {whole}, ptr {place}, align {size_of(stored)}")
         if t == "i1":
             zero = "0" if whole == stored else "zeroinitializer"
             name = self.put(f"icmp ne {whole} {name}, {zero}")
         self.bind(n, name)
-
-    def place(self, table: str, buffer: int, element: int | str, t: str, uniform: bool) -> str:
-        """Address of element `element` (of lane %lane) of a buffer."""
-        base = self.base(table, buffer)
-        if uniform:
-            return self.put(f"getelementptr {t}, ptr {base}, i64 {element}")
-        row = self.put(f"mul i64 %lanes, {element}")
-        offset = self.put(f"add i64 {row}, %lane")
-        return self.put(f"getelementptr {t}, ptr {base}, i64 {offset}")
-
-    def base(self, table: str, buffer: int) -> str:
-        """Pointer to a buffer, loaded from its table once."""
-        base = f"%{table}{buffer}"
-        if (table, buffer) not in self.pointers:
-            self.pointers.add((table, buffer))
-            self.entry.append(f"  {base}.at = getelementptr ptr, ptr %{table}, i64 {buffer}")
-            self.entry.append(f"  {base} = load ptr, ptr {base}.at")
-        return base
 
     def store_output(self, o: Output):
         t = self.g.type[o.node]
@@ -272,7 +136,7 @@ class Emitter:
             value, t = self.put(f"zext {v} {value} to {self.vector('i8')}"), "i8"
             v = self.vector(t)
         place = self.place("outs", o.buffer, o.element, t, False)
-        self.lines.append(f"  store {v} {value}, ptr {place}, align {_size(t)}")
+        self.lines.append(f"  store {v} {value}, ptr {place}, align {size_of(t)}")
 
     # -- straight-line nodes -----------------------------------------------------------------------
 
@@ -342,115 +206,7 @@ class Emitter:
         self.declared[name] = f"declare {to} {name}({source})"
         return self.put(f"call {to} {name}({source} {x})")
 
-    # -- arrays ------------------------------------------------------------------------------------
-
-    def allocate(self, t: str, size: int, wide: bool) -> str:
-        name = self.fresh("array")
-        self.entry.append(f"  {name} = alloca [{size} x {self.vector(t) if wide else t}], align 64")
-        return name
-
-    def array_of(self, pack: int) -> tuple[str, bool]:
-        """The memory of an array, and whether its elements vary."""
-        if pack not in self.arrays:
-            items, t = self.g.args[pack], self.g.type[pack]
-            if all(i in self.g.value for i in items):
-                self.arrays[pack] = (self.table(t, items), False)
-            else:
-                wide = self.is_wide(pack)
-                self.arrays[pack] = (self.allocate(t, len(items), wide), wide)
-        return self.arrays[pack]
-
-    def store_item(self, place: Place, item: int):
-        array, wide = self.array_of(place.pack)
-        value = self.use(item, wide)
-        self.store_element(array, wide, self.g.type[place.pack], str(place.index), value)
-
-    def write_pack(self, pack: int):
-        """Stores the elements of an array in memory that are not stored when they are computed."""
-        items = self.g.args[pack]
-        if pack not in self.memory.arrays or all(i in self.g.value for i in items):
-            return
-        for k, i in enumerate(items):
-            if i in self.g.value or self.g.region[i] is not self.g.region[pack]:
-                self.store_item(Place(pack, k), i)
-
-    def table(self, t: str, items: tuple[int, ...]) -> str:
-        """An array of constants beside the code."""
-        name = f"@table{len(self.declared)}"
-        numbers = ", ".join(f"{t} {_literal(t, self.g.value[i])}" for i in items)
-        self.declared[name] = (
-            f"{name} = private unnamed_addr constant [{len(items)} x {t}] [{numbers}], align 64"
-        )
-        return name
-
-    def use_wide(self, n: int) -> str:
-        """Operand n as a vector, widened on the spot where that was not foreseen."""
-        foreseen = n in self.varying or n in self.wide or n in self.g.value
-        return self.use(n, True) if foreseen else self.splat(self.g.type[n], self.names[n])
-
-    def store_element(self, array: str, wide: bool, t: str, index: str, value: str):
-        whole = self.vector(t) if wide else t
-        at = self.put(f"getelementptr {whole}, ptr {array}, i32 {index}")
-        self.lines.append(f"  store {whole} {value}, ptr {at}")
-
-    def load_element(self, array: str, wide: bool, t: str, index: str) -> str:
-        whole = self.vector(t) if wide else t
-        at = self.put(f"getelementptr {whole}, ptr {array}, i32 {index}")
-        return self.put(f"load {whole}, ptr {at}")
-
-    def emit_element(self, n: int) -> str:
-        g, (pack, index), t = self.g, self.g.args[n], self.g.type[n]
-        rows = self.memory.rows(pack)
-        if rows and (not self.is_wide(index) or self.width == 1):
-            buffer, first, stride, uniform = rows
-            at = self.put(f"mul i32 {self.use(index, False)}, {stride}")
-            at = self.put(f"add i32 {at}, {first}")
-            at = self.put(f"zext i32 {at} to i64")
-            place = self.place("ins", buffer, at, t, uniform)
-            whole = t if uniform else self.vector(t)
-            return self.put(f"load {whole}, ptr {place}, align {_size(t)}")
-        if not self.is_wide(index) or self.width == 1:
-            array, wide = self.array_of(pack)
-            name = self.load_element(array, wide, t, self.use(index, False))
-            if n in self.varying and not wide:
-                return self.splat(t, name)
-            return name
-        items, v = g.args[pack], self.vector(t)
-        x = self.use(index, True)
-        if self.memory.selects(n):
-            out = self.use_wide(items[0])
-            for k, i in enumerate(items[1:], 1):
-                here = self.put(f"icmp eq {self.vector('i32')} {x}, splat (i32 {k})")
-                out = self.put(
-                    f"select {self.vector('i1')} {here}, {v} {self.use_wide(i)}, {v} {out}"
-                )
-            return out
-        return self.gather(*self.array_of(pack), t, x)
-
-    def gather(self, array: str, wide: bool, t: str, x: str) -> str:
-        """A load at an address of its own for every lane."""
-        w, v, vi = self.width, self.vector(t), self.vector("i32")
-        if wide:  # element k of lane l is number k*width + l
-            row = self.put(f"mul {vi} {x}, splat (i32 {w})")
-            x = self.put(f"add {vi} {row}, <{', '.join(f'i32 {k}' for k in range(w))}>")
-        at = self.put(f"getelementptr {t}, ptr {array}, {vi} {x}")
-        suffix = f"v{w}{t}".replace("float", "f32").replace("double", "f64")
-        name = f"@llvm.masked.gather.{suffix}.v{w}p0"
-        self.declared[name] = f"declare {v} {name}(<{w} x ptr>, <{w} x i1>, {v})"
-        return self.put(
-            f"call {v} {name}(<{w} x ptr> align {_size(t)} {at}, "
-            f"<{w} x i1> splat (i1 true), {v} poison)"
-        )
-
     # -- loops and branches ------------------------------------------------------------------------
-
-    def label(self) -> str:
-        self.count += 1
-        return f"b{self.count}"
-
-    def start(self, label: str):
-        self.lines.append(f"{label}:")
-        self.block = label
 
     def emit_loop(self, n: int):
         r: Region = self.g.attr[n]
@@ -530,7 +286,7 @@ class Emitter:
         self.lines.append(f"  br label %{head}")
         self.start(head)
         phis = self.open_phis(r, first, before)
-        needed = self.inner_needs(r, r.cond)
+        needed = needs(self.g, r, r.cond)
         self.emit_region([m for m in r.nodes if m in needed])
         more = self.any(r.cond)
         self.lines.append(f"  br i1 {more}, label %{body}, label %{end}")
@@ -573,24 +329,11 @@ class Emitter:
             names[k] = self.fresh("p")
             t = self.typed(n + 1 + k)
             zero = (
-                _literal(self.g.type[n + 1 + k], 0) if not t.startswith("<") else "zeroinitializer"
+                literal(self.g.type[n + 1 + k], 0) if not t.startswith("<") else "zeroinitializer"
             )
             self.lines.append(f"  {names[k]} = phi {t} [{values[k]}, %{last}], [{zero}, %{before}]")
         for k, name in names.items():
             self.bind(n + 1 + k, name)
-
-    def alias(self, n: int, source: int):
-        """Node n is another name for `source`."""
-        if n not in self.live:
-            return
-        if source in self.resident and self.is_wide(n) == self.is_wide(source):
-            self.resident[n] = self.resident[source]
-        else:
-            self.names[n] = self.use(source, self.is_wide(n))
-        if n in self.widened:
-            self.wide[n] = self.use(source, True)
-        if n in self.memory.places:
-            self.settle(n)
 
     def any(self, cond: int) -> str:
         """True when some lane's mask is set."""
@@ -599,42 +342,3 @@ class Emitter:
             return x
         bits = self.put(f"bitcast {self.vector('i1')} {x} to i{self.width}")
         return self.put(f"icmp ne i{self.width} {bits}, 0")
-
-    def inner_needs(self, r: Region, n: int) -> set[int]:
-        """The nodes of region r (and loops in it) that node n depends on."""
-        g, needed, todo = self.g, set(), [n]
-        while todo:
-            m = todo.pop()
-            if m in needed or g.region[m].depth < r.depth:
-                continue
-            needed.add(m)
-            todo.extend(g.args[m])
-            if g.op[m] == "loop":
-                inner = g.attr[m]
-                todo.extend((*inner.inits, *inner.outs, *([inner.cond] if inner.cond >= 0 else [])))
-                todo.extend(self.outer_reads(inner))
-        return needed
-
-    def outer_reads(self, r: Region) -> list[int]:
-        reads = []
-        for m in r.nodes:
-            reads.extend(self.g.args[m])
-            if self.g.op[m] == "loop":
-                inner = self.g.attr[m]
-                reads.extend(
-                    (*inner.inits, *inner.outs, *([inner.cond] if inner.cond >= 0 else []))
-                )
-                reads.extend(self.outer_reads(inner))
-        return reads
-
-
-def _size(t: str) -> int:
-    return {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}[t]
-
-
-def _literal(t: str, value) -> str:
-    if t in FLOATS:
-        return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
-    if t == "i1":
-        return "true" if value else "false"
-    return str(value)

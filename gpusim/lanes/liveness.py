@@ -1,4 +1,4 @@
-"""Two analyses of a finished graph: which nodes are needed, and which differ between lanes."""
+"""Analyses of a finished graph: which nodes are needed, and which differ between lanes."""
 
 from gpusim.lanes.graph import Graph, Region
 
@@ -79,3 +79,60 @@ def varying_nodes(g: Graph, live: set[int]) -> set[int]:
 
     visit(g.root)
     return varying
+
+
+def widened_nodes(g: Graph, live: set[int], varying: set[int], outputs: list[int]) -> set[int]:
+    """Uniform nodes that a varying node, carried value, branch or output reads as a vector."""
+    out = set(outputs)
+    for n in live:
+        if n in varying:
+            out.update(g.args[n])
+        if g.op[n] == "param":
+            r, k = g.attr[n]
+            if n in varying:
+                out.add(r.inits[k])
+                if r.kind != "if":
+                    out.add(r.outs[k])
+        elif g.op[n] == "result" and n in varying:
+            r, k = g.attr[g.args[n][0]], g.attr[n]
+            out.add(r.outs[k])
+    # a result or parameter that is widened widens what it stands for
+    changed = True
+    while changed:
+        before = len(out)
+        for n in [n for n in out if g.op[n] == "result" and n not in varying]:
+            r = g.attr[g.args[n][0]]
+            out.add(r.outs[g.attr[n]] if r.kind != "while" else r.params[g.attr[n]])
+        for n in [n for n in out if g.op[n] == "param" and n not in varying]:
+            r, k = g.attr[n]
+            if r.kind == "if":
+                out.add(r.inits[k])
+        changed = len(out) > before
+    return {n for n in out if n not in varying and n not in g.value}
+
+
+def needs(g: Graph, r: Region, n: int) -> set[int]:
+    """The nodes of region r (and loops in it) that node n depends on."""
+    needed, todo = set(), [n]
+    while todo:
+        m = todo.pop()
+        if m in needed or g.region[m].depth < r.depth:
+            continue
+        needed.add(m)
+        todo.extend(g.args[m])
+        if g.op[m] == "loop":
+            inner = g.attr[m]
+            todo.extend((*inner.inits, *inner.outs, *([inner.cond] if inner.cond >= 0 else [])))
+            todo.extend(_reads(g, inner))
+    return needed
+
+
+def _reads(g: Graph, r: Region) -> list[int]:
+    reads = []
+    for m in r.nodes:
+        reads.extend(g.args[m])
+        if g.op[m] == "loop":
+            inner = g.attr[m]
+            reads.extend((*inner.inits, *inner.outs, *([inner.cond] if inner.cond >= 0 else [])))
+            reads.extend(_reads(g, inner))
+    return reads

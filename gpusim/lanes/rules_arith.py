@@ -2,6 +2,7 @@
 functions, random bits.
 """
 
+import functools
 import math
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from gpusim.lanes import jaxprs
 from gpusim.lanes import math as lane_math
-from gpusim.lanes.graph import BITS, FLOATS
+from gpusim.lanes.graph import BITS, FLOATS, Graph
 from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, rule
 
 
@@ -22,17 +23,16 @@ def define(name, f):
 
     @rule(name)
     def _(s: Scalarizer, eqn, *operands):
-        g = s.g
-        return [elementwise(lambda *xs: f(g, *xs), *operands)]
+        return [elementwise(functools.partial(f, s.g), *operands)]
 
 
 for name in ("add", "add_any"):
-    define(name, lambda g, a, b: g.add(a, b))
-define("sub", lambda g, a, b: g.sub(a, b))
-define("mul", lambda g, a, b: g.mul(a, b))
-define("neg", lambda g, a: g.neg(a))
+    define(name, Graph.add)
+define("sub", Graph.sub)
+define("mul", Graph.mul)
+define("neg", Graph.neg)
 define("square", lambda g, a: g.mul(a, a))
-define("not", lambda g, a: g.invert(a))
+define("not", Graph.invert)
 define("sqrt", lambda g, a: g.unary("sqrt", a, lambda v: math.sqrt(v) if v >= 0 else math.nan))
 define("floor", lambda g, a: g.unary("floor", a, np.floor))
 define("ceil", lambda g, a: g.unary("ceil", a, np.ceil))

@@ -146,4 +146,4 @@ def elementwise(f, *operands: np.ndarray) -> np.ndarray:
         operands = tuple(np.broadcast_arrays(*operands))
         shape = operands[0].shape
     lists = [x.ravel().tolist() for x in operands]
-    return np.array([f(*xs) for xs in zip(*lists, strict=True)], np.int64).reshape(shape)
+    return np.array(list(map(f, *lists)), np.int64).reshape(shape)

@@ -125,13 +125,30 @@ def test_products_skip_structural_zeros_in_tiles():
     agree(products, (21, 21), (21, 21), worlds=5)
 
 
+def lowered(fn):
+    """LLVM IR of a function of two matrices, and its width."""
+    spec = Spec((N, N), jnp.dtype("float32"))
+    tree = jax.tree.structure(((0, 0), {}))
+    return LaneFunction(fn, tree, (False, False), (spec, spec)).lower((True, True), 512)
+
+
 def test_a_carried_matrix_is_overwritten_in_its_array():
     """Its numbers go through no phi: only the sums of tiles do, which begin at zero, the error, and
     the diagonal of r, of which not r but r + I is an array.
     """
-    spec = Spec((N, N), jnp.dtype("float32"))
-    tree = jax.tree.structure(((0, 0), {}))
-    function = LaneFunction(newton_schulz, tree, (False, False), (spec, spec))
-    text, width = function.lower((True, True), vector_bits=512)
+    text, width = lowered(newton_schulz)
     phis = [line for line in text.splitlines() if f"phi <{width} x float>" in line]
     assert len([line for line in phis if "splat" not in line]) == N
+
+
+def test_a_branch_reads_arrays_made_outside_it():
+    """Not a copy of them, made whenever the branch is entered."""
+
+    def fn(a, b):
+        c = a * b
+        x = jax.lax.cond(b[0, 0] > 0, lambda: c @ b @ c, lambda: b)
+        return x + c @ a
+
+    agree(fn, (N, N), (N, N), worlds=5)
+    text, width = lowered(fn)
+    assert text.count(f"alloca [{N * N} x <{width} x float>]") == 4  # a, b, c and b @ c or c @ b

@@ -1,0 +1,175 @@
+"""Numbers and arrays of a function in LLVM IR: what a node is called, and which are in memory."""
+
+from gpusim.lanes.codegen_text import Writer, literal, size_of
+from gpusim.lanes.graph import Graph
+from gpusim.lanes.memory import Memory, Place
+
+NEAR = 50  # instructions for which a number that lives in memory is kept in a register too
+
+
+class ArrayWriter(Writer):
+    """Writes reads and writes of numbers and arrays.
+
+    `live` are the nodes that are written at all, `widened` those of them that are scalars but are
+    also read as vectors.
+    """
+
+    def __init__(self, g: Graph, live: set[int], varying: set[int], widened: set[int], width: int):
+        super().__init__(g, varying, width)
+        self.live, self.widened = live, widened
+        self.memory = Memory(g, live, varying if width > 1 else None)
+        self.names: dict[int, str] = {}  # node: its scalar, or its vector when it varies
+        self.wide: dict[int, str] = {}  # uniform node: its vector
+        self.arrays: dict[int, tuple[str, bool]] = {}  # pack or stacked node: its array, varying?
+        self.resident: dict[int, Place] = {}  # node: where in memory it can be read again
+        self.recent: dict[int, tuple[str, str, int]] = {}  # its name, and the block and line of it
+
+    # -- numbers -----------------------------------------------------------------------------------
+
+    def use(self, n: int, wide: bool) -> str:
+        """Operand text of node n, as a vector if `wide`."""
+        if n in self.g.value:
+            t, value = self.g.type[n], literal(self.g.type[n], self.g.value[n])
+            return f"splat ({t} {value})" if wide and self.width > 1 else value
+        if wide and not self.is_wide(n):
+            return self.wide[n]
+        return self.reload(n) if n in self.resident else self.names[n]
+
+    def reload(self, n: int) -> str:
+        """A node that lives in memory."""
+        name, block, line = self.recent.get(n, ("", "", 0))
+        if block != self.block or len(self.lines) > line + NEAR:
+            pack, k = self.resident[n]
+            name = self.load_element(*self.array_of(pack), self.g.type[n], str(k))
+            self.recent[n] = (name, self.block, len(self.lines))
+        return name
+
+    def bind(self, n: int, name: str):
+        """Node n has been computed as `name`."""
+        self.names[n] = name
+        if n in self.widened:
+            self.wide[n] = self.splat(self.g.type[n], name)
+        if n in self.memory.places:
+            self.settle(n)
+
+    def settle(self, n: int):
+        """Stores a number that is now known in its places."""
+        for place in self.memory.places[n]:
+            self.store_item(place, n)
+        place = self.memory.places[n][0]
+        if self.array_of(place.pack)[1] == self.is_wide(n) and n not in self.resident:
+            self.recent[n] = (self.names[n], self.block, len(self.lines))
+            self.resident[n] = place
+
+    def alias(self, n: int, source: int):
+        """Node n is another name for `source`."""
+        if n not in self.live:
+            return
+        if source in self.resident and self.is_wide(n) == self.is_wide(source):
+            self.resident[n] = self.resident[source]
+        else:
+            self.names[n] = self.use(source, self.is_wide(n))
+        if n in self.widened:
+            self.wide[n] = self.use(source, True)
+        if n in self.memory.places:
+            self.settle(n)
+
+    # -- arrays ------------------------------------------------------------------------------------
+
+    def allocate(self, t: str, size: int, wide: bool) -> str:
+        name = self.fresh("array")
+        self.entry.append(f"  {name} = alloca [{size} x {self.vector(t) if wide else t}], align 64")
+        return name
+
+    def array_of(self, pack: int) -> tuple[str, bool]:
+        """The memory of an array, and whether its elements vary."""
+        if pack not in self.arrays:
+            items, t = self.g.args[pack], self.g.type[pack]
+            if all(i in self.g.value for i in items):
+                self.arrays[pack] = (self.table(t, items), False)
+            else:
+                wide = self.is_wide(pack)
+                self.arrays[pack] = (self.allocate(t, len(items), wide), wide)
+        return self.arrays[pack]
+
+    def store_item(self, place: Place, item: int):
+        array, wide = self.array_of(place.pack)
+        value = self.use(item, wide)
+        self.store_element(array, wide, self.g.type[place.pack], str(place.index), value)
+
+    def write_pack(self, pack: int):
+        """Stores the elements of an array in memory that are not stored when they are computed."""
+        items = self.g.args[pack]
+        if pack not in self.memory.arrays or all(i in self.g.value for i in items):
+            return
+        for k, i in enumerate(items):
+            if i in self.g.value or self.g.region[i] is not self.g.region[pack]:
+                self.store_item(Place(pack, k), i)
+
+    def table(self, t: str, items: tuple[int, ...]) -> str:
+        """An array of constants beside the code."""
+        name = f"@table{len(self.declared)}"
+        numbers = ", ".join(f"{t} {literal(t, self.g.value[i])}" for i in items)
+        self.declared[name] = (
+            f"{name} = private unnamed_addr constant [{len(items)} x {t}] [{numbers}], align 64"
+        )
+        return name
+
+    def use_wide(self, n: int) -> str:
+        """Operand n as a vector, widened on the spot where that was not foreseen."""
+        foreseen = n in self.varying or n in self.wide or n in self.g.value
+        return self.use(n, True) if foreseen else self.splat(self.g.type[n], self.use(n, False))
+
+    def store_element(self, array: str, wide: bool, t: str, index: str, value: str):
+        whole = self.vector(t) if wide else t
+        at = self.put(f"getelementptr {whole}, ptr {array}, i32 {index}")
+        self.lines.append(f"  store {whole} {value}, ptr {at}")
+
+    def load_element(self, array: str, wide: bool, t: str, index: str) -> str:
+        whole = self.vector(t) if wide else t
+        at = self.put(f"getelementptr {whole}, ptr {array}, i32 {index}")
+        return self.put(f"load {whole}, ptr {at}")
+
+    def emit_element(self, n: int) -> str:
+        g, (pack, index), t = self.g, self.g.args[n], self.g.type[n]
+        rows = self.memory.rows(pack)
+        if rows and (not self.is_wide(index) or self.width == 1):
+            buffer, first, stride, uniform = rows
+            at = self.put(f"mul i32 {self.use(index, False)}, {stride}")
+            at = self.put(f"add i32 {at}, {first}")
+            at = self.put(f"zext i32 {at} to i64")
+            place = self.place("ins", buffer, at, t, uniform)
+            whole = t if uniform else self.vector(t)
+            return self.put(f"load {whole}, ptr {place}, align {size_of(t)}")
+        if not self.is_wide(index) or self.width == 1:
+            array, wide = self.array_of(pack)
+            name = self.load_element(array, wide, t, self.use(index, False))
+            if n in self.varying and not wide:
+                return self.splat(t, name)
+            return name
+        items, v = g.args[pack], self.vector(t)
+        x = self.use(index, True)
+        if self.memory.selects(n):
+            out = self.use_wide(items[0])
+            for k, i in enumerate(items[1:], 1):
+                here = self.put(f"icmp eq {self.vector('i32')} {x}, splat (i32 {k})")
+                out = self.put(
+                    f"select {self.vector('i1')} {here}, {v} {self.use_wide(i)}, {v} {out}"
+                )
+            return out
+        return self.gather(*self.array_of(pack), t, x)
+
+    def gather(self, array: str, wide: bool, t: str, x: str) -> str:
+        """A load at an address of its own for every lane."""
+        w, v, vi = self.width, self.vector(t), self.vector("i32")
+        if wide:  # element k of lane l is number k*width + l
+            row = self.put(f"mul {vi} {x}, splat (i32 {w})")
+            x = self.put(f"add {vi} {row}, <{', '.join(f'i32 {k}' for k in range(w))}>")
+        at = self.put(f"getelementptr {t}, ptr {array}, {vi} {x}")
+        suffix = f"v{w}{t}".replace("float", "f32").replace("double", "f64")
+        name = f"@llvm.masked.gather.{suffix}.v{w}p0"
+        self.declared[name] = f"declare {v} {name}(<{w} x ptr>, <{w} x i1>, {v})"
+        return self.put(
+            f"call {v} {name}(<{w} x ptr> align {size_of(t)} {at}, "
+            f"<{w} x i1> splat (i1 true), {v} poison)"
+        )

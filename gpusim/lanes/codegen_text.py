@@ -1,0 +1,99 @@
+"""The text of a function in LLVM IR: lines, names, types, literals, addresses."""
+
+import struct
+from collections.abc import Iterable
+
+from gpusim.lanes.graph import FLOATS, Graph
+
+
+class Writer:
+    """Collects the lines of one function, in which a number is a vector of `width` lanes, or at
+    width 1 a scalar.
+
+    `varying` are the nodes that differ between lanes; the others are scalars at any width.
+    """
+
+    start_block = "entry"  # where the nodes of the root region begin
+
+    def __init__(self, g: Graph, varying: set[int], width: int):
+        self.g, self.varying, self.width = g, varying, width
+        self.lines: list[str] = []
+        self.entry: list[str] = []  # allocas, buffer pointers: must come first
+        self.declared: dict[str, str] = {}
+        self.pointers: set[tuple[str, int]] = set()  # those in `entry` already
+        self.block = self.start_block
+        self.count = 0
+
+    def vector(self, t: str) -> str:
+        return t if self.width == 1 else f"<{self.width} x {t}>"
+
+    def is_wide(self, n: int) -> bool:
+        return self.width == 1 or n in self.varying
+
+    def typed(self, n: int) -> str:
+        t = self.g.type[n]
+        return self.vector(t) if self.is_wide(n) else t
+
+    def fresh(self, prefix="t") -> str:
+        self.count += 1
+        return f"%{prefix}{self.count}"
+
+    def put(self, text: str, prefix="t") -> str:
+        name = self.fresh(prefix)
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def call(self, intrinsic: str, t: str, operands: Iterable[str], extra="", flags="") -> str:
+        """Calls an intrinsic whose operands and result all have type t."""
+        operands = list(operands)
+        suffix = t if not t.startswith("<") else "v" + t[1:-1].replace(" x ", "")
+        suffix = suffix.replace("float", "f32").replace("double", "f64")
+        name = f"@llvm.{intrinsic}.{suffix}"
+        extra_types = ", i1" if extra else ""
+        self.declared[name] = f"declare {t} {name}({', '.join([t] * len(operands))}{extra_types})"
+        return f"call {flags}{t} {name}({', '.join(f'{t} {o}' for o in operands)}{extra})"
+
+    def splat(self, t: str, name: str) -> str:
+        v = self.vector(t)
+        one = self.put(f"insertelement {v} poison, {t} {name}, i64 0")
+        return self.put(
+            f"shufflevector {v} {one}, {v} poison, <{self.width} x i32> zeroinitializer"
+        )
+
+    def label(self) -> str:
+        self.count += 1
+        return f"b{self.count}"
+
+    def start(self, label: str):
+        self.lines.append(f"{label}:")
+        self.block = label
+
+    def place(self, table: str, buffer: int, element: int | str, t: str, uniform: bool) -> str:
+        """Address of element `element` (of lane %lane) of a buffer."""
+        base = self.base(table, buffer)
+        if uniform:
+            return self.put(f"getelementptr {t}, ptr {base}, i64 {element}")
+        row = self.put(f"mul i64 %lanes, {element}")
+        offset = self.put(f"add i64 {row}, %lane")
+        return self.put(f"getelementptr {t}, ptr {base}, i64 {offset}")
+
+    def base(self, table: str, buffer: int) -> str:
+        """Pointer to a buffer, loaded from its table once."""
+        base = f"%{table}{buffer}"
+        if (table, buffer) not in self.pointers:
+            self.pointers.add((table, buffer))
+            self.entry.append(f"  {base}.at = getelementptr ptr, ptr %{table}, i64 {buffer}")
+            self.entry.append(f"  {base} = load ptr, ptr {base}.at")
+        return base
+
+
+def size_of(t: str) -> int:
+    return {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}[t]
+
+
+def literal(t: str, value) -> str:
+    if t in FLOATS:
+        return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+    if t == "i1":
+        return "true" if value else "false"
+    return str(value)
