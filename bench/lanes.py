@@ -63,7 +63,9 @@ def measure(name: str, args: Args) -> dict[str, Any]:
             try:
                 found = common.child("bench.lanes", flags, threads=1, GPUSIM_CACHE=folder, **env)
             except RuntimeError as failure:
-                found = {"failure": str(failure).strip().splitlines()[-1]}
+                lines = str(failure).strip().splitlines()
+                named = [line for line in lines if "Error: " in line]
+                found = {"failure": (named or lines)[-1]}
         result[kind] = found
     return result
 
