@@ -60,9 +60,14 @@ class Memory:
     def rows(self, pack: int) -> tuple[int, int, int, bool] | None:
         """(buffer, first, stride, uniform) if the array is evenly spaced numbers of an input, which
         are read where they are.
+
+        Unless they are read often and are one for each lane: on the host such numbers are as far
+        apart as there are lanes, and worth a copy.
         """
         if pack not in self.spaced:
-            self.spaced[pack] = None if self.g.attr[pack] else self._rows(pack)
+            rows, often = self._rows(pack), self.g.attr[pack]
+            far = rows is not None and not rows[3] and self.varying is not None
+            self.spaced[pack] = None if often and far else rows
         return self.spaced[pack]
 
     def _rows(self, pack: int) -> tuple[int, int, int, bool] | None:
