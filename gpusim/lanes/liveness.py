@@ -121,18 +121,15 @@ def needs(g: Graph, r: Region, n: int) -> set[int]:
         needed.add(m)
         todo.extend(g.args[m])
         if g.op[m] == "loop":
-            inner = g.attr[m]
-            todo.extend((*inner.inits, *inner.outs, *([inner.cond] if inner.cond >= 0 else [])))
-            todo.extend(_reads(g, inner))
+            todo.extend(_reads(g, g.attr[m]))
     return needed
 
 
 def _reads(g: Graph, r: Region) -> list[int]:
-    reads = []
+    """What loop r and the nodes in it read."""
+    reads = [*r.inits, *r.outs, *([r.cond] if r.cond >= 0 else [])]
     for m in r.nodes:
         reads.extend(g.args[m])
         if g.op[m] == "loop":
-            inner = g.attr[m]
-            reads.extend((*inner.inits, *inner.outs, *([inner.cond] if inner.cond >= 0 else [])))
-            reads.extend(_reads(g, inner))
+            reads.extend(_reads(g, g.attr[m]))
     return reads
