@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from gpusim.lanes.codegen_arrays import ArrayWriter
 from gpusim.lanes.codegen_text import literal, size_of
-from gpusim.lanes.graph import Graph, Region
+from gpusim.lanes.graph import Graph
 from gpusim.lanes.liveness import live_nodes, needs, varying_nodes, widened_nodes
+from gpusim.lanes.nodes import Region
+from gpusim.lanes.passes import bring_forward, choose_once
 
 RARELY = '!0 = !{!"branch_weights", i32 1, i32 1000}'  # keeps branches out of the way of the rest
 INTRINSICS = {  # opcode: LLVM intrinsic of one floating-point operand
@@ -50,6 +52,8 @@ class Emitter(ArrayWriter):
     def __init__(self, g: Graph, outputs: list[Output], width: int):
         results = [o.node for o in outputs]
         live = live_nodes(g, results)
+        choose_once(g, live, results)
+        bring_forward(g, g.root, live)
         varying = varying_nodes(g, live) if width > 1 else set()
         widened = widened_nodes(g, live, varying, results) if width > 1 else set()
         super().__init__(g, live, varying, widened, width)

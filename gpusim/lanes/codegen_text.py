@@ -3,7 +3,8 @@
 import struct
 from collections.abc import Iterable
 
-from gpusim.lanes.graph import FLOATS, Graph
+from gpusim.lanes.constants import FLOATS
+from gpusim.lanes.graph import Graph
 
 
 class Writer:

@@ -1,6 +1,7 @@
 """What differs between JAX versions, in one place: how programs inside equations are stored."""
 
 import math
+import weakref
 
 import jax
 from jax._src import core, source_info_util
@@ -69,9 +70,27 @@ def user_line(eqn) -> str:
 
 def weight(jaxpr) -> int:
     """About how many scalar operations the program is, each loop body counted once."""
+    if jaxpr not in _weights:
+        _weights[jaxpr] = _weight(jaxpr)
+    return _weights[jaxpr]
+
+
+_weights = weakref.WeakKeyDictionary()
+
+
+def _weight(jaxpr) -> int:
     total = 0
     for eqn in jaxpr.eqns:
-        total += sum(math.prod(v.aval.shape) for v in eqn.outvars if hasattr(v.aval, "shape"))
+        sizes = [
+            sum(math.prod(v.aval.shape) for v in vs if hasattr(v.aval, "shape"))
+            for vs in (eqn.invars, eqn.outvars)
+        ]
+        name = eqn.primitive.name
+        if name == "dot_general":
+            (summed, _), _ = eqn.params["dimension_numbers"]
+            total += sizes[1] * math.prod(eqn.invars[0].aval.shape[d] for d in summed)
+        else:
+            total += max(sizes) if name.startswith("reduce_") else sizes[1]
         for value in eqn.params.values():
             for sub in value if isinstance(value, (tuple, list)) else (value,):
                 inner = getattr(sub, "jaxpr", sub)

@@ -25,6 +25,7 @@ from gpusim.lanes import (  # noqa: F401  (the rules_* files fill the table of r
     rules_arrays,
     rules_control,
     rules_linalg,
+    rules_reduce,
 )
 from gpusim.lanes.codegen import Output, emit
 from gpusim.lanes.graph import Graph

@@ -1,6 +1,7 @@
 """Analyses of a finished graph: which nodes are needed, and which differ between lanes."""
 
-from gpusim.lanes.graph import Graph, Region
+from gpusim.lanes.graph import Graph
+from gpusim.lanes.nodes import Region
 
 
 def live_nodes(g: Graph, outputs: list[int]) -> set[int]:
@@ -17,7 +18,9 @@ def live_nodes(g: Graph, outputs: list[int]) -> set[int]:
             continue
         live.add(n)
         op, attr = g.op[n], g.attr[n]
-        todo.extend(g.args[n])
+        for a in g.args[n]:
+            if a not in live:
+                todo.append(a)
         if op == "result":
             r = g.attr[g.args[n][0]]
             if r.kind == "while":

@@ -9,7 +9,8 @@ well, and a loop that carries a matrix carries it in its array.
 from itertools import pairwise
 from typing import NamedTuple
 
-from gpusim.lanes.graph import Graph, Region
+from gpusim.lanes.graph import Graph
+from gpusim.lanes.nodes import Region
 
 # An array up to this long is searched by selects when its index varies; a longer one is gathered.
 SELECT_CHAIN = 16

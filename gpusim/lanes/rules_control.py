@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from gpusim.lanes import jaxprs, primitive
-from gpusim.lanes.graph import Region
+from gpusim.lanes.nodes import Region
 from gpusim.lanes.rules_arith import dtype_of
 from gpusim.lanes.scalarize import Scalarizer, rule
 

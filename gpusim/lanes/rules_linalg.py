@@ -73,9 +73,9 @@ def _product_in_tiles(s: Scalarizer, left: np.ndarray, right: np.ndarray, zero: 
     symmetric = np.array_equal(left, right)
     height, width = (TILE, TILE) if min(m, n) > 1 else (min(m, TILE**2), min(n, TILE**2))
     out = np.full((m, n), zero, np.int64)
-    for i, j in itertools.product(range(0, m, height), range(0, n, width)):
-        rows, columns = slice(i, min(i + height, m)), slice(j, min(j + width, n))
-        if symmetric and j < i:
+    strips = _strips(nonzero_left, height, width), _strips(nonzero_right, width, height)
+    for rows, columns in itertools.product(*strips):
+        if symmetric and columns.start < rows.start:
             out[rows, columns] = out[columns, rows].T
             continue
         steps = np.flatnonzero(nonzero_left[rows].any(0) & nonzero_right[columns].any(0))
@@ -93,6 +93,23 @@ def _product_in_tiles(s: Scalarizer, left: np.ndarray, right: np.ndarray, zero: 
             (sums,), _ = repeat(s, len(run), [sums], step)
         out[rows, columns] = sums
     return out
+
+
+def _strips(nonzero: np.ndarray, height: int, across: int) -> list[slice]:
+    """The rows in strips of at most `height`, so that tiles as long as `across` take least time.
+
+    A step of a tile's loop is as many multiplications as there are sums, two a cycle, and takes
+    four cycles at least, which is how long one addition waits for the last.
+    """
+    best: list[tuple[float, list[slice]]] = [(0, [])]
+    for end in range(1, len(nonzero) + 1):
+        ways = []
+        for start in range(end - 1, max(0, end - height) - 1, -1):
+            steps = int(nonzero[start:end].any(0).sum())
+            cycles = max(4, (end - start) * across / 2) * steps + 10
+            ways.append((best[start][0] + cycles, [*best[start][1], slice(start, end)]))
+        best.append(min(ways, key=lambda way: way[0]))
+    return best[-1][1]
 
 
 def _reader(g, x: np.ndarray):

@@ -5,13 +5,15 @@ transpose...) are NumPy on node numbers; everything else visits the elements. Th
 stand in the `rules_*` files, by kind.
 """
 
+import itertools
 from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from gpusim.lanes import jaxprs
-from gpusim.lanes.graph import Graph, Region
+from gpusim.lanes.graph import Graph
+from gpusim.lanes.nodes import Region
 
 TYPES = {
     "float32": "float",
@@ -141,9 +143,11 @@ class Scalarizer:
 
 def elementwise(f, *operands: np.ndarray) -> np.ndarray:
     """f of the scalars of node arrays; dimensions of size 1, and scalars, are repeated."""
-    shape = operands[0].shape
-    if any(x.shape != shape for x in operands):
-        operands = tuple(np.broadcast_arrays(*operands))
-        shape = operands[0].shape
-    lists = [x.ravel().tolist() for x in operands]
+    shape = max((x.shape for x in operands), key=len)
+    if any(x.shape != shape and x.shape for x in operands):
+        shape = np.broadcast_shapes(*(x.shape for x in operands))
+        operands = tuple(np.broadcast_to(x, shape) for x in operands)
+    lists = [
+        x.ravel().tolist() if x.shape == shape else itertools.repeat(x.item()) for x in operands
+    ]
     return np.array(list(map(f, *lists)), np.int64).reshape(shape)

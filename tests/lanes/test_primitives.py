@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 from gpusim import lanes
+from gpusim.lanes.kernel import LaneFunction, Spec
 from tests.lanes.agreement import agree, assert_same
 
 EDGES = [0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, -2.5, 1e-3, 3e8, -7e9, np.inf, -np.inf, np.nan]
@@ -247,6 +248,24 @@ def test_branches():
     )
     never = lambda x: lax.cond(x[0] > 1e9, heavy, lambda x: (x - 1, False), x)
     agree(never, (20,))
+
+
+def test_a_scan_that_stops_jumps_over_the_rest():
+    """A product of 25 by 25 is work worth a jump, though its result is small."""
+
+    def fn(a, x):
+        def search(x, more):
+            x = 0.5 * x
+            return x, jnp.vdot(a @ x, x) > 0.1
+
+        trip = lambda c, _: (lax.cond(c[1], search, lambda x, more: (x, False), *c), None)
+        return lax.scan(trip, (x, True), None, length=9)[0]
+
+    agree(fn, (25, 25), (25,))
+    specs = [Spec(s, np.dtype(np.float32)) for s in ((25, 25), (25,))]
+    kernel = LaneFunction(fn, jax.tree.structure(((0, 0), {})), (False, False), tuple(specs))
+    text, _ = kernel.lower((True, True), 512)
+    assert "!prof" in text
 
 
 def test_calls():

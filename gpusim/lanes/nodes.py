@@ -1,0 +1,153 @@
+"""The scalar program as data: nodes, each there once, in regions that are loops and branches.
+
+A node is one number of one world (one lane). It has an LLVM type (`float`, `double`, `i1`, `i8`,
+`i16`, `i32`, `i64`; signedness belongs to the operation), an opcode and operands. Two equal
+expressions are one node. Every node lives in the innermost region that one of its operands lives
+in; what does not depend on a loop is therefore outside it, without a pass that moves it there.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpusim.lanes import constants
+from gpusim.lanes.constants import FLOATS
+
+COMMUTATIVE = {"fadd", "fmul", "add", "mul", "and", "or", "xor", "fmin", "fmax"}
+
+
+@dataclass
+class Region:
+    """Code that runs a number of times: the kernel's body (once), a loop, or a branch some lanes
+    want.
+    """
+
+    # "root"; "for": a fixed number of trips; "while": until no lane wants more; "if": once, when a
+    # lane wants it
+    kind: str
+    depth: int
+    trips: int = 0  # of a "for"
+    # in the order they were built; loops of the region among them
+    nodes: list[int] = field(default_factory=list)
+    # loops: carried values at the start of a trip; "if": what it reads
+    params: list[int] = field(default_factory=list)
+    # loops: their values before the first trip; "if": the same, outside
+    inits: list[int] = field(default_factory=list)
+    # loops: their values after a trip; "if": the results
+    outs: list[int] = field(default_factory=list)
+    # inside nodes kept for every trip (the ys of a scan)
+    stacked: list[int] = field(default_factory=list)
+    counter: int = -1  # node holding the number of the trip, in a "for"
+    # "while": lanes that want this trip (inside node); "if": lanes that want it (outside node)
+    cond: int = -1
+    node: int = -1  # the node of the loop in its parent, once closed
+    parent: "Region | None" = None
+
+
+class Nodes:
+    """Nodes are integers; `op[n]`, `type[n]`, `args[n]`, `attr[n]`, `region[n]` describe node n."""
+
+    def __init__(self):
+        self.op: list[str] = []
+        self.type: list[str] = []
+        self.args: list[tuple[int, ...]] = []
+        self.attr: list = []
+        self.region: list[Region] = []
+        self.root = Region("root", 0)
+        self.memo: dict = {}
+        self.value: dict[int, Any] = {}  # of constant nodes
+        self.zero: set[int] = set()  # constant nodes equal to zero
+
+    # -- nodes -------------------------------------------------------------------------------------
+
+    def new(self, op, type_, args=(), attr=None, region=None) -> int:
+        n = len(self.op)
+        self.op.append(op)
+        self.type.append(type_)
+        self.args.append(args)
+        self.attr.append(attr)
+        self.region.append(region or self.root)
+        return n
+
+    def node(self, op: str, type_: str, *args: int, attr=None) -> int:
+        """The node `op(args)`, made if it does not exist."""
+        if op in COMMUTATIVE and args[0] > args[1]:
+            args = (args[1], args[0])
+        key = (op, type_, args, attr)
+        n = self.memo.get(key)
+        if n is None:
+            where, region = self.root, self.region
+            for a in args:
+                r = region[a]
+                if r is not where and r.depth > where.depth:
+                    where = r
+            n = self.memo[key] = len(self.op)
+            self.op.append(op)  # as `new` does, whose call is a tenth of the time to build a graph
+            self.type.append(type_)
+            self.args.append(args)
+            self.attr.append(attr)
+            region.append(where)
+            where.nodes.append(n)
+        return n
+
+    def const(self, type_: str, value) -> int:
+        """The constant `value`, rounded or wrapped to the type."""
+        # as it was asked for; -0.0 and 0.0 are equal keys, NaN equals nothing
+        asked = ("asked", type_, value if value else repr(value))
+        n = self.memo.get(asked)
+        if n is None:
+            n = self.memo[asked] = self._const(type_, value)
+        return n
+
+    def _const(self, type_: str, value) -> int:
+        value = constants.round_to(type_, value)
+        if type_ in FLOATS:
+            # repr tells -0.0 from 0.0 and keeps NaN equal to itself
+            key = ("const", type_, repr(value))
+        else:
+            key = ("const", type_, value)
+        n = self.memo.get(key)
+        if n is None:
+            n = self.memo[key] = self.new("const", type_, (), value)
+            self.value[n] = value
+            if value == 0:
+                self.zero.add(n)
+        return n
+
+    def input(self, type_: str, buffer: int, element: int, uniform: bool) -> int:
+        """Number `element` of input buffer `buffer`; uniform when all lanes read the same one."""
+        return self.node("input", type_, attr=(buffer, element, uniform))
+
+    def pack(self, items: list[int], reread: bool = False) -> int:
+        """The array of these numbers, for nodes `element` to read; `reread` if each will be read
+        often, so that it should be near.
+        """
+        return self.node("pack", self.type[items[0]], *map(self._outside, items), attr=reread)
+
+    def _outside(self, n: int) -> int:
+        """What a parameter of a branch stands for: an array made outside is not copied within."""
+        while self.op[n] == "param" and self.attr[n][0].kind == "if":
+            r, k = self.attr[n]
+            n = r.inits[k]
+        return n
+
+    # -- regions -----------------------------------------------------------------------------------
+
+    def open(self, kind: str, parent: Region, types, inits, trips=0) -> Region:
+        r = Region(kind, parent.depth + 1, trips, inits=list(inits), parent=parent)
+        r.params = [self.new("param", t, (), (r, k), r) for k, t in enumerate(types)]
+        if kind == "for":
+            r.counter = self.new("counter", "i32", (), r, r)
+        return r
+
+    def close(self, r: Region) -> list[int]:
+        """Ends a region; its carried values or results as seen from outside. A branch nobody wanted
+        has unspecified ones.
+
+        The result nodes follow the node of the loop: result k of loop n is node n + 1 + k.
+        """
+        assert r.parent is not None
+        loop = r.node = self.new("loop", "void", (), r, r.parent)
+        r.parent.nodes.append(loop)
+        return [
+            self.new("result", self.type[n], (loop,), k, r.parent) for k, n in enumerate(r.outs)
+        ]

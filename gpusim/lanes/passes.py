@@ -1,0 +1,105 @@
+"""Changes to a finished graph before it is written out: less work, in a better order."""
+
+import heapq
+import itertools
+from collections import defaultdict
+
+from gpusim.lanes.graph import Graph
+from gpusim.lanes.nodes import Region
+
+# What may be computed of another number than was asked for, as long as nobody sees it.
+ARITHMETIC = {"fadd", "fsub", "fmul", "fdiv", "fneg", "fma", "sqrt", "fabs", "select", "fcmp"}
+
+
+def choose_once(g: Graph, live: set[int], outputs: list[int]):
+    """Drops choices that are made again: where(c, f(where(c, x, 1)), 0) becomes where(c, f(x), 0)
+    if nothing else needs that f. What is not needed any more is no longer `live`.
+
+    JAX programs choose twice to keep derivatives finite; the numbers need the outer choice only.
+    """
+    choices: dict[int, list[int]] = defaultdict(list)
+    uses = [0] * len(g.op)
+    for n in live:
+        op = g.op[n]
+        if op == "select":
+            choices[g.args[n][0]].append(n)
+        for a in g.args[n]:
+            uses[a] += 1
+        if op == "loop":
+            r = g.attr[n]
+            for a in (*r.inits, *r.outs, *r.stacked, *([r.cond] if r.cond >= 0 else [])):
+                uses[a] += 1
+    for n in outputs:
+        uses[n] += 1
+    for alike in choices.values():
+        first = min(alike)
+        for n, arm in itertools.product(alike, (1, 2)):
+            if n in live and g.args[n][arm] >= first:
+                _choose_within(g, n, arm, first, uses, live)
+
+
+def _choose_within(g: Graph, choice: int, arm: int, first: int, uses: list[int], live: set[int]):
+    """The same for one arm of a select; selects by the same mask begin at node `first`."""
+    mask, start = g.args[choice][0], g.args[choice][arm]
+    reached = {start: 1}  # how often, from this arm
+    todo, own, instead = [-start], [], {}
+    while todo:
+        n = -heapq.heappop(todo)  # users come before what they use
+        if n < first:
+            break
+        if g.op[n] == "select" and g.args[n][0] == mask:
+            instead[n] = g.args[n][arm]
+        elif reached[n] == uses[n] and g.op[n] in ARITHMETIC:
+            own.append(n)
+            for a in g.args[n]:
+                if a not in reached:
+                    reached[a] = 0
+                    heapq.heappush(todo, -a)
+                reached[a] += 1
+    if not instead:
+        return
+    for n in (*reversed(own), choice):
+        old = g.args[n]
+        new = [instead.get(a, a) for a in old]
+        if n == choice:  # its other arm was reached from elsewhere, if at all
+            new = [*old[:arm], new[arm], *old[arm + 1 :]]
+        g.args[n] = tuple(new)
+        for a, b in zip(old, new, strict=True):
+            uses[a] -= 1
+            uses[b] += 1
+        if g.op[n] in ("fadd", "fsub") and new[1] in g.zero:
+            instead[n] = new[0]
+    unused = [n for n in instead if not uses[n]]
+    while unused:
+        n = unused.pop()
+        live.discard(n)
+        for a in g.args[n]:
+            uses[a] -= 1
+            if not uses[a] and g.op[a] in ARITHMETIC:
+                unused.append(a)
+
+
+def bring_forward(g: Graph, region: Region, live: set[int]):
+    """Moves what is computed from the results of a loop right behind it, where they are still in
+    registers; in `region` and the loops in it.
+    """
+    nodes = [n for n in region.nodes if n in live]
+    known: dict[int, int] = {}  # node: the place after which it is known, from the first loop on
+    for k, n in enumerate(nodes):
+        op = g.op[n]
+        if op == "loop":
+            bring_forward(g, g.attr[n], live)
+        elif not known:
+            continue
+        elif op not in ("pack", "element", "stacked"):
+            after = -1
+            for a in g.args[n]:
+                place = known.get(g.args[a][0] if g.op[a] == "result" else a, -1)
+                after = max(after, place)
+            if after >= 0 and g.op[nodes[after]] == "loop" and g.attr[nodes[after]].kind != "if":
+                known[n] = after
+                continue
+        known[n] = k
+    if known:
+        nodes = [nodes[k] for k in sorted(range(len(nodes)), key=lambda k: known.get(nodes[k], k))]
+    region.nodes[:] = nodes

@@ -1,0 +1,140 @@
+"""Choices that are made once, numbers that are used where they are made."""
+
+from collections import Counter
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gpusim.lanes.constants import FLOATS
+from gpusim.lanes.graph import Graph
+from gpusim.lanes.kernel import LaneFunction, Spec
+from gpusim.lanes.liveness import live_nodes
+from gpusim.lanes.nodes import Region
+from gpusim.lanes.passes import bring_forward, choose_once
+from tests.lanes.agreement import agree
+
+
+def graph_of(fn, *shapes):
+    """The graph of a function of float32 arrays, and its results."""
+    tree = jax.tree.structure(((0,) * len(shapes), {}))
+    specs = tuple(Spec(s, np.dtype(np.float32)) for s in shapes)
+    g, outputs = LaneFunction(fn, tree, (False,) * len(specs), specs).graph((True,) * len(specs))
+    return g, [o.node for o in outputs]
+
+
+def operations(fn, *shapes):
+    """How many of each operation are left of it."""
+    g, results = graph_of(fn, *shapes)
+    live = live_nodes(g, results)
+    choose_once(g, live, results)
+    return Counter(g.op[n] for n in live)
+
+
+def twice_chosen(x, y):
+    """A square root of positive numbers only, as is usual for the sake of its derivative."""
+    safe = jnp.where(x > 0, x, 1)
+    return jnp.where(x > 0, jnp.sqrt(safe) * y, 0)
+
+
+def test_what_is_chosen_twice_is_chosen_once():
+    assert operations(twice_chosen, (), ())["select"] == 1
+    agree(twice_chosen, (3,), (3,))
+
+
+def test_what_is_also_used_elsewhere_is_left_alone():
+    def fn(x, y):
+        root = jnp.sqrt(jnp.where(x > 0, x, 1))
+        return jnp.where(x > 0, root * y, 0), root + y
+
+    assert operations(fn, (), ())["select"] == 2
+    agree(fn, (3,), (3,))
+
+
+def test_both_arms_and_nested_choices():
+    def fn(x, y):
+        c, d = x > 0, y > 0
+        a = jnp.where(c, x, y)
+        b = jnp.where(d, a * a, a - 1)
+        return jnp.where(c, jnp.where(d, b + a, b), jnp.where(d, a, b * a)), jnp.where(~c, a, b)
+
+    agree(fn, (4,), (4,))
+
+
+def test_a_condition_of_a_loop_is_seen():
+    """The number that the loop ends by is chosen like the result."""
+
+    def fn(x):
+        c = x > 0
+        size = jnp.where(c, x, -x)
+        y = jax.lax.while_loop(lambda y: y < size * size, lambda y: y * 1.5, 0.01 + 0 * x)
+        return jnp.where(c, y * size * size, 0)
+
+    agree(fn, ())
+
+
+def safe_norm(x):
+    """As in Brax."""
+    none = jnp.allclose(x, 0)
+    return jnp.linalg.norm(x + none * 1.0) * (1.0 - none)
+
+
+def test_norms_that_avoid_zero():
+    """A comparison for each number, and one choice at the end."""
+    left = operations(safe_norm, (7,))
+    assert (left["fcmp"], left["select"], left["fadd"]) == (7, 1, 6)
+    rows = np.random.default_rng(0).normal(size=(20, 7)) * np.array([0, 1e-9, 1, 1e3] * 5)[:, None]
+    rows[-1, 3] = np.nan
+    agree(lambda x: (safe_norm(x), jax.vmap(safe_norm)(x.reshape(7, 1))), args=[rows])
+
+
+def test_masks_are_choices():
+    def fn(x, y):
+        c = x > y
+        sign = c * 2 - 1
+        number = jnp.float32(sign) * (3 - c)
+        return c * x, (1 - c) * y, sign, number, c * c * y, (x > 0) * c * x, -1.0 * c, c + c
+
+    left = operations(fn, (), ())
+    assert left["fmul"] == left["mul"] == left["zext"] == left["uitofp"] == 0
+    agree(fn, (3,), (3,))
+
+
+def test_results_of_a_loop_are_used_right_behind_it():
+    n = 17
+
+    def fn(a, b):
+        c = a @ b
+        return jnp.abs(c), (c * c).sum()
+
+    g, results = graph_of(fn, (n, n), (n, n))
+    live = live_nodes(g, results)
+    before = sorted(n for n in g.root.nodes if n in live)
+    bring_forward(g, g.root, live)
+    assert sorted(g.root.nodes) == before
+    assert_known_before_used(g, g.root)
+    after_first = g.root.nodes[[g.op[n] for n in g.root.nodes].index("loop") + 1 :]
+    until_second = after_first[: [g.op[n] for n in after_first].index("loop")]
+    assert sum(g.op[n] == "fabs" for n in until_second) == 16  # of the first tile, 4 by 4
+    agree(fn, (n, n), (n, n), worlds=5)
+
+
+def assert_known_before_used(g: Graph, region: Region):
+    seen = set()
+    for n in region.nodes:
+        made_of = [g.args[a][0] if g.op[a] == "result" else a for a in g.args[n]]
+        assert all(a in seen or a not in region.nodes for a in made_of)
+        seen.add(n)
+
+
+def test_long_sums_are_in_the_order_of_the_tiles():
+    """The squares of a tile are added while its numbers are in registers."""
+    g, results = graph_of(lambda a, b: (lambda c: (c * c).sum())(a @ b), (17, 17), (17, 17))
+    live = live_nodes(g, results)
+    bring_forward(g, g.root, live)
+    kinds = [g.op[n] for n in g.root.nodes if g.type[n] in FLOATS or g.op[n] == "loop"]
+    loops = [k for k, op in enumerate(kinds) if op == "loop"]
+    between = [kinds[a:b].count("fadd") for a, b in pairwise(loops)]
+    assert between[0] == 16 - 4  # four chains begin
+    assert min(between[1:]) >= 1
