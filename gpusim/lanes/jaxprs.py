@@ -68,17 +68,17 @@ def user_line(eqn) -> str:
         return "unknown line"
 
 
+_weights: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
 def weight(jaxpr) -> int:
     """About how many scalar operations the program is, each loop body counted once."""
     if jaxpr not in _weights:
-        _weights[jaxpr] = _weight(jaxpr)
+        _weights[jaxpr] = _weigh(jaxpr)
     return _weights[jaxpr]
 
 
-_weights = weakref.WeakKeyDictionary()
-
-
-def _weight(jaxpr) -> int:
+def _weigh(jaxpr) -> int:
     total = 0
     for eqn in jaxpr.eqns:
         sizes = [
