@@ -81,16 +81,15 @@ def weight(jaxpr) -> int:
 def _weigh(jaxpr) -> int:
     total = 0
     for eqn in jaxpr.eqns:
-        sizes = [
-            sum(math.prod(v.aval.shape) for v in vs if hasattr(v.aval, "shape"))
-            for vs in (eqn.invars, eqn.outvars)
-        ]
         name = eqn.primitive.name
-        if name == "dot_general":
-            (summed, _), _ = eqn.params["dimension_numbers"]
-            total += sizes[1] * math.prod(eqn.invars[0].aval.shape[d] for d in summed)
+        if name.startswith("reduce_"):
+            total += math.prod(eqn.invars[0].aval.shape)
         else:
-            total += max(sizes) if name.startswith("reduce_") else sizes[1]
+            size = sum(math.prod(v.aval.shape) for v in eqn.outvars if hasattr(v.aval, "shape"))
+            if name == "dot_general":
+                (summed, _), _ = eqn.params["dimension_numbers"]
+                size *= math.prod(eqn.invars[0].aval.shape[d] for d in summed)
+            total += size
         for value in eqn.params.values():
             for sub in value if isinstance(value, (tuple, list)) else (value,):
                 inner = getattr(sub, "jaxpr", sub)

@@ -59,12 +59,16 @@ class Scalarizer:
         self.g = graph
         self.name = name  # of the user's function, for messages
         self.region: Region = graph.root
+        self.types: dict = {}  # dtype: LLVM type, of those met
         self.running: list = []  # the equations being compiled, outermost first
 
     def lane_type(self, dtype) -> str:
         """LLVM type of a JAX dtype."""
-        if jaxprs.is_key(dtype):
-            return "key"
+        if dtype not in self.types:
+            self.types[dtype] = "key" if jaxprs.is_key(dtype) else self._number_type(dtype)
+        return self.types[dtype]
+
+    def _number_type(self, dtype) -> str:
         name = np.dtype(dtype).name
         if name not in TYPES:
             raise self.error(f"dtype {name} is not supported (use one of {', '.join(TYPES)})")
