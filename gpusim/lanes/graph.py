@@ -315,10 +315,10 @@ class Graph(Nodes):
                 return self.node("fpext" if to == "double" else "fptrunc", to, a)
             return self.node("fptosi" if signed else "fptoui", to, a)
         if to in FLOATS:
-            return self.node("sitofp" if signed and t != "i1" else "uitofp", to, a)
+            return self.node("sitofp" if signed else "uitofp", to, a)
         if BITS[to] < BITS[t]:
             return self.node("trunc_i", to, a)
-        return self.node("sext" if signed and t != "i1" else "zext", to, a)
+        return self.node("sext" if signed else "zext", to, a)
 
     def bitcast(self, a, to):
         t = self.type[a]

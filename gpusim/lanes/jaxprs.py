@@ -68,6 +68,7 @@ def user_line(eqn) -> str:
         return "unknown line"
 
 
+# of programs weighed before: a loop in a loop would be weighed once for each around it
 _weights: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
