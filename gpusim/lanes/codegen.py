@@ -54,7 +54,7 @@ class Emitter(ArrayWriter):
         live = live_nodes(g, results)
         choose_once(g, live, results)
         bring_forward(g, g.root, live)
-        varying = varying_nodes(g, live) if width > 1 else set()
+        varying = varying_nodes(g) if width > 1 else live
         widened = widened_nodes(g, live, varying, results) if width > 1 else set()
         super().__init__(g, live, varying, widened, width)
         self.outputs = outputs
@@ -85,53 +85,33 @@ class Emitter(ArrayWriter):
         outermost = nodes is self.g.root.nodes
         for n in nodes:
             op = self.g.op[n]
-            if n not in self.live or op in ("input", "key"):
-                continue
-            if outermost:
-                self.load_inputs(n)
             if op == "loop":
+                if outermost:
+                    self.load_inputs(self.g.attr[n])
                 self.emit_loop(n)
             elif op == "pack":
                 self.write_pack(n)
-            else:
+            elif op not in ("input", "key"):
                 self.bind(n, self.emit_node(n))
 
-    def load_inputs(self, n: int):
-        """Loads the inputs that node n, or any node of the loop n, is the first to read: as late as
-        possible, once.
-        """
-        g, op = self.g, self.g.op[n]
-        if op == "loop":
-            r: Region = g.attr[n]
-            for i in (*r.inits, *r.outs, *r.stacked, *([r.cond] if r.cond >= 0 else [])):
-                if i in self.live:
-                    self.load(i)
-            for m in r.nodes:
-                if m in self.live:
-                    self.load_inputs(m)
-        elif op == "element" and self.memory.selects(n):
-            pack, index = g.args[n]
-            for a in (*g.args[pack], index):
-                self.load(a)
-        elif op != "pack" or n in self.memory.arrays:
-            for a in g.args[n]:
-                if g.op[a] == "input":
+    def load_inputs(self, r: Region):
+        """Loads the inputs that region r is the first to read: before it, and so once."""
+        g = self.g
+        for i in (*r.inits, *r.outs, *r.stacked, *([r.cond] if r.cond >= 0 else [])):
+            if i in self.live:
+                self.load(i)
+        for n in r.nodes:
+            op = g.op[n]
+            if op == "loop":
+                self.load_inputs(g.attr[n])
+            elif op == "element" and self.memory.selects(n):
+                pack, index = g.args[n]
+                for a in (*g.args[pack], index):
                     self.load(a)
-
-    def load(self, n: int):
-        """Loads node n if it is an input that is not loaded yet."""
-        if self.g.op[n] != "input" or n in self.names:
-            return
-        buffer, element, uniform = self.g.attr[n]
-        t = self.g.type[n]
-        stored = "i8" if t == "i1" else t
-        place = self.place("ins", buffer, element, stored, uniform)
-        whole = stored if uniform and self.width > 1 else self.vector(stored)
-        name = self.put(f"load {whole}, ptr {place}, align {size_of(stored)}")
-        if t == "i1":
-            zero = "0" if whole == stored else "zeroinitializer"
-            name = self.put(f"icmp ne {whole} {name}, {zero}")
-        self.bind(n, name)
+            elif op != "pack" or n in self.memory.arrays:
+                for a in g.args[n]:
+                    if g.op[a] == "input":
+                        self.load(a)
 
     def store_output(self, o: Output):
         t = self.g.type[o.node]
@@ -146,9 +126,9 @@ class Emitter(ArrayWriter):
 
     def emit_node(self, n: int) -> str:
         g, op, args = self.g, self.g.op[n], self.g.args[n]
-        wide = self.is_wide(n)
-        t = self.typed(n)
-        if op in FLOAT_OPS:
+        wide = n in self.varying
+        t = self.vector(g.type[n]) if wide else g.type[n]
+        if op in FLOAT_OPS:  # most of a program
             a, b = args
             return self.put(f"{op} nsz contract {t} {self.use(a, wide)}, {self.use(b, wide)}")
         if op == "element":
@@ -265,7 +245,7 @@ class Emitter(ArrayWriter):
         self.bind(r.counter, trip)
         for p in r.params:
             if p in self.memory.carried:
-                self.resident[p] = self.memory.carried[p]
+                self.live_in(self.memory.carried[p], p)
                 for place in self.memory.places[p]:
                     if place != self.resident[p]:
                         self.store_item(place, p)

@@ -18,8 +18,9 @@ class ArrayWriter(Writer):
         super().__init__(g, varying, width)
         self.live, self.widened = live, widened
         self.memory = Memory(g, live, varying if width > 1 else None)
-        self.names: dict[int, str] = {}  # node: its scalar, or its vector when it varies
-        self.wide: dict[int, str] = {}  # uniform node: its vector
+        # operands by node: scalars, and vectors; those that are in memory left out
+        scalars: dict[int, str] = {}
+        self.names = (scalars, scalars if width == 1 else {})
         self.arrays: dict[int, tuple[str, bool]] = {}  # pack or stacked node: its array, varying?
         self.resident: dict[int, Place] = {}  # node: where in memory it can be read again
         self.recent: dict[int, tuple[str, str, int]] = {}  # its name, and the block and line of it
@@ -28,12 +29,32 @@ class ArrayWriter(Writer):
 
     def use(self, n: int, wide: bool) -> str:
         """Operand text of node n, as a vector if `wide`."""
+        return self.names[wide].get(n) or self.find(n, wide)
+
+    def find(self, n: int, wide: bool) -> str:
+        """The same for a node that has no name yet, or not any more."""
         if n in self.g.value:
             t, value = self.g.type[n], literal(self.g.type[n], self.g.value[n])
-            return f"splat ({t} {value})" if wide and self.width > 1 else value
-        if wide and not self.is_wide(n):
-            return self.wide[n]
-        return self.reload(n) if n in self.resident else self.names[n]
+            text = f"splat ({t} {value})" if wide and self.width > 1 else value
+            self.names[wide][n] = text
+            return text
+        self.load(n)
+        return self.names[wide].get(n) or self.reload(n)
+
+    def load(self, n: int):
+        """Loads node n if it is an input that is not loaded yet."""
+        if self.g.op[n] != "input" or n in self.names[self.is_wide(n)] or n in self.resident:
+            return
+        buffer, element, uniform = self.g.attr[n]
+        t = self.g.type[n]
+        stored = "i8" if t == "i1" else t
+        place = self.place("ins", buffer, element, stored, uniform)
+        whole = stored if uniform and self.width > 1 else self.vector(stored)
+        name = self.put(f"load {whole}, ptr {place}, align {size_of(stored)}")
+        if t == "i1":
+            zero = "0" if whole == stored else "zeroinitializer"
+            name = self.put(f"icmp ne {whole} {name}, {zero}")
+        self.bind(n, name)
 
     def reload(self, n: int) -> str:
         """A node that lives in memory."""
@@ -46,9 +67,9 @@ class ArrayWriter(Writer):
 
     def bind(self, n: int, name: str):
         """Node n has been computed as `name`."""
-        self.names[n] = name
+        self.names[n in self.varying][n] = name
         if n in self.widened:
-            self.wide[n] = self.splat(self.g.type[n], name)
+            self.names[True][n] = self.splat(self.g.type[n], name)
         if n in self.memory.places:
             self.settle(n)
 
@@ -58,19 +79,25 @@ class ArrayWriter(Writer):
             self.store_item(place, n)
         place = self.memory.places[n][0]
         if self.array_of(place.pack)[1] == self.is_wide(n) and n not in self.resident:
-            self.recent[n] = (self.names[n], self.block, len(self.lines))
-            self.resident[n] = place
+            self.recent[n] = (self.names[self.is_wide(n)][n], self.block, len(self.lines))
+            self.live_in(place, n)
+
+    def live_in(self, place: Place, n: int):
+        """From now on node n is read from that place."""
+        self.resident[n] = place
+        self.names[self.is_wide(n)].pop(n, None)
 
     def alias(self, n: int, source: int):
         """Node n is another name for `source`."""
         if n not in self.live:
             return
         if source in self.resident and self.is_wide(n) == self.is_wide(source):
-            self.resident[n] = self.resident[source]
+            self.live_in(self.resident[source], n)
         else:
-            self.names[n] = self.use(source, self.is_wide(n))
+            wide = self.is_wide(n)
+            self.names[wide][n] = self.use(source, wide)
         if n in self.widened:
-            self.wide[n] = self.use(source, True)
+            self.names[True][n] = self.use(source, True)
         if n in self.memory.places:
             self.settle(n)
 
@@ -86,7 +113,7 @@ class ArrayWriter(Writer):
         if pack not in self.arrays:
             items, t = self.g.args[pack], self.g.type[pack]
             if all(i in self.g.value for i in items):
-                self.arrays[pack] = (self.table(t, items), False)
+                self.arrays[pack] = (self.table(t, items), self.width == 1)
             else:
                 wide = self.is_wide(pack)
                 self.arrays[pack] = (self.allocate(t, len(items), wide), wide)
@@ -102,6 +129,8 @@ class ArrayWriter(Writer):
         items = self.g.args[pack]
         if pack not in self.memory.arrays or all(i in self.g.value for i in items):
             return
+        for i in items:
+            self.load(i)
         for k, i in enumerate(items):
             if i in self.g.value or self.g.region[i] is not self.g.region[pack]:
                 self.store_item(Place(pack, k), i)
@@ -117,7 +146,7 @@ class ArrayWriter(Writer):
 
     def use_wide(self, n: int) -> str:
         """Operand n as a vector, widened on the spot where that was not foreseen."""
-        foreseen = n in self.varying or n in self.wide or n in self.g.value
+        foreseen = n in self.varying or n in self.names[True] or n in self.g.value
         return self.use(n, True) if foreseen else self.splat(self.g.type[n], self.use(n, False))
 
     def store_element(self, array: str, wide: bool, t: str, index: str, value: str):

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterable
 
-from gpusim.lanes.constants import FLOATS
+from gpusim.lanes.constants import BITS, FLOATS
 from gpusim.lanes.graph import Graph
 
 
@@ -11,13 +11,15 @@ class Writer:
     """Collects the lines of one function, in which a number is a vector of `width` lanes, or at
     width 1 a scalar.
 
-    `varying` are the nodes that differ between lanes; the others are scalars at any width.
+    `varying` are the nodes that differ between lanes (at width 1: all of them); the others are
+    scalars at any width.
     """
 
     start_block = "entry"  # where the nodes of the root region begin
 
     def __init__(self, g: Graph, varying: set[int], width: int):
         self.g, self.varying, self.width = g, varying, width
+        self.vectors = {t: t if width == 1 else f"<{width} x {t}>" for t in BITS}
         self.lines: list[str] = []
         self.entry: list[str] = []  # allocas, buffer pointers: must come first
         self.declared: dict[str, str] = {}
@@ -26,21 +28,22 @@ class Writer:
         self.count = 0
 
     def vector(self, t: str) -> str:
-        return t if self.width == 1 else f"<{self.width} x {t}>"
+        return self.vectors[t]
 
     def is_wide(self, n: int) -> bool:
-        return self.width == 1 or n in self.varying
+        return n in self.varying
 
     def typed(self, n: int) -> str:
         t = self.g.type[n]
-        return self.vector(t) if self.is_wide(n) else t
+        return self.vector(t) if n in self.varying else t
 
-    def fresh(self, prefix="t") -> str:
+    def fresh(self, prefix: str) -> str:
         self.count += 1
         return f"%{prefix}{self.count}"
 
-    def put(self, text: str, prefix="t") -> str:
-        name = self.fresh(prefix)
+    def put(self, text: str) -> str:
+        self.count += 1
+        name = f"%t{self.count}"
         self.lines.append(f"  {name} = {text}")
         return name
 

@@ -7,10 +7,13 @@ by its reciprocal (one more rounding).
 """
 
 import math
+import operator
 
 from gpusim.lanes import constants
 from gpusim.lanes.constants import BITS, FLOATS
 from gpusim.lanes.nodes import Nodes
+
+BITWISE = {"and": operator.and_, "or": operator.or_, "xor": operator.xor}
 
 
 class Graph(Nodes):
@@ -20,6 +23,8 @@ class Graph(Nodes):
 
     def add(self, a, b):
         t = self.type[a]
+        if t in FLOATS and a not in self.folds and b not in self.folds:
+            return self.alike("fadd", t, (a, b) if a <= b else (b, a))
         if a in self.zero:
             return b
         if b in self.zero:
@@ -38,6 +43,8 @@ class Graph(Nodes):
 
     def sub(self, a, b):
         t = self.type[a]
+        if t in FLOATS and a not in self.folds and b not in self.folds:
+            return self.alike("fsub", t, (a, b))
         if b in self.zero:
             return a
         if t not in FLOATS:
@@ -54,15 +61,13 @@ class Graph(Nodes):
 
     def mul(self, a, b):
         t = self.type[a]
-        if a in self.zero:
-            return a
-        if b in self.zero:
-            return b
+        if t in FLOATS and a not in self.folds and b not in self.folds:
+            return self.alike("fmul", t, (a, b) if a <= b else (b, a))
         va, vb = self.value.get(a), self.value.get(b)
-        if va == 1:
-            return b
-        if vb == 1:
+        if va == 0 or vb == 1:
             return a
+        if vb == 0 or va == 1:
+            return b
         if t not in FLOATS:
             return self._int("mul", t, a, b, lambda x, y: x * y)
         if va is not None and vb is not None:
@@ -129,7 +134,7 @@ class Graph(Nodes):
         t = self.type[a]
         va, vb = self.value.get(a), self.value.get(b)
         if va is not None and vb is not None:
-            return self.const(t, {"and": va & vb, "or": va | vb, "xor": va ^ vb}[op])
+            return self.const(t, BITWISE[op](va, vb))
         if a == b and op != "xor":
             return a
         if op == "or" and t == "i1":
@@ -189,15 +194,7 @@ class Graph(Nodes):
         if va is not None and vb is not None:
             if not signed:
                 va, vb = va % (1 << BITS[t]), vb % (1 << BITS[t])
-            result = {
-                "lt": va < vb,
-                "le": va <= vb,
-                "gt": va > vb,
-                "ge": va >= vb,
-                "eq": va == vb,
-                "ne": va != vb,
-            }[op]
-            return self.const("i1", result)
+            return self.const("i1", getattr(operator, op)(va, vb))
         if t in FLOATS:
             if op in ("eq", "ne") and b in self.zero and self.op[a] == "fneg":
                 a = self.args[a][0]  # zero has no sign

@@ -5,7 +5,7 @@ import weakref
 
 import jax
 from jax._src import core, source_info_util
-from jax.extend import core as jex
+from jax.extend.core import Literal
 
 
 def trace(fn, *args):
@@ -18,10 +18,10 @@ def trace(fn, *args):
 
 def flow(jaxpr) -> tuple[list[int], list[int | None]]:
     """Which arguments some equation reads; and for each result, which argument it simply is."""
-    read = {v for eqn in jaxpr.eqns for v in eqn.invars if not is_literal(v)}
+    read = {v for eqn in jaxpr.eqns for v in eqn.invars if not isinstance(v, Literal)}
     # a program with side effects is not taken apart: it will be refused as a whole
     place = {} if jaxpr.effects else {v: k for k, v in enumerate(jaxpr.invars)}
-    passed = [None if is_literal(v) else place.get(v) for v in jaxpr.outvars]
+    passed = [None if isinstance(v, Literal) else place.get(v) for v in jaxpr.outvars]
     return [k for k, v in enumerate(jaxpr.invars) if v in read], passed
 
 
@@ -38,10 +38,6 @@ def scan_counts(params) -> tuple[int, int]:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].unpack()
     return len(list(consts)), len(list(carry))
-
-
-def is_literal(atom) -> bool:
-    return isinstance(atom, jex.Literal)
 
 
 def is_key(dtype) -> bool:

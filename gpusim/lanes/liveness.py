@@ -18,9 +18,9 @@ def live_nodes(g: Graph, outputs: list[int]) -> set[int]:
             continue
         live.add(n)
         op, attr = g.op[n], g.attr[n]
-        for a in g.args[n]:
-            if a not in live:
-                todo.append(a)
+        todo.extend(g.args[n])
+        if attr is None:
+            continue
         if op == "result":
             r = g.attr[g.args[n][0]]
             if r.kind == "while":
@@ -40,26 +40,21 @@ def live_nodes(g: Graph, outputs: list[int]) -> set[int]:
     return live
 
 
-def varying_nodes(g: Graph, live: set[int]) -> set[int]:
-    """The live nodes whose value may differ between lanes; the others are computed once for all of
+def varying_nodes(g: Graph) -> set[int]:
+    """The nodes whose value may differ between lanes; the others are computed once for all of
     them.
     """
     varying: set[int] = set()
 
     def visit(region: Region):
         for n in region.nodes:
-            if n not in live or n in varying:
+            if not varying.isdisjoint(g.args[n]):
+                varying.add(n)
                 continue
-            op = g.op[n]
+            op, attr = g.op[n], g.attr[n]
             if op == "loop":
-                loop(n, g.attr[n])
-            elif op == "input":
-                if not g.attr[n][2]:
-                    varying.add(n)
-            elif op == "stacked":
-                if g.attr[n][0] in varying:
-                    varying.add(n)
-            elif not varying.isdisjoint(g.args[n]):
+                loop(n, attr)
+            elif (op == "input" and not attr[2]) or (op == "stacked" and attr[0] in varying):
                 varying.add(n)
 
     def loop(n: int, r: Region):
@@ -86,32 +81,33 @@ def varying_nodes(g: Graph, live: set[int]) -> set[int]:
 
 def widened_nodes(g: Graph, live: set[int], varying: set[int], outputs: list[int]) -> set[int]:
     """Uniform nodes that a varying node, carried value, branch or output reads as a vector."""
-    out = set(outputs)
-    for n in live:
-        if n in varying:
-            out.update(g.args[n])
+    reading = varying & live
+    out = set(outputs).union(*[g.args[n] for n in reading])
+    for n in reading:
         if g.op[n] == "param":
             r, k = g.attr[n]
-            if n in varying:
-                out.add(r.inits[k])
-                if r.kind != "if":
-                    out.add(r.outs[k])
-        elif g.op[n] == "result" and n in varying:
+            out.add(r.inits[k])
+            if r.kind != "if":
+                out.add(r.outs[k])
+        elif g.op[n] == "result":
             r, k = g.attr[g.args[n][0]], g.attr[n]
             out.add(r.outs[k])
+    out -= varying
     # a result or parameter that is widened widens what it stands for
-    changed = True
-    while changed:
-        before = len(out)
-        for n in [n for n in out if g.op[n] == "result" and n not in varying]:
-            r = g.attr[g.args[n][0]]
-            out.add(r.outs[g.attr[n]] if r.kind != "while" else r.params[g.attr[n]])
-        for n in [n for n in out if g.op[n] == "param" and n not in varying]:
+    todo = list(out)
+    while todo:
+        n = todo.pop()
+        source = n
+        if g.op[n] == "result":
+            r, k = g.attr[g.args[n][0]], g.attr[n]
+            source = r.outs[k] if r.kind != "while" else r.params[k]
+        elif g.op[n] == "param":
             r, k = g.attr[n]
-            if r.kind == "if":
-                out.add(r.inits[k])
-        changed = len(out) > before
-    return {n for n in out if n not in varying and n not in g.value}
+            source = r.inits[k] if r.kind == "if" else n
+        if source not in out and source not in varying:
+            out.add(source)
+            todo.append(source)
+    return {n for n in out if n not in g.value}
 
 
 def needs(g: Graph, r: Region, n: int) -> set[int]:

@@ -6,6 +6,8 @@ are known, and read back from there when they are wanted much later; so they nee
 well, and a loop that carries a matrix carries it in its array.
 """
 
+import math
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -116,31 +118,30 @@ class Memory:
     def _last_reads(self, r: Region) -> dict[int, float]:
         """For each number that region r reads, the position in it of the last node to do so."""
         g = self.g
-        last: dict[int, float] = dict.fromkeys((*r.outs, *r.stacked), float("inf"))
+        last: dict[int, float] = {}
         packs: dict[int, int] = {}
 
         def visit(region: Region, at: int | None):
             for k, n in enumerate(region.nodes):
-                here = k if at is None else at
-                if n not in self.live:
-                    continue
-                if g.op[n] == "loop":
+                here, op = k if at is None else at, g.op[n]
+                if op == "loop":
                     inner = g.attr[n]
                     note((*inner.inits, *inner.outs, *inner.stacked, inner.cond), here)
                     visit(inner, here)
-                elif g.op[n] == "element":
-                    packs[g.args[n][0]] = here
-                    note(g.args[n][1:], here)
-                elif g.op[n] != "pack":
+                elif op == "element":
+                    pack, index = g.args[n]
+                    packs[pack] = last[index] = here
+                elif op != "pack":
                     note(g.args[n], here)
                 elif n in self.arrays:  # stores what was known before
-                    note((a for a in g.args[n] if g.region[a] is not g.region[n]), here)
+                    note([a for a in g.args[n] if g.region[a] is not g.region[n]], here)
 
-        def note(nodes, here: int):
+        def note(nodes: Iterable[int], here: float):
             for n in nodes:
-                last[n] = max(last.get(n, -1), here)
+                last[n] = here
 
         visit(r, None)
         for pack, here in packs.items():
-            note(g.args[pack], here)
+            note([n for n in g.args[pack] if last.get(n, -1) < here], here)
+        note((*r.outs, *r.stacked), math.inf)
         return last

@@ -6,13 +6,14 @@ expressions are one node. Every node lives in the innermost region that one of i
 in; what does not depend on a loop is therefore outside it, without a pass that moves it there.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
 from gpusim.lanes import constants
-from gpusim.lanes.constants import FLOATS
 
 COMMUTATIVE = {"fadd", "fmul", "add", "mul", "and", "or", "xor", "fmin", "fmax"}
+FOLDED = {"fneg", "select"}  # with which, and with constants, arithmetic is folded
 
 
 @dataclass
@@ -53,9 +54,10 @@ class Nodes:
         self.attr: list = []
         self.region: list[Region] = []
         self.root = Region("root", 0)
-        self.memo: dict = {}
+        self.memo: dict[str, dict] = defaultdict(dict)  # by opcode
         self.value: dict[int, Any] = {}  # of constant nodes
         self.zero: set[int] = set()  # constant nodes equal to zero
+        self.folds: set[int] = set()  # nodes that an operation on them may be folded with
 
     # -- nodes -------------------------------------------------------------------------------------
 
@@ -68,47 +70,67 @@ class Nodes:
         self.region.append(region or self.root)
         return n
 
+    def several(self, op, types, args, attrs, region) -> list[int]:
+        """New nodes that differ in type and attribute only."""
+        first, count = len(self.op), len(types)
+        self.op += [op] * count
+        self.type += types
+        self.args += [args] * count
+        self.attr += attrs
+        self.region += [region] * count
+        return list(range(first, first + count))
+
     def node(self, op: str, type_: str, *args: int, attr=None) -> int:
         """The node `op(args)`, made if it does not exist."""
         if op in COMMUTATIVE and args[0] > args[1]:
             args = (args[1], args[0])
-        key = (op, type_, args, attr)
-        n = self.memo.get(key)
+        if attr is None and args and type_ == self.type[args[-1]]:
+            return self.alike(op, type_, args)
+        memo, key = self.memo[op], (type_, args, attr)
+        n = memo.get(key)
         if n is None:
-            where, region = self.root, self.region
-            for a in args:
-                r = region[a]
-                if r is not where and r.depth > where.depth:
-                    where = r
-            n = self.memo[key] = len(self.op)
-            self.op.append(op)  # as `new` does, whose call is a tenth of the time to build a graph
-            self.type.append(type_)
-            self.args.append(args)
-            self.attr.append(attr)
-            region.append(where)
-            where.nodes.append(n)
+            n = memo[key] = self._make(op, type_, args, attr)
+        return n
+
+    def alike(self, op: str, type_: str, args: tuple[int, ...]) -> int:
+        """The same for a node that has the type of its last operand, as most have, and no
+        attribute; its operands say all of it.
+        """
+        memo = self.memo[op]
+        n = memo.get(args)
+        if n is None:
+            n = memo[args] = self._make(op, type_, args, None)
+        return n
+
+    def _make(self, op, type_, args, attr) -> int:
+        """A new node, in the innermost region of its operands."""
+        where, region = self.root, self.region
+        for a in args:
+            r = region[a]
+            if r is not where and r.depth > where.depth:
+                where = r
+        n = self.new(op, type_, args, attr, where)
+        where.nodes.append(n)
+        if op in FOLDED:
+            self.folds.add(n)
         return n
 
     def const(self, type_: str, value) -> int:
         """The constant `value`, rounded or wrapped to the type."""
-        # as it was asked for; -0.0 and 0.0 are equal keys, NaN equals nothing
-        asked = ("asked", type_, value if value else repr(value))
-        n = self.memo.get(asked)
+        memo, asked = self.memo["asked"], (type_, value if value else repr(value))
+        n = memo.get(asked)
         if n is None:
-            n = self.memo[asked] = self._const(type_, value)
+            n = memo[asked] = self._const(type_, constants.round_to(type_, value))
         return n
 
     def _const(self, type_: str, value) -> int:
-        value = constants.round_to(type_, value)
-        if type_ in FLOATS:
-            # repr tells -0.0 from 0.0 and keeps NaN equal to itself
-            key = ("const", type_, repr(value))
-        else:
-            key = ("const", type_, value)
-        n = self.memo.get(key)
+        # as keys of a dictionary -0.0 and 0.0 are equal, and NaN equals nothing
+        memo, key = self.memo["const"], (type_, value if value and value == value else repr(value))
+        n = memo.get(key)
         if n is None:
-            n = self.memo[key] = self.new("const", type_, (), value)
+            n = memo[key] = self.new("const", type_, (), value)
             self.value[n] = value
+            self.folds.add(n)
             if value == 0:
                 self.zero.add(n)
         return n
@@ -134,7 +156,7 @@ class Nodes:
 
     def open(self, kind: str, parent: Region, types, inits, trips=0) -> Region:
         r = Region(kind, parent.depth + 1, trips, inits=list(inits), parent=parent)
-        r.params = [self.new("param", t, (), (r, k), r) for k, t in enumerate(types)]
+        r.params = self.several("param", types, (), [(r, k) for k in range(len(types))], r)
         if kind == "for":
             r.counter = self.new("counter", "i32", (), r, r)
         return r
@@ -148,6 +170,5 @@ class Nodes:
         assert r.parent is not None
         loop = r.node = self.new("loop", "void", (), r, r.parent)
         r.parent.nodes.append(loop)
-        return [
-            self.new("result", self.type[n], (loop,), k, r.parent) for k, n in enumerate(r.outs)
-        ]
+        types = [self.type[n] for n in r.outs]
+        return self.several("result", types, (loop,), range(len(types)), r.parent)

@@ -20,12 +20,12 @@ def choose_once(g: Graph, live: set[int], outputs: list[int]):
     choices: dict[int, list[int]] = defaultdict(list)
     uses = [0] * len(g.op)
     for n in live:
+        for a in g.args[n]:
+            uses[a] += 1
         op = g.op[n]
         if op == "select":
             choices[g.args[n][0]].append(n)
-        for a in g.args[n]:
-            uses[a] += 1
-        if op == "loop":
+        elif op == "loop":
             r = g.attr[n]
             for a in (*r.inits, *r.outs, *r.stacked, *([r.cond] if r.cond >= 0 else [])):
                 uses[a] += 1
@@ -81,25 +81,29 @@ def _choose_within(g: Graph, choice: int, arm: int, first: int, uses: list[int],
 
 def bring_forward(g: Graph, region: Region, live: set[int]):
     """Moves what is computed from the results of a loop right behind it, where they are still in
-    registers; in `region` and the loops in it.
+    registers; in `region` and the loops in it. Only what is live stays in them.
     """
     nodes = [n for n in region.nodes if n in live]
+    places = list(range(len(nodes)))  # where each is to stand
     known: dict[int, int] = {}  # node: the place after which it is known, from the first loop on
+    loops: set[int] = set()  # places of those that run more than once
     for k, n in enumerate(nodes):
         op = g.op[n]
         if op == "loop":
-            bring_forward(g, g.attr[n], live)
-        elif not known:
-            continue
-        elif op not in ("pack", "element", "stacked"):
-            after = -1
-            for a in g.args[n]:
-                place = known.get(g.args[a][0] if g.op[a] == "result" else a, -1)
-                after = max(after, place)
-            if after >= 0 and g.op[nodes[after]] == "loop" and g.attr[nodes[after]].kind != "if":
-                known[n] = after
-                continue
-        known[n] = k
+            r: Region = g.attr[n]
+            bring_forward(g, r, live)
+            known.update(dict.fromkeys(range(n + 1, n + 1 + len(r.outs)), k))
+            if r.kind != "if":
+                loops.add(k)
+        elif known:
+            if op not in ("pack", "element", "stacked"):
+                after = -1
+                for a in g.args[n]:
+                    if known.get(a, -1) > after:
+                        after = known[a]
+                if after in loops:
+                    places[k] = after
+            known[n] = places[k]
     if known:
-        nodes = [nodes[k] for k in sorted(range(len(nodes)), key=lambda k: known.get(nodes[k], k))]
+        nodes = [nodes[k] for k in sorted(range(len(nodes)), key=places.__getitem__)]
     region.nodes[:] = nodes

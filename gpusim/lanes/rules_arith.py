@@ -12,7 +12,7 @@ from gpusim.lanes import jaxprs
 from gpusim.lanes import math as lane_math
 from gpusim.lanes.constants import BITS, FLOATS
 from gpusim.lanes.graph import Graph
-from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, rule
+from gpusim.lanes.scalarize import Scalarizer, elementwise, is_bool, is_float, is_signed, rule
 
 
 def dtype_of(eqn, k=0):
@@ -71,7 +71,7 @@ rule("optimization_barrier")(lambda s, eqn, *xs: list(xs))
 @rule("pow")
 def _pow(s, eqn, x, y):
     g = s.g
-    if not np.issubdtype(dtype_of(eqn, 1), np.floating):
+    if not is_float(dtype_of(eqn, 1)):
         y = (
             elementwise(lambda a: g.convert(a, g.type[x.flat[0]], is_signed(dtype_of(eqn, 1))), y)
             if x.size
@@ -82,14 +82,14 @@ def _pow(s, eqn, x, y):
 
 @rule("div")
 def _div(s, eqn, a, b):
-    if np.issubdtype(dtype_of(eqn), np.floating):
+    if is_float(dtype_of(eqn)):
         return [elementwise(s.g.div, a, b)]
     return [elementwise(lambda x, y: _int_div(s.g, x, y, is_signed(dtype_of(eqn)))[0], a, b)]
 
 
 @rule("rem")
 def _rem(s, eqn, a, b):
-    if np.issubdtype(dtype_of(eqn), np.floating):
+    if is_float(dtype_of(eqn)):
         return [elementwise(lambda x, y: lane_math.rem(s.g, x, y), a, b)]
     return [elementwise(lambda x, y: _int_div(s.g, x, y, is_signed(dtype_of(eqn)))[1], a, b)]
 
@@ -124,7 +124,7 @@ def _int_div(g, a, b, signed):
 @rule("max", "min")
 def _minmax(s, eqn, a, b):
     name, signed = eqn.primitive.name, is_signed(dtype_of(eqn))
-    if np.dtype(dtype_of(eqn)) == np.bool_:
+    if is_bool(dtype_of(eqn)):
         return [elementwise(lambda x, y: s.g.bitop("or" if name == "max" else "and", x, y), a, b)]
     return [elementwise(lambda x, y: s.g.minmax(name, x, y, signed), a, b)]
 
@@ -145,7 +145,7 @@ def _clamp(s, eqn, low, x, high):
 @rule("lt", "le", "gt", "ge", "eq", "ne")
 def _compare(s, eqn, a, b):
     name, signed = eqn.primitive.name, is_signed(dtype_of(eqn))
-    if np.dtype(dtype_of(eqn)) == np.bool_ and name not in ("eq", "ne"):
+    if is_bool(dtype_of(eqn)) and name not in ("eq", "ne"):
         g = s.g
         a, b = (elementwise(lambda v: g.convert(v, "i32"), x) for x in (a, b))
     return [elementwise(lambda x, y: s.g.compare(name, x, y, signed), a, b)]
@@ -154,7 +154,7 @@ def _compare(s, eqn, a, b):
 @rule("eq_to", "lt_to", "le_to")
 def _total_order(s, eqn, a, b):
     g, name = s.g, eqn.primitive.name[:2]
-    if not np.issubdtype(dtype_of(eqn), np.floating):
+    if not is_float(dtype_of(eqn)):
         return [elementwise(lambda x, y: g.compare(name, x, y, is_signed(dtype_of(eqn))), a, b)]
     return [elementwise(lambda x, y: _float_order(g, name, x, y), a, b)]
 
@@ -172,7 +172,7 @@ def _float_order(g, name, x, y):
 @rule("select_n")
 def _select_n(s, eqn, which, *cases):
     g = s.g
-    if np.dtype(dtype_of(eqn)) == np.bool_:
+    if is_bool(dtype_of(eqn)):
         return [elementwise(lambda c, b, a: g.select(c, a, b), which, *cases)]
 
     def choose(i, *xs):
@@ -187,7 +187,7 @@ def _select_n(s, eqn, which, *cases):
 @rule("abs")
 def _abs(s, eqn, x):
     g = s.g
-    if np.issubdtype(dtype_of(eqn), np.floating):
+    if is_float(dtype_of(eqn)):
         return [elementwise(lambda a: g.unary("fabs", a, abs), x)]
     return [elementwise(lambda a: g.minmax("max", a, g.neg(a), is_signed(dtype_of(eqn))), x)]
 
@@ -243,7 +243,7 @@ def _convert(s, eqn, x):
     g, old, new = s.g, dtype_of(eqn), eqn.params["new_dtype"]
     t = s.lane_type(new)
     # which side is the integer decides how its sign bit reads; between integers it is the source
-    signed = is_signed(new) if np.issubdtype(old, np.floating) else is_signed(old)
+    signed = is_signed(new) if is_float(old) else is_signed(old)
     return [elementwise(lambda a: g.convert(a, t, signed), x)]
 
 

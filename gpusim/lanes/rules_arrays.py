@@ -4,8 +4,17 @@ import itertools
 
 import numpy as np
 
+from gpusim.lanes.constants import BITS
 from gpusim.lanes.rules_arith import dtype_of
-from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, rule
+from gpusim.lanes.scalarize import (
+    Scalarizer,
+    elementwise,
+    is_float,
+    is_signed,
+    places,
+    rule,
+    spread,
+)
 
 # -- pure movement ---------------------------------------------------------------------------------
 
@@ -26,10 +35,7 @@ def _broadcast_in_dim(s, eqn, x, *_):
     aligned = [1] * len(shape)
     for size, d in zip(x.shape, dims, strict=True):
         aligned[d] = size
-    if x.size == 1:  # NumPy takes several times as long for the general case
-        return [np.full(shape, x.item())]
-    x = x.reshape(aligned)
-    return [x if x.shape == shape else np.broadcast_to(x, shape)]
+    return [spread(x.reshape(aligned), shape)]
 
 
 @rule("tile")
@@ -113,6 +119,9 @@ def clamp_index(s: Scalarizer, i: int, size: int, signed: bool) -> int:
     """Index node i, as i32, inside 0..size-1."""
     g = s.g
     t = g.type[i]
+    if i in g.value:
+        v = g.value[i] if signed else g.value[i] % (1 << BITS[t])
+        return g.const("i32", min(max(v, 0), size - 1))
     i = g.minmax("min", i, g.const(t, size - 1), signed) if t != "i8" or size < 128 else i
     if signed:
         i = g.minmax("max", i, g.const(t, 0), signed)
@@ -134,7 +143,7 @@ def window(s: Scalarizer, x: np.ndarray, starts: list[int], sizes) -> np.ndarray
     if span == 1:
         return x
     out = np.empty(sizes, np.int64)
-    for at in np.ndindex(*sizes):
+    for at in places(sizes):
         reach = tuple(slice(a, a + x.shape[d] - sizes[d] + 1) for d, a in enumerate(at))
         out[at] = g.element(x[reach].ravel().tolist(), index)
     return out
@@ -210,7 +219,7 @@ def _gather(s, eqn, x, indices):
             if x.size
             else None
         )
-    for where in np.ndindex(*(out_shape[d] for d in batch)):
+    for where in places([out_shape[d] for d in batch]):
         starts, inside = [g.const("i32", 0)] * x.ndim, g.const("i1", 1)
         for k, d in enumerate(dn.start_index_map):
             i, size = int(indices[(*where, k)]), x.shape[d] - sizes[d] + 1
@@ -220,7 +229,7 @@ def _gather(s, eqn, x, indices):
         for d, b in zip(dn.operand_batching_dims, dn.start_indices_batching_dims, strict=True):
             starts[d] = g.const("i32", where[b])
         piece = window(s, x, starts, sizes).reshape([sizes[d] for d in kept])
-        if fill is not None:
+        if fill is not None and g.value.get(inside) != 1:
             piece = elementwise(lambda v, inside=inside: g.select(inside, v, fill), piece)
         place: list = [slice(None)] * len(out_shape)
         for d, w in zip(batch, where, strict=True):
@@ -238,7 +247,7 @@ def _in_range(g, i, size, signed):
 def _fill_value(value, dtype):
     if value is not None:
         return value
-    if np.issubdtype(dtype, np.floating):
+    if is_float(dtype):
         return np.nan
     return np.iinfo(dtype).min if np.issubdtype(dtype, np.signedinteger) else np.iinfo(dtype).max
 
@@ -264,7 +273,7 @@ def _scatter(s, eqn, x, indices, updates):
     for d, w in zip(kept, window_dims, strict=True):
         sizes[d] = updates.shape[w]
     out = x.copy()
-    for where in np.ndindex(*(updates.shape[d] for d in batch)):
+    for where in places([updates.shape[d] for d in batch]):
         starts = [g.const("i32", 0)] * x.ndim
         for k, d in enumerate(dn.scatter_dims_to_operand_dims):
             i = int(indices[(*where, k)])

@@ -1,6 +1,7 @@
 """Rules for programs inside programs: calls, branches and loops."""
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from gpusim.lanes import jaxprs, primitive
 from gpusim.lanes.nodes import Region
 from gpusim.lanes.rules_arith import dtype_of
-from gpusim.lanes.scalarize import Scalarizer, rule
+from gpusim.lanes.scalarize import Scalarizer, is_bool, rule
 
 UNROLL = 3000  # scalar operations a loop with a known number of trips may unroll into
 SELECT = 400  # scalar operations that are computed for all lanes rather than jumped over
@@ -18,8 +19,15 @@ SELECT = 400  # scalar operations that are computed for all lanes rather than ju
     *("jit", "pjit", "closed_call", "core_call", "core_closed_call", "call", "composite"),
     *("remat", "checkpoint", "remat2"),
 )
-def _call(s, eqn, *args):
-    return s.run_closed(eqn.params.get("jaxpr") or eqn.params["call_jaxpr"], args)
+def _call(s: Scalarizer, eqn, *args):
+    """Runs the program, once for the same numbers: JAX's own functions of indices come often."""
+    jaxpr, consts = jaxprs.open_jaxpr(eqn.params.get("jaxpr") or eqn.params["call_jaxpr"])
+    if consts:
+        return s.run(jaxpr, consts, args)
+    call = jaxpr, id(s.region), tuple([x.tobytes() for x in args])
+    if call not in s.calls:
+        s.calls[call] = s.run(jaxpr, consts, args)
+    return s.calls[call]
 
 
 @rule("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
@@ -58,7 +66,7 @@ def _cond(s: Scalarizer, eqn, index, *args):
     if i in g.value:
         k = abs(g.value[i]) if g.type[i] == "i1" else min(max(g.value[i], 0), len(branches) - 1)
         return s.run_closed(branches[k], args)
-    if np.dtype(dtype_of(eqn)) == np.bool_:
+    if is_bool(dtype_of(eqn)):
         wanted = [g.invert(i), i]
     else:  # an index outside the range means the nearest branch
         t, last = g.type[i], len(branches) - 1
@@ -103,17 +111,20 @@ def flatten(s: Scalarizer, arrays):
     """Scalars of the arrays in one list, keys as their two words; and the way back."""
     g = s.g
     flat: list[int] = []
+    parts = []  # of each array: where it stands in the list, its shape, whether it is of keys
     for x in arrays:
-        for n in x.ravel().tolist():
-            flat.extend(g.args[n] if g.type[n] == "key" else (n,))
-    kinds = [[g.type[n] == "key" for n in x.ravel().tolist()] for x in arrays]
+        nodes, start = x.ravel().tolist(), len(flat)
+        keys = bool(nodes) and g.type[nodes[0]] == "key"
+        flat += itertools.chain.from_iterable(g.args[n] for n in nodes) if keys else nodes
+        parts.append((slice(start, len(flat)), x.shape, keys))
 
-    def rebuild(values):
-        it, out = iter(values), []
-        for x, ks in zip(arrays, kinds, strict=True):
-            ns = [g.node("key", "key", next(it), next(it)) if k else next(it) for k in ks]
-            out.append(np.array(ns, np.int64).reshape(x.shape))
-        return out
+    def rebuild(values: list[int]) -> list[np.ndarray]:
+        return [
+            s.keys(np.reshape(values[at], (*shape, 2)))
+            if keys
+            else np.array(values[at], np.int64).reshape(shape)
+            for at, shape, keys in parts
+        ]
 
     return flat, rebuild
 

@@ -2,12 +2,14 @@
 
 import functools
 import itertools
+import math
 
 import numpy as np
 
+from gpusim.lanes.graph import Graph
 from gpusim.lanes.rules_arith import dtype_of
 from gpusim.lanes.rules_control import repeat
-from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, rule
+from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, places, rule
 
 # A product of matrices with more multiplications than this becomes a loop over tiles of its result.
 # Written out it is no faster, since its operands exceed the registers, and LLVM takes its time. But
@@ -22,18 +24,17 @@ TILE = 4  # rows and columns of a tile, whose sums stay in registers
 def _dot_general(s: Scalarizer, eqn, a, b):
     (ca, cb), (ba, bb) = eqn.params["dimension_numbers"]
     dtype = eqn.outvars[0].aval.dtype
-    a, b = (_converted(s, x, dtype_of(eqn, k), dtype) for k, x in enumerate((a, b)))
+    a, b = _converted(s, a, dtype_of(eqn), dtype), _converted(s, b, dtype_of(eqn, 1), dtype)
     fa = [d for d in range(a.ndim) if d not in ca and d not in ba]
     fb = [d for d in range(b.ndim) if d not in cb and d not in bb]
     batch = [a.shape[d] for d in ba]
-    m, n, k = (int(np.prod([x.shape[d] for d in dims])) for x, dims in ((a, fa), (b, fb), (a, ca)))
+    m, n, k = (math.prod([x.shape[d] for d in dims]) for x, dims in ((a, fa), (b, fb), (a, ca)))
     left = a.transpose(*ba, *fa, *ca).reshape(*batch, m, k)
     right = b.transpose(*bb, *fb, *cb).reshape(*batch, n, k)
-    out = np.empty((*batch, m, n), np.int64)
-    zero = s.full((), dtype, 0).item()
-    for at in np.ndindex(*batch):
-        out[at] = _product(s, left[at], right[at], zero)
-    return [out.reshape(batch + [a.shape[d] for d in fa] + [b.shape[d] for d in fb])]
+    zero = s.g.const(s.lane_type(dtype), 0)
+    out = [_product(s, left[at], right[at], zero) for at in places(batch)]
+    shape = batch + [a.shape[d] for d in fa] + [b.shape[d] for d in fb]
+    return [np.array(out, np.int64).reshape(shape)]
 
 
 def _converted(s: Scalarizer, x: np.ndarray, old, new) -> np.ndarray:
@@ -42,34 +43,39 @@ def _converted(s: Scalarizer, x: np.ndarray, old, new) -> np.ndarray:
     return elementwise(lambda v: s.g.convert(v, s.lane_type(new), is_signed(old)), x)
 
 
-def _product(s: Scalarizer, left: np.ndarray, right: np.ndarray, zero: int) -> np.ndarray:
-    """left (m, k) @ right (n, k).T; `zero` is the sum of nothing."""
+def _product(s: Scalarizer, left: np.ndarray, right: np.ndarray, zero: int) -> list[int]:
+    """left (m, k) @ right (n, k).T, row by row; `zero` is the sum of nothing."""
     g = s.g
+    limit = ROLL if min(len(left), len(right)) > 1 else ROLL_VECTOR
+    if left.size * len(right) > limit:
+        nonzero_left, nonzero_right = _nonzero(g, left), _nonzero(g, right)
+        if (nonzero_left.sum(0) * nonzero_right.sum(0)).sum() > limit:
+            tiled = _product_in_tiles(s, left, right, nonzero_left, nonzero_right, zero)
+            return tiled.ravel().tolist()
     # products with a structural zero are skipped before they are built
-    rows, columns = (
-        [{k: v for k, v in enumerate(line) if v not in g.zero} for line in x.tolist()]
-        for x in (left, right)
-    )
-    common = [[row.keys() & column.keys() for column in columns] for row in rows]
-    limit = ROLL if min(len(rows), len(columns)) > 1 else ROLL_VECTOR
-    if sum(len(ks) for line in common for ks in line) > limit:
-        return _product_in_tiles(s, left, right, zero)
-    out = np.full((len(rows), len(columns)), zero, np.int64)
-    for (i, row), (j, column) in itertools.product(enumerate(rows), enumerate(columns)):
-        if common[i][j]:
-            out[i, j] = functools.reduce(
-                g.add, [g.mul(row[k], column[k]) for k in sorted(common[i][j])]
-            )
+    rows = [[(k, x) for k, x in enumerate(row) if x not in g.zero] for row in left.tolist()]
+    out = []
+    for row, column in itertools.product(rows, right.tolist()):
+        terms = [g.mul(x, column[k]) for k, x in row if column[k] not in g.zero]
+        out.append(functools.reduce(g.add, terms) if terms else zero)
     return out
 
 
-def _product_in_tiles(s: Scalarizer, left: np.ndarray, right: np.ndarray, zero: int) -> np.ndarray:
+def _nonzero(g: Graph, x: np.ndarray) -> np.ndarray:
+    return np.reshape([n not in g.zero for n in x.ravel().tolist()], x.shape)
+
+
+def _product_in_tiles(
+    s: Scalarizer,
+    left: np.ndarray,
+    right: np.ndarray,
+    nonzero_left: np.ndarray,
+    nonzero_right: np.ndarray,
+    zero: int,
+) -> np.ndarray:
     """The same in tiles of the result, each a loop over what is summed, its sums in registers."""
     g, m, n = s.g, len(left), len(right)
     read_left, read_right = _reader(g, left), _reader(g, right)
-    nonzero_left, nonzero_right = (
-        np.reshape([v not in g.zero for v in x.ravel().tolist()], x.shape) for x in (left, right)
-    )
     symmetric = np.array_equal(left, right)
     height, width = (TILE, TILE) if min(m, n) > 1 else (min(m, TILE**2), min(n, TILE**2))
     out = np.full((m, n), zero, np.int64)
@@ -119,12 +125,13 @@ def _reader(g, x: np.ndarray):
     pack = g.pack((x if by_row else x.T).ravel().tolist(), reread=True)
 
     def read(rows: slice, k: int, first: int) -> list[int]:
-        out = []
-        for row in range(rows.start, rows.stop):
-            start = row * depth + first if by_row else first * height + row
-            step = k if by_row else g.mul(k, g.const("i32", height))
-            out.append(g.node("element", g.type[pack], pack, g.add(step, g.const("i32", start))))
-        return out
+        step = k if by_row else g.mul(k, g.const("i32", height))
+        starts = [
+            row * depth + first if by_row else first * height + row
+            for row in range(rows.start, rows.stop)
+        ]
+        t, at = g.type[pack], lambda start: g.add(step, g.const("i32", start))
+        return [g.node("element", t, pack, at(start)) for start in starts]
 
     return read
 
@@ -134,7 +141,7 @@ def _cholesky(s, eqn, a):
     g = s.g
     out = np.full(a.shape, s.full((), dtype_of(eqn), 0).item(), np.int64)
     n = a.shape[-1]
-    for at in np.ndindex(*a.shape[:-2]):
+    for at in places(a.shape[:-2]):
         m, low = a[at].tolist(), out[at]
         half = g.const(g.type[m[0][0]], 0.5) if n else 0
         for j in range(n):
@@ -163,7 +170,7 @@ def _triangular_solve(s, eqn, a, b):
     out = b.copy()
     n = a.shape[-1]
     order = range(n) if lower else range(n - 1, -1, -1)
-    for at in np.ndindex(*a.shape[:-2]):
+    for at in places(a.shape[:-2]):
         m, x = a[at].tolist(), out[at]
         for column in range(x.shape[-1]):
             done: list[int] = []
@@ -186,7 +193,7 @@ def _lu(s: Scalarizer, eqn, a):
     size, out = min(m, n), a.copy()
     pivots = np.empty((*a.shape[:-2], size), np.int64)
     order = np.empty((*a.shape[:-2], m), np.int64)
-    for at in np.ndindex(*a.shape[:-2]):
+    for at in places(a.shape[:-2]):
         rows = [[*row, i32(i)] for i, row in enumerate(a[at].tolist())]  # each with its number
         for j in range(size):
             best, where = g.unary("fabs", rows[j][j], abs), i32(j)

@@ -7,7 +7,7 @@ import numpy as np
 from gpusim.lanes.constants import FLOATS
 from gpusim.lanes.graph import Graph
 from gpusim.lanes.rules_arith import _float_order, dtype_of
-from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, rule
+from gpusim.lanes.scalarize import Scalarizer, elementwise, is_float, is_signed, places, rule
 
 CHAINS = 4  # partial results of a long sum, product, maximum...
 
@@ -28,9 +28,7 @@ def _combiner(s: Scalarizer, op: str, dtype):
 def _identity(op: str, dtype):
     if op in ("max", "min"):
         low, high = (
-            (-np.inf, np.inf)
-            if np.issubdtype(dtype, np.floating)
-            else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+            (-np.inf, np.inf) if is_float(dtype) else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         )
         return low if op == "max" else high
     return {"sum": 0, "prod": 1, "and": -1, "or": 0, "xor": 0}[op]
@@ -45,7 +43,7 @@ def _reduce(s, eqn, x):
     kept = [d for d in range(x.ndim) if d not in axes]
     rows = x.transpose(*kept, *axes).reshape([x.shape[d] for d in kept] + [-1])
     out = np.empty(rows.shape[:-1], np.int64)
-    for at in np.ndindex(*out.shape):
+    for at in places(out.shape):
         items = rows[at].tolist()
         out[at] = (
             _fold(s.g, combine, items) if items else s.full((), dtype, _identity(op, dtype)).item()
@@ -97,7 +95,7 @@ def _argminmax(s, eqn, x):
     name = "gt" if eqn.primitive.name == "argmax" else "lt"
     rows = np.moveaxis(x, axis, -1)
     out = np.empty(rows.shape[:-1], np.int64)
-    for at in np.ndindex(*out.shape):
+    for at in places(out.shape):
         best, where = int(rows[at][0]), index_type
         for k, v in enumerate(rows[at].tolist()[1:], 1):
             better = g.compare(name, v, best, signed)
@@ -113,9 +111,7 @@ def _argminmax(s, eqn, x):
 @rule("sort")
 def _sort(s, eqn, *operands):
     g, p = s.g, eqn.params
-    kinds = [
-        (np.issubdtype(v.aval.dtype, np.floating), is_signed(v.aval.dtype)) for v in eqn.invars
-    ]
+    kinds = [(is_float(v.aval.dtype), is_signed(v.aval.dtype)) for v in eqn.invars]
 
     def before(a, b):  # lexicographic on the first num_keys operands
         less, equal = g.const("i1", 0), g.const("i1", 1)
@@ -138,7 +134,7 @@ def _sorted(s, arrays, before):
     comparisons, fit for the small arrays of one world.
     """
     g, arrays, n = s.g, [x.copy() for x in arrays], arrays[0].shape[-1]
-    for at in np.ndindex(*arrays[0].shape[:-1]):
+    for at in places(arrays[0].shape[:-1]):
         items = [tuple(int(x[at][k]) for x in arrays) for k in range(n)]
         for turn in range(n):
             for k in range(turn % 2, n - 1, 2):
@@ -158,6 +154,6 @@ def _top_k(s, eqn, x):
     t = s.lane_type(eqn.outvars[1].aval.dtype)
     rows = np.moveaxis(x, axis, -1)
     index = np.broadcast_to([s.g.const(t, i) for i in range(rows.shape[-1])], rows.shape)
-    kind = (np.issubdtype(dtype_of(eqn), np.floating), is_signed(dtype_of(eqn)))
+    kind = (is_float(dtype_of(eqn)), is_signed(dtype_of(eqn)))
     values, places = _sorted(s, [rows, index], lambda a, b: _precedes(s, b[0], a[0], *kind))
     return [np.moveaxis(y[..., :k], -1, axis) for y in (values, places)]

@@ -5,8 +5,9 @@ transpose...) are NumPy on node numbers; everything else visits the elements. Th
 stand in the `rules_*` files, by kind.
 """
 
+import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -48,8 +49,19 @@ def rule(*names: str):
     return register
 
 
+@functools.cache
 def is_signed(dtype) -> bool:
     return not np.issubdtype(dtype, np.unsignedinteger)
+
+
+@functools.cache
+def is_float(dtype) -> bool:
+    return np.issubdtype(dtype, np.floating)
+
+
+@functools.cache
+def is_bool(dtype) -> bool:
+    return dtype == np.bool_
 
 
 class Scalarizer:
@@ -60,6 +72,7 @@ class Scalarizer:
         self.name = name  # of the user's function, for messages
         self.region: Region = graph.root
         self.types: dict = {}  # dtype: LLVM type, of those met
+        self.calls: dict = {}  # results of calls, by program, region and arguments
         self.running: list = []  # the equations being compiled, outermost first
 
     def lane_type(self, dtype) -> str:
@@ -89,22 +102,28 @@ class Scalarizer:
         """The results of the jaxpr; `consts` are arrays or nodes already lifted, `args` node
         arrays.
         """
-        env = dict(zip(jaxpr.constvars, (self.lift_const(c) for c in consts), strict=True))
+        env = dict(zip(jaxpr.constvars, map(self.lift_const, consts), strict=True))
         env.update(zip(jaxpr.invars, args, strict=True))
-
-        def read(atom):
-            if jaxprs.is_literal(atom):  # a NumPy float64 may stand where a float32 is meant
-                return self.lift(np.asarray(atom.val, atom.aval.dtype))
-            return env[atom]
 
         for eqn in jaxpr.eqns:
             self.running.append(eqn)
             f = RULES.get(eqn.primitive.name)
             if f is None:
                 raise self.error(f"primitive '{eqn.primitive.name}' is not supported")
-            env.update(zip(eqn.outvars, f(self, eqn, *map(read, eqn.invars)), strict=True))
+            results = f(self, eqn, *self.read(eqn.invars, env))
+            for v, x in zip(eqn.outvars, results, strict=True):
+                env[v] = x
             self.running.pop()
-        return [read(v) for v in jaxpr.outvars]
+        return self.read(jaxpr.outvars, env)
+
+    def read(self, atoms, env) -> list[np.ndarray]:
+        """Values of variables and literals."""
+        return [env[v] if not isinstance(v, jaxprs.Literal) else self.literal(v) for v in atoms]
+
+    def literal(self, atom) -> np.ndarray:
+        """A scalar of the program's text."""
+        value = np.asarray(atom.val, atom.aval.dtype)  # the value itself may be a float64
+        return np.array(self.g.const(self.lane_type(value.dtype), value.item()))
 
     def run_closed(self, closed, args) -> list[np.ndarray]:
         jaxpr, consts = jaxprs.open_jaxpr(closed)
@@ -147,11 +166,25 @@ class Scalarizer:
 
 def elementwise(f, *operands: np.ndarray) -> np.ndarray:
     """f of the scalars of node arrays; dimensions of size 1, and scalars, are repeated."""
-    shape = max((x.shape for x in operands), key=len)
-    if any(x.shape != shape and x.shape for x in operands):
-        shape = np.broadcast_shapes(*(x.shape for x in operands))
-        operands = tuple(np.broadcast_to(x, shape) for x in operands)
-    lists = [
-        x.ravel().tolist() if x.shape == shape else itertools.repeat(x.item()) for x in operands
-    ]
-    return np.array(list(map(f, *lists)), np.int64).reshape(shape)
+    shapes = [x.shape for x in operands]
+    shape = shapes[0]
+    if shapes.count(shape) == len(shapes):
+        if shape == ():
+            return np.array(f(*[x.item() for x in operands]))
+        lists = [x.ravel().tolist() for x in operands]
+    else:
+        shape = np.broadcast(*operands).shape
+        lists = [spread(x, shape).ravel().tolist() for x in operands]
+    return np.array([*map(f, *lists)], np.int64).reshape(shape)
+
+
+def spread(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """np.broadcast_to for node arrays, which is slow for small ones."""
+    out = np.empty(shape, np.int64)
+    out[...] = x
+    return out
+
+
+def places(shape: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """The indices of every element of an array of this shape, in order."""
+    return itertools.product(*map(range, shape))

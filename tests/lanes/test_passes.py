@@ -32,6 +32,22 @@ def operations(fn, *shapes):
     return Counter(g.op[n] for n in live)
 
 
+def test_a_call_again_is_not_run_again():
+    """The loop of a function called twice with the same numbers is there once."""
+
+    @jax.jit
+    def count(x):
+        return jax.lax.while_loop(lambda y: jnp.sum(y) < 9, lambda y: 2 * y + 1, x)
+
+    def loops(fn):
+        g, _ = graph_of(fn, (3,))
+        return g.op.count("loop")
+
+    assert loops(lambda x: count(x) + count(x)) == 1
+    assert loops(lambda x: count(x) + count(-x)) == 2
+    agree(lambda x: count(x) + count(jnp.cos(x)) * count(x), (3,))
+
+
 def twice_chosen(x, y):
     """A square root of positive numbers only, as is usual for the sake of its derivative."""
     safe = jnp.where(x > 0, x, 1)
