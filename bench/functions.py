@@ -60,7 +60,7 @@ def mjx(name: str) -> Function:
 
 def gymnax(name: str) -> Function:
     """A classic control task with the reset that is part of its step."""
-    import gymnax as library  # pyright: ignore[reportMissingImports]  # does not fit our lock
+    import gymnax as library  # pyright: ignore[reportMissingImports]  # not on every Python
 
     env, params = library.make(name)
 

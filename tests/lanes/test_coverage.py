@@ -1,7 +1,7 @@
 """Other people's functions as kernels, against XLA in double precision.
 
-The fast tests are the smallest of each kind; the slow ones are all of them. What cannot be imported
-is skipped: gymnax asks for an older gymnasium than our lock has.
+The fast tests are the smallest of each kind; the slow ones are all of them. gymnax is skipped where
+it cannot be had: it asks for JAX before 0.12.
 """
 
 import jax
