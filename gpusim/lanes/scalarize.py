@@ -145,13 +145,6 @@ class Scalarizer:
         data = [self.g.args[k] for k in keys.ravel().tolist()]
         return np.array(data, np.int64).reshape(*keys.shape, 2)
 
-    def constant(self, ids: np.ndarray) -> np.ndarray | None:
-        """The values of an array whose elements are all constants, else None."""
-        try:
-            return np.array([self.g.value[i] for i in ids.ravel().tolist()]).reshape(ids.shape)
-        except KeyError:
-            return None
-
     def error(self, what: str) -> LanesError:
         """What to raise in a rule that cannot go on: it names the function, the user's line and the
         remedy.
