@@ -155,5 +155,5 @@ def _top_k(s, eqn, x):
     rows = np.moveaxis(x, axis, -1)
     index = np.broadcast_to([s.g.const(t, i) for i in range(rows.shape[-1])], rows.shape)
     kind = (is_float(dtype_of(eqn)), is_signed(dtype_of(eqn)))
-    values, places = _sorted(s, [rows, index], lambda a, b: _precedes(s, b[0], a[0], *kind))
-    return [np.moveaxis(y[..., :k], -1, axis) for y in (values, places)]
+    both = _sorted(s, [rows, index], lambda a, b: _precedes(s, b[0], a[0], *kind))
+    return [np.moveaxis(y[..., :k], -1, axis) for y in both]

@@ -47,6 +47,14 @@ def test_a_call_again_is_not_run_again():
     assert loops(lambda x: count(x) + count(-x)) == 2
     agree(lambda x: count(x) + count(jnp.cos(x)) * count(x), (3,))
 
+    def in_a_branch(x):  # what is computed there is not known outside
+        start = jnp.ones(3, x.dtype)
+        work = lambda x: jnp.sum(jnp.outer(x, jnp.arange(200, dtype=x.dtype)))
+        branch = lambda x: work(x) * count(start)
+        return jax.lax.cond(x[0] > 0, branch, lambda x: x, x) + count(start)
+
+    agree(in_a_branch, (3,))
+
 
 def twice_chosen(x, y):
     """A square root of positive numbers only, as is usual for the sake of its derivative."""
