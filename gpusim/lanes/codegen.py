@@ -11,7 +11,7 @@ from typing import NamedTuple
 from gpusim.lanes.codegen_arrays import ArrayWriter
 from gpusim.lanes.codegen_text import literal, size_of
 from gpusim.lanes.graph import Graph
-from gpusim.lanes.liveness import live_nodes, needs, varying_nodes, widened_nodes
+from gpusim.lanes.liveness import live_nodes, needs, varying_nodes
 from gpusim.lanes.nodes import Region
 from gpusim.lanes.passes import bring_forward, choose_once
 
@@ -55,8 +55,7 @@ class Emitter(ArrayWriter):
         choose_once(g, live, results)
         bring_forward(g, g.root, live)
         varying = varying_nodes(g) if width > 1 else live
-        widened = widened_nodes(g, live, varying, results) if width > 1 else set()
-        super().__init__(g, live, varying, widened, width)
+        super().__init__(g, live, varying, width)
         self.outputs = outputs
 
     # -- the function ------------------------------------------------------------------------------
@@ -82,12 +81,15 @@ class Emitter(ArrayWriter):
         )
 
     def emit_region(self, nodes: list[int]):
-        outermost = nodes is self.g.root.nodes
+        g, outermost = self.g, nodes is self.g.root.nodes
+        ops, varying = g.op, self.varying
         for n in nodes:
-            op = self.g.op[n]
-            if op == "loop":
+            op = ops[n]
+            if op in FLOAT_OPS and n in varying:
+                self.emit_arithmetic(n, op)
+            elif op == "loop":
                 if outermost:
-                    self.load_inputs(self.g.attr[n])
+                    self.load_inputs(g.attr[n])
                 self.emit_loop(n)
             elif op == "pack":
                 self.write_pack(n)
@@ -124,13 +126,22 @@ class Emitter(ArrayWriter):
 
     # -- straight-line nodes -----------------------------------------------------------------------
 
+    def emit_arithmetic(self, n: int, op: str):
+        """What most of a program is, an operation on vectors: emit_node and bind in one, for speed."""
+        names, (a, b) = self.names[True], self.g.args[n]
+        x = names.get(a) or self.find(a, True)
+        y = names.get(b) or self.find(b, True)
+        self.count += 1
+        name = names[n] = f"%t{self.count}"
+        t = self.vectors[self.g.type[n]]
+        self.lines.append(f"  {name} = {op} nsz contract {t} {x}, {y}")
+        if n in self.memory.places:
+            self.settle(n)
+
     def emit_node(self, n: int) -> str:
         g, op, args = self.g, self.g.op[n], self.g.args[n]
         wide = n in self.varying
         t = self.vector(g.type[n]) if wide else g.type[n]
-        if op in FLOAT_OPS:  # most of a program
-            a, b = args
-            return self.put(f"{op} nsz contract {t} {self.use(a, wide)}, {self.use(b, wide)}")
         if op == "element":
             return self.emit_element(n)
         if op == "stacked":
@@ -160,7 +171,8 @@ class Emitter(ArrayWriter):
             )
         if op in ("fptosi", "fptoui"):
             return self.emit_saturating(op, n, wide, x[0])
-        return self.put(f"{op} {t} {x[0]}, {x[1]}")
+        flags = " nsz contract" if op in FLOAT_OPS else ""
+        return self.put(f"{op}{flags} {t} {x[0]}, {x[1]}")
 
     def emit_minmax(self, op, t, args, x) -> str:
         """A NaN on either side wins. The hardware's instruction returns its second operand when one

@@ -10,17 +10,17 @@ NEAR = 50  # instructions for which a number that lives in memory is kept in a r
 class ArrayWriter(Writer):
     """Writes reads and writes of numbers and arrays.
 
-    `live` are the nodes that are written at all, `widened` those of them that are scalars but are
-    also read as vectors.
+    `live` are the nodes that are written at all.
     """
 
-    def __init__(self, g: Graph, live: set[int], varying: set[int], widened: set[int], width: int):
+    def __init__(self, g: Graph, live: set[int], varying: set[int], width: int):
         super().__init__(g, varying, width)
-        self.live, self.widened = live, widened
+        self.live = live
         self.memory = Memory(g, live, varying if width > 1 else None)
         # operands by node: scalars, and vectors; those that are in memory left out
         scalars: dict[int, str] = {}
         self.names = (scalars, scalars if width == 1 else {})
+        self.made: dict[int, tuple[str, int]] = {}  # scalars: the name, and the line to widen it in
         self.arrays: dict[int, tuple[str, bool]] = {}  # pack or stacked node: its array, varying?
         self.resident: dict[int, Place] = {}  # node: where in memory it can be read again
         self.recent: dict[int, tuple[str, str, int]] = {}  # its name, and the block and line of it
@@ -39,7 +39,17 @@ class ArrayWriter(Writer):
             self.names[wide][n] = text
             return text
         self.load(n)
+        if wide and n not in self.varying:
+            return self.widen(n)
         return self.names[wide].get(n) or self.reload(n)
+
+    def widen(self, n: int) -> str:
+        """A scalar as a vector, which is made where the scalar is, for all that read it."""
+        if n not in self.made:  # it is in memory and may change there, or is another name of a constant
+            return self.splat(self.g.type[n], self.use(n, False))
+        name, line = self.made[n]
+        vector = self.names[True][n] = self.splat(self.g.type[n], name, line)
+        return vector
 
     def load(self, n: int):
         """Loads node n if it is an input that is not loaded yet."""
@@ -67,9 +77,12 @@ class ArrayWriter(Writer):
 
     def bind(self, n: int, name: str):
         """Node n has been computed as `name`."""
-        self.names[n in self.varying][n] = name
-        if n in self.widened:
-            self.names[True][n] = self.splat(self.g.type[n], name)
+        if n in self.varying:
+            self.names[True][n] = name
+        else:
+            self.names[False][n] = name
+            self.made[n] = name, len(self.lines)
+            self.lines.append("")
         if n in self.memory.places:
             self.settle(n)
 
@@ -96,8 +109,8 @@ class ArrayWriter(Writer):
         else:
             wide = self.is_wide(n)
             self.names[wide][n] = self.use(source, wide)
-        if n in self.widened:
-            self.names[True][n] = self.use(source, True)
+        if source in self.made:
+            self.made[n] = self.made[source]
         if n in self.memory.places:
             self.settle(n)
 
@@ -144,11 +157,6 @@ class ArrayWriter(Writer):
         )
         return name
 
-    def use_wide(self, n: int) -> str:
-        """Operand n as a vector, widened on the spot where that was not foreseen."""
-        foreseen = n in self.varying or n in self.names[True] or n in self.g.value
-        return self.use(n, True) if foreseen else self.splat(self.g.type[n], self.use(n, False))
-
     def store_element(self, array: str, wide: bool, t: str, index: str, value: str):
         whole = self.vector(t) if wide else t
         at = self.put(f"getelementptr {whole}, ptr {array}, i32 {index}")
@@ -179,11 +187,11 @@ class ArrayWriter(Writer):
         items, v = g.args[pack], self.vector(t)
         x = self.use(index, True)
         if self.memory.selects(n):
-            out = self.use_wide(items[0])
+            out = self.use(items[0], True)
             for k, i in enumerate(items[1:], 1):
                 here = self.put(f"icmp eq {self.vector('i32')} {x}, splat (i32 {k})")
                 out = self.put(
-                    f"select {self.vector('i1')} {here}, {v} {self.use_wide(i)}, {v} {out}"
+                    f"select {self.vector('i1')} {here}, {v} {self.use(i, True)}, {v} {out}"
                 )
             return out
         return self.gather(*self.array_of(pack), t, x)

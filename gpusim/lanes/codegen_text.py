@@ -57,12 +57,18 @@ class Writer:
         self.declared[name] = f"declare {t} {name}({', '.join([t] * len(operands))}{extra_types})"
         return f"call {flags}{t} {name}({', '.join(f'{t} {o}' for o in operands)}{extra})"
 
-    def splat(self, t: str, name: str) -> str:
-        v = self.vector(t)
-        one = self.put(f"insertelement {v} poison, {t} {name}, i64 0")
-        return self.put(
-            f"shufflevector {v} {one}, {v} poison, <{self.width} x i32> zeroinitializer"
+    def splat(self, t: str, name: str, line: int | None = None) -> str:
+        """A scalar as a vector, made here or in a line that was left free for it."""
+        v, one, vector = self.vector(t), self.fresh("t"), self.fresh("t")
+        text = (
+            f"  {one} = insertelement {v} poison, {t} {name}, i64 0\n"
+            f"  {vector} = shufflevector {v} {one}, {v} poison, <{self.width} x i32> zeroinitializer"
         )
+        if line is None:
+            self.lines.append(text)
+        else:
+            self.lines[line] = text
+        return vector
 
     def label(self) -> str:
         self.count += 1

@@ -250,18 +250,18 @@ class Graph(Nodes):
         """The node op(a, b), one of them a select. A choice of constants combined with a constant,
         or with another by the same mask, is a choice of constants; a mask times x is x or 0.
         """
+        value = self.value
         for chosen, other in ((a, b), (b, a)):
             if self.op[chosen] != "select":
                 continue
-            c, *arms = self.args[chosen]
-            others = [self._chosen(other, c, k) for k in (1, 2)]
-            known = all(x in self.value for x in (*arms, *others))
-            mask = op in ("fmul", "mul") and [self.value.get(x) for x in arms] in ([0, 1], [1, 0])
-            if known or mask:
-                pairs = zip(arms, others, strict=True)
-                return self.select(
-                    c, *(combine(x, y) if chosen == a else combine(y, x) for x, y in pairs)
-                )
+            c, x, y = self.args[chosen]
+            if x not in value or y not in value:
+                continue
+            u, v = self._chosen(other, c, 1), self._chosen(other, c, 2)
+            is_mask = op in ("fmul", "mul") and {value[x], value[y]} == {0, 1}
+            if is_mask or (u in value and v in value):
+                pairs = ((x, u), (y, v)) if chosen == a else ((u, x), (v, y))
+                return self.select(c, *(combine(*pair) for pair in pairs))
         return self.node(op, self.type[a], a, b)
 
     # -- unary, conversions ------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """What differs between JAX versions, in one place: how programs inside equations are stored."""
 
 import math
-import weakref
 
 import jax
 from jax._src import core, source_info_util
@@ -64,18 +63,15 @@ def user_line(eqn) -> str:
         return "unknown line"
 
 
-# of programs weighed before: a loop in a loop would be weighed once for each around it
-_weights: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+def is_heavier(jaxpr, limit: int) -> bool:
+    """Whether the program is more than about `limit` scalar operations, each loop body counted
+    once.
+    """
+    return _weight(jaxpr, limit) > limit
 
 
-def weight(jaxpr) -> int:
-    """About how many scalar operations the program is, each loop body counted once."""
-    if jaxpr not in _weights:
-        _weights[jaxpr] = _weigh(jaxpr)
-    return _weights[jaxpr]
-
-
-def _weigh(jaxpr) -> int:
+def _weight(jaxpr, limit: int) -> int:
+    """About how many operations it is; just more than `limit` if it is more."""
     total = 0
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
@@ -91,5 +87,7 @@ def _weigh(jaxpr) -> int:
             for sub in value if isinstance(value, (tuple, list)) else (value,):
                 inner = getattr(sub, "jaxpr", sub)
                 if hasattr(inner, "eqns"):
-                    total += weight(inner)
+                    total += _weight(inner, limit - total)
+        if total > limit:
+            break
     return total

@@ -79,37 +79,6 @@ def varying_nodes(g: Graph) -> set[int]:
     return varying
 
 
-def widened_nodes(g: Graph, live: set[int], varying: set[int], outputs: list[int]) -> set[int]:
-    """Uniform nodes that a varying node, carried value, branch or output reads as a vector."""
-    reading = varying & live
-    out = set(outputs).union(*[g.args[n] for n in reading])
-    for n in reading:
-        if g.op[n] == "param":
-            r, k = g.attr[n]
-            out.add(r.inits[k])
-            if r.kind != "if":
-                out.add(r.outs[k])
-        elif g.op[n] == "result":
-            r, k = g.attr[g.args[n][0]], g.attr[n]
-            out.add(r.outs[k])
-    out -= varying
-    # a result or parameter that is widened widens what it stands for
-    todo = list(out)
-    while todo:
-        n = todo.pop()
-        source = n
-        if g.op[n] == "result":
-            r, k = g.attr[g.args[n][0]], g.attr[n]
-            source = r.outs[k] if r.kind != "while" else r.params[k]
-        elif g.op[n] == "param":
-            r, k = g.attr[n]
-            source = r.inits[k] if r.kind == "if" else n
-        if source not in out and source not in varying:
-            out.add(source)
-            todo.append(source)
-    return {n for n in out if n not in g.value}
-
-
 def needs(g: Graph, r: Region, n: int) -> set[int]:
     """The nodes of region r (and loops in it) that node n depends on."""
     needed, todo = set(), [n]

@@ -109,7 +109,12 @@ class Nodes:
             r = region[a]
             if r is not where and r.depth > where.depth:
                 where = r
-        n = self.new(op, type_, args, attr, where)
+        n = len(region)
+        self.op.append(op)
+        self.type.append(type_)
+        self.args.append(args)
+        self.attr.append(attr)
+        region.append(where)
         where.nodes.append(n)
         if op in FOLDED:
             self.folds.add(n)

@@ -75,7 +75,7 @@ def _cond(s: Scalarizer, eqn, index, *args):
         wanted[last] = g.compare("ge", i, g.const(t, last))
     results = []
     for want, branch in zip(wanted, branches, strict=True):
-        heavy = jaxprs.weight(jaxprs.open_jaxpr(branch)[0]) > SELECT
+        heavy = jaxprs.is_heavier(jaxprs.open_jaxpr(branch)[0], SELECT)
         results.append(_branch(s, branch, want, args) if heavy else s.run_closed(branch, args))
     out = results[-1]
     for want, result in list(zip(wanted, results, strict=True))[-2::-1]:
@@ -178,7 +178,7 @@ def _scan(s: Scalarizer, eqn, *args):
     nc, nk = jaxprs.scan_counts(p)
     consts, init, xs = args[:nc], args[nc : nc + nk], args[nc + nk :]
     inner, _ = jaxprs.open_jaxpr(closed)
-    if length <= 1 or length * jaxprs.weight(inner) <= UNROLL:
+    if length <= 1 or not jaxprs.is_heavier(inner, UNROLL // length):
         return _unrolled(s, closed, length, reverse, consts, list(init), xs, eqn)
     # what a trip hands on unchanged is a constant of the loop
     fixed = [inner.outvars[k] is inner.invars[nc + k] for k in range(nk)]

@@ -105,15 +105,16 @@ class Scalarizer:
         env = dict(zip(jaxpr.constvars, map(self.lift_const, consts), strict=True))
         env.update(zip(jaxpr.invars, args, strict=True))
 
+        self.running.append(None)
         for eqn in jaxpr.eqns:
-            self.running.append(eqn)
+            self.running[-1] = eqn
             f = RULES.get(eqn.primitive.name)
             if f is None:
                 raise self.error(f"primitive '{eqn.primitive.name}' is not supported")
             results = f(self, eqn, *self.read(eqn.invars, env))
-            for v, x in zip(eqn.outvars, results, strict=True):
-                env[v] = x
-            self.running.pop()
+            for k, v in enumerate(eqn.outvars):
+                env[v] = results[k]
+        self.running.pop()
         return self.read(jaxpr.outvars, env)
 
     def read(self, atoms, env) -> list[np.ndarray]:
