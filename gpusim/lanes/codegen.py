@@ -11,7 +11,7 @@ from typing import NamedTuple
 from gpusim.lanes.codegen_arrays import ArrayWriter
 from gpusim.lanes.codegen_text import literal, size_of
 from gpusim.lanes.graph import Graph
-from gpusim.lanes.liveness import live_nodes, needs, varying_nodes
+from gpusim.lanes.liveness import count_uses, needs, varying_nodes
 from gpusim.lanes.nodes import Region
 from gpusim.lanes.passes import bring_forward, choose_once
 
@@ -51,11 +51,11 @@ class Emitter(ArrayWriter):
 
     def __init__(self, g: Graph, outputs: list[Output], width: int):
         results = [o.node for o in outputs]
-        live = live_nodes(g, results)
-        choose_once(g, live, results)
-        bring_forward(g, g.root, live)
-        varying = varying_nodes(g) if width > 1 else live
-        super().__init__(g, live, varying, width)
+        uses = count_uses(g, results)
+        choose_once(g, uses)
+        bring_forward(g, g.root, uses)
+        varying = varying_nodes(g) if width > 1 else bytearray([1]) * len(g.op)
+        super().__init__(g, uses, varying, width)
         self.outputs = outputs
 
     # -- the function ------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ class Emitter(ArrayWriter):
         ops, varying = g.op, self.varying
         for n in nodes:
             op = ops[n]
-            if op in FLOAT_OPS and n in varying:
+            if op in FLOAT_OPS and varying[n]:
                 self.emit_arithmetic(n, op)
             elif op == "loop":
                 if outermost:
@@ -100,7 +100,7 @@ class Emitter(ArrayWriter):
         """Loads the inputs that region r is the first to read: before it, and so once."""
         g = self.g
         for i in (*r.inits, *r.outs, *r.stacked, *([r.cond] if r.cond >= 0 else [])):
-            if i in self.live:
+            if self.uses[i]:
                 self.load(i)
         for n in r.nodes:
             op = g.op[n]
@@ -129,8 +129,8 @@ class Emitter(ArrayWriter):
     def emit_arithmetic(self, n: int, op: str):
         """What most of a program is, an operation on vectors: emit_node and bind in one, for speed."""
         names, (a, b) = self.names[True], self.g.args[n]
-        x = names.get(a) or self.find(a, True)
-        y = names.get(b) or self.find(b, True)
+        x = names[a] or self.find(a, True)
+        y = names[b] or self.find(b, True)
         self.count += 1
         name = names[n] = f"%t{self.count}"
         t = self.vectors[self.g.type[n]]
@@ -140,7 +140,7 @@ class Emitter(ArrayWriter):
 
     def emit_node(self, n: int) -> str:
         g, op, args = self.g, self.g.op[n], self.g.args[n]
-        wide = n in self.varying
+        wide = bool(self.varying[n])
         t = self.vector(g.type[n]) if wide else g.type[n]
         if op == "element":
             return self.emit_element(n)
@@ -209,7 +209,7 @@ class Emitter(ArrayWriter):
         {"for": self.emit_for, "while": self.emit_while, "if": self.emit_if}[r.kind](n, r)
 
     def carried(self, r: Region) -> list[int]:
-        return [k for k, p in enumerate(r.params) if p in self.live]
+        return [k for k, p in enumerate(r.params) if self.uses[p]]
 
     def first_values(self, r: Region) -> dict[int, str]:
         """What the carried values are before the first trip; those that live in memory are stored
@@ -243,7 +243,7 @@ class Emitter(ArrayWriter):
 
     def emit_for(self, n: int, r: Region):
         before, body, end = self.block, self.label(), self.label()
-        kept = [s for s in r.stacked if s in self.live]
+        kept = [s for s in r.stacked if self.uses[s]]
         for s in kept:
             wide = self.is_wide(s)
             self.arrays[s] = (self.allocate(self.g.type[s], r.trips, wide), wide)
@@ -315,7 +315,7 @@ class Emitter(ArrayWriter):
         for k in self.carried(r):
             self.alias(r.params[k], r.inits[k])
         self.emit_region(r.nodes)
-        outs = [k for k in range(len(r.outs)) if n + 1 + k in self.live]
+        outs = [k for k in range(len(r.outs)) if self.uses[n + 1 + k]]
         values = {k: self.use(r.outs[k], self.is_wide(n + 1 + k)) for k in outs}
         last = self.block
         self.lines.append(f"  br label %{end}")

@@ -10,16 +10,16 @@ NEAR = 50  # instructions for which a number that lives in memory is kept in a r
 class ArrayWriter(Writer):
     """Writes reads and writes of numbers and arrays.
 
-    `live` are the nodes that are written at all.
+    `uses` says how often a node is read; one that never is, is not written.
     """
 
-    def __init__(self, g: Graph, live: set[int], varying: set[int], width: int):
+    def __init__(self, g: Graph, uses: list[int], varying: bytearray, width: int):
         super().__init__(g, varying, width)
-        self.live = live
-        self.memory = Memory(g, live, varying if width > 1 else None)
-        # operands by node: scalars, and vectors; those that are in memory left out
-        scalars: dict[int, str] = {}
-        self.names = (scalars, scalars if width == 1 else {})
+        self.uses = uses
+        self.memory = Memory(g, uses, varying if width > 1 else None)
+        # operands by node: scalars, and vectors; "" if not known, or in memory
+        scalars = [""] * len(g.op)
+        self.names = (scalars, scalars if width == 1 else scalars.copy())
         self.made: dict[int, tuple[str, int]] = {}  # scalars: the name, and the line to widen it in
         self.arrays: dict[int, tuple[str, bool]] = {}  # pack or stacked node: its array, varying?
         self.resident: dict[int, Place] = {}  # node: where in memory it can be read again
@@ -29,7 +29,7 @@ class ArrayWriter(Writer):
 
     def use(self, n: int, wide: bool) -> str:
         """Operand text of node n, as a vector if `wide`."""
-        return self.names[wide].get(n) or self.find(n, wide)
+        return self.names[wide][n] or self.find(n, wide)
 
     def find(self, n: int, wide: bool) -> str:
         """The same for a node that has no name yet, or not any more."""
@@ -39,9 +39,9 @@ class ArrayWriter(Writer):
             self.names[wide][n] = text
             return text
         self.load(n)
-        if wide and n not in self.varying:
+        if wide and not self.varying[n]:
             return self.widen(n)
-        return self.names[wide].get(n) or self.reload(n)
+        return self.names[wide][n] or self.reload(n)
 
     def widen(self, n: int) -> str:
         """A scalar as a vector, which is made where the scalar is, for all that read it."""
@@ -53,7 +53,7 @@ class ArrayWriter(Writer):
 
     def load(self, n: int):
         """Loads node n if it is an input that is not loaded yet."""
-        if self.g.op[n] != "input" or n in self.names[self.is_wide(n)] or n in self.resident:
+        if self.g.op[n] != "input" or self.names[self.is_wide(n)][n] or n in self.resident:
             return
         buffer, element, uniform = self.g.attr[n]
         t = self.g.type[n]
@@ -77,7 +77,7 @@ class ArrayWriter(Writer):
 
     def bind(self, n: int, name: str):
         """Node n has been computed as `name`."""
-        if n in self.varying:
+        if self.varying[n]:
             self.names[True][n] = name
         else:
             self.names[False][n] = name
@@ -98,11 +98,11 @@ class ArrayWriter(Writer):
     def live_in(self, place: Place, n: int):
         """From now on node n is read from that place."""
         self.resident[n] = place
-        self.names[self.is_wide(n)].pop(n, None)
+        self.names[self.is_wide(n)][n] = ""
 
     def alias(self, n: int, source: int):
         """Node n is another name for `source`."""
-        if n not in self.live:
+        if not self.uses[n]:
             return
         if source in self.resident and self.is_wide(n) == self.is_wide(source):
             self.live_in(self.resident[source], n)
@@ -181,7 +181,7 @@ class ArrayWriter(Writer):
         if not self.is_wide(index) or self.width == 1:
             array, wide = self.array_of(pack)
             name = self.load_element(array, wide, t, self.use(index, False))
-            if n in self.varying and not wide:
+            if self.varying[n] and not wide:
                 return self.splat(t, name)
             return name
         items, v = g.args[pack], self.vector(t)

@@ -17,7 +17,7 @@ class Writer:
 
     start_block = "entry"  # where the nodes of the root region begin
 
-    def __init__(self, g: Graph, varying: set[int], width: int):
+    def __init__(self, g: Graph, varying: bytearray, width: int):
         self.g, self.varying, self.width = g, varying, width
         self.vectors = {t: t if width == 1 else f"<{width} x {t}>" for t in BITS}
         self.lines: list[str] = []
@@ -31,11 +31,11 @@ class Writer:
         return self.vectors[t]
 
     def is_wide(self, n: int) -> bool:
-        return n in self.varying
+        return bool(self.varying[n])
 
     def typed(self, n: int) -> str:
         t = self.g.type[n]
-        return self.vector(t) if n in self.varying else t
+        return self.vector(t) if self.varying[n] else t
 
     def fresh(self, prefix: str) -> str:
         self.count += 1

@@ -1,61 +1,69 @@
 """Analyses of a finished graph: which nodes are needed, and which differ between lanes."""
 
+from collections.abc import Iterable
+
 from gpusim.lanes.graph import Graph
 from gpusim.lanes.nodes import Region
 
 
-def live_nodes(g: Graph, outputs: list[int]) -> set[int]:
-    """The nodes that some output needs. A carried value that only feeds itself is not one."""
-    live: set[int] = set()
-    todo = list(outputs)
+def count_uses(g: Graph, outputs: list[int]) -> list[int]:
+    """How often each node is read by what the outputs need; 0 for what they do not need. A carried
+    value that only feeds itself is not needed.
+    """
+    uses = [0] * len(g.op)
+    todo: list[int] = []
+    args, attrs = g.args, g.attr
 
-    def carry(r: Region, k: int):
-        todo.extend((r.params[k], r.inits[k], r.outs[k]))
+    def read(nodes: Iterable[int]):
+        for n in nodes:
+            if not uses[n]:
+                todo.append(n)
+            uses[n] += 1
 
+    read(outputs)
     while todo:
         n = todo.pop()
-        if n in live:
-            continue
-        live.add(n)
-        op, attr = g.op[n], g.attr[n]
-        todo.extend(g.args[n])
+        for a in args[n]:  # as in `read`, for nearly all of them
+            if not uses[a]:
+                todo.append(a)
+            uses[a] += 1
+        attr = attrs[n]
         if attr is None:
             continue
+        op = g.op[n]
         if op == "result":
-            r = g.attr[g.args[n][0]]
-            if r.kind == "while":
-                carry(r, attr)
-            else:  # the last trip's value: what came before it is needed only if a trip reads it
-                todo.append(r.outs[attr])
+            r, k = attrs[args[n][0]], attr
+            # the last trip's value: what came before it is needed only if a trip reads it
+            read((r.params[k], r.inits[k], r.outs[k]) if r.kind == "while" else (r.outs[k],))
         elif op == "param":
             r, k = attr
-            if r.kind == "if":
-                todo.append(r.inits[k])
-            else:
-                carry(r, k)
+            read((r.inits[k],) if r.kind == "if" else (r.inits[k], r.outs[k]))
         elif op == "stacked":
-            todo.append(attr[0])
+            read((attr[0],))
         elif op == "loop" and attr.cond >= 0:
-            todo.append(attr.cond)
-    return live
+            read((attr.cond,))
+    return uses
 
 
-def varying_nodes(g: Graph) -> set[int]:
-    """The nodes whose value may differ between lanes; the others are computed once for all of
-    them.
+def varying_nodes(g: Graph) -> bytearray:
+    """For each node, 1 if its value may differ between lanes; the others are computed once for all
+    of them.
     """
-    varying: set[int] = set()
+    varying = bytearray(len(g.op))
+    ops, args = g.op, g.args
 
     def visit(region: Region):
         for n in region.nodes:
-            if not varying.isdisjoint(g.args[n]):
-                varying.add(n)
-                continue
-            op, attr = g.op[n], g.attr[n]
-            if op == "loop":
-                loop(n, attr)
-            elif (op == "input" and not attr[2]) or (op == "stacked" and attr[0] in varying):
-                varying.add(n)
+            for a in args[n]:
+                if varying[a]:
+                    varying[n] = 1
+                    break
+            else:
+                op, attr = ops[n], g.attr[n]
+                if op == "loop":
+                    loop(n, attr)
+                elif (op == "input" and not attr[2]) or (op == "stacked" and varying[attr[0]]):
+                    varying[n] = 1
 
     def loop(n: int, r: Region):
         after = r.inits if r.kind == "if" else r.outs
@@ -63,17 +71,21 @@ def varying_nodes(g: Graph) -> set[int]:
 
         def widen() -> bool:
             """Marks carried values that vary; whether some are new."""
-            every = r.kind == "while" and r.cond in varying
-            before = len(varying)
-            varying.update(p for p, i, o in carried if every or i in varying or o in varying)
-            return len(varying) > before
+            every = r.kind == "while" and varying[r.cond]
+            new = [
+                p for p, i, o in carried if not varying[p] and (every or varying[i] or varying[o])
+            ]
+            for p in new:
+                varying[p] = 1
+            return bool(new)
 
         widen()
         visit(r)
         while widen():  # a carried value found to vary may make others vary
             visit(r)
         source = r.params if r.kind == "while" else r.outs
-        varying.update(n + 1 + k for k, x in enumerate(source) if x in varying)
+        for k, x in enumerate(source):
+            varying[n + 1 + k] = varying[x]
 
     visit(g.root)
     return varying

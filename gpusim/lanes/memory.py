@@ -33,10 +33,14 @@ class Memory:
     of a loop where it is handed from trip to trip; it has no phi.
     """
 
-    def __init__(self, g: Graph, live: set[int], varying: set[int] | None):
-        self.g, self.live, self.varying = g, live, varying
+    def __init__(self, g: Graph, uses: list[int], varying: bytearray | None):
+        self.g, self.varying = g, varying
         self.spaced: dict[int, tuple[int, int, int, bool] | None] = {}
-        self.arrays = {g.args[n][0] for n in live if g.op[n] == "element" and self._needs_array(n)}
+        self.arrays = {
+            g.args[n][0]
+            for n, op in enumerate(g.op)
+            if op == "element" and uses[n] and self._needs_array(n)
+        }
         self.places = self._places()
         self.carried = self._carried()
         for p, place in self.carried.items():
@@ -44,21 +48,21 @@ class Memory:
             self.places.setdefault(r.outs[k], []).append(place)
 
     def _varies(self, n: int) -> bool:
-        return self.varying is None or n in self.varying
+        return self.varying is None or bool(self.varying[n])
 
     def _needs_array(self, n: int) -> bool:
         """Whether element n is read at an index that is the same in all lanes, or of an array too
         long to select from.
         """
         pack, index = self.g.args[n]
-        if self.varying is not None and index in self.varying:
+        if self.varying is not None and self.varying[index]:
             return len(self.g.args[pack]) > SELECT_CHAIN
         return self.rows(pack) is None
 
     def selects(self, n: int) -> bool:
         """Whether element n is chosen from registers."""
         pack, index = self.g.args[n]
-        return self.varying is not None and index in self.varying and pack not in self.arrays
+        return self.varying is not None and bool(self.varying[index]) and pack not in self.arrays
 
     def rows(self, pack: int) -> tuple[int, int, int, bool] | None:
         """(buffer, first, stride, uniform) if the array is evenly spaced numbers of an input, which

@@ -11,34 +11,24 @@ from gpusim.lanes.nodes import Region
 ARITHMETIC = {"fadd", "fsub", "fmul", "fdiv", "fneg", "fma", "sqrt", "fabs", "select", "fcmp"}
 
 
-def choose_once(g: Graph, live: set[int], outputs: list[int]):
+def choose_once(g: Graph, uses: list[int]):
     """Drops choices that are made again: where(c, f(where(c, x, 1)), 0) becomes where(c, f(x), 0)
-    if nothing else needs that f. What is not needed any more is no longer `live`.
+    if nothing else needs that f. Keeps count of `uses`, by node.
 
     JAX programs choose twice to keep derivatives finite; the numbers need the outer choice only.
     """
     choices: dict[int, list[int]] = defaultdict(list)
-    uses = [0] * len(g.op)
-    for n in live:
-        for a in g.args[n]:
-            uses[a] += 1
-        op = g.op[n]
-        if op == "select":
+    for n, op in enumerate(g.op):
+        if op == "select" and uses[n]:
             choices[g.args[n][0]].append(n)
-        elif op == "loop":
-            r = g.attr[n]
-            for a in (*r.inits, *r.outs, *r.stacked, *([r.cond] if r.cond >= 0 else [])):
-                uses[a] += 1
-    for n in outputs:
-        uses[n] += 1
     for alike in choices.values():
         first = min(alike)
         for n, arm in itertools.product(alike, (1, 2)):
-            if n in live and g.args[n][arm] >= first:
-                _choose_within(g, n, arm, first, uses, live)
+            if uses[n] and g.args[n][arm] >= first:
+                _choose_within(g, n, arm, first, uses)
 
 
-def _choose_within(g: Graph, choice: int, arm: int, first: int, uses: list[int], live: set[int]):
+def _choose_within(g: Graph, choice: int, arm: int, first: int, uses: list[int]):
     """The same for one arm of a select; selects by the same mask begin at node `first`."""
     mask, start = g.args[choice][0], g.args[choice][arm]
     reached = {start: 1}  # how often, from this arm
@@ -72,18 +62,17 @@ def _choose_within(g: Graph, choice: int, arm: int, first: int, uses: list[int],
     unused = [n for n in instead if not uses[n]]
     while unused:
         n = unused.pop()
-        live.discard(n)
         for a in g.args[n]:
             uses[a] -= 1
             if not uses[a] and g.op[a] in ARITHMETIC:
                 unused.append(a)
 
 
-def bring_forward(g: Graph, region: Region, live: set[int]):
+def bring_forward(g: Graph, region: Region, uses: list[int]):
     """Moves what is computed from the results of a loop right behind it, where they are still in
-    registers; in `region` and the loops in it. Only what is live stays in them.
+    registers; in `region` and the loops in it. Only what is used stays in them.
     """
-    nodes = [n for n in region.nodes if n in live]
+    nodes = [n for n in region.nodes if uses[n]]
     places = list(range(len(nodes)))  # where each is to stand
     known: dict[int, int] = {}  # node: the place after which it is known, from the first loop on
     loops: set[int] = set()  # places of those that run more than once
@@ -91,7 +80,7 @@ def bring_forward(g: Graph, region: Region, live: set[int]):
         op = g.op[n]
         if op == "loop":
             r: Region = g.attr[n]
-            bring_forward(g, r, live)
+            bring_forward(g, r, uses)
             known.update(dict.fromkeys(range(n + 1, n + 1 + len(r.outs)), k))
             if r.kind != "if":
                 loops.add(k)

@@ -10,7 +10,7 @@ import numpy as np
 from gpusim.lanes.constants import FLOATS
 from gpusim.lanes.graph import Graph
 from gpusim.lanes.kernel import LaneFunction, Spec
-from gpusim.lanes.liveness import live_nodes
+from gpusim.lanes.liveness import count_uses
 from gpusim.lanes.nodes import Region
 from gpusim.lanes.passes import bring_forward, choose_once
 from tests.lanes.agreement import agree
@@ -27,9 +27,9 @@ def graph_of(fn, *shapes):
 def operations(fn, *shapes):
     """How many of each operation are left of it."""
     g, results = graph_of(fn, *shapes)
-    live = live_nodes(g, results)
-    choose_once(g, live, results)
-    return Counter(g.op[n] for n in live)
+    uses = count_uses(g, results)
+    choose_once(g, uses)
+    return Counter(op for n, op in enumerate(g.op) if uses[n])
 
 
 def test_a_call_again_is_not_run_again():
@@ -133,9 +133,9 @@ def test_results_of_a_loop_are_used_right_behind_it():
         return jnp.abs(c), (c * c).sum()
 
     g, results = graph_of(fn, (n, n), (n, n))
-    live = live_nodes(g, results)
-    before = sorted(n for n in g.root.nodes if n in live)
-    bring_forward(g, g.root, live)
+    uses = count_uses(g, results)
+    before = sorted(n for n in g.root.nodes if uses[n])
+    bring_forward(g, g.root, uses)
     assert sorted(g.root.nodes) == before
     assert_known_before_used(g, g.root)
     after_first = g.root.nodes[[g.op[n] for n in g.root.nodes].index("loop") + 1 :]
@@ -155,8 +155,7 @@ def assert_known_before_used(g: Graph, region: Region):
 def test_long_sums_are_in_the_order_of_the_tiles():
     """The squares of a tile are added while its numbers are in registers."""
     g, results = graph_of(lambda a, b: (lambda c: (c * c).sum())(a @ b), (17, 17), (17, 17))
-    live = live_nodes(g, results)
-    bring_forward(g, g.root, live)
+    bring_forward(g, g.root, count_uses(g, results))
     kinds = [g.op[n] for n in g.root.nodes if g.type[n] in FLOATS or g.op[n] == "loop"]
     loops = [k for k, op in enumerate(kinds) if op == "loop"]
     between = [kinds[a:b].count("fadd") for a, b in pairwise(loops)]
