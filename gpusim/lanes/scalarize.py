@@ -168,7 +168,10 @@ def elementwise(f, *operands: np.ndarray) -> np.ndarray:
         lists = [x.ravel().tolist() for x in operands]
     else:
         shape = np.broadcast(*operands).shape
-        lists = [spread(x, shape).ravel().tolist() for x in operands]
+        lists = [
+            spread(x, shape).ravel().tolist() if x.ndim else itertools.repeat(x.item())
+            for x in operands
+        ]
     return np.array([*map(f, *lists)], np.int64).reshape(shape)
 
 
