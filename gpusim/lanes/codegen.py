@@ -71,7 +71,7 @@ class Emitter(ArrayWriter):
     def text(self) -> str:
         """The function, and the declarations it needs."""
         self.emit_root()
-        body = "\n".join(self.entry + self.lines)
+        body = "\n".join(filter(None, self.entry + self.lines))
         declarations = "\n".join(self.declared.values())
         return (
             "define void @group(ptr noalias readonly %ins, ptr noalias readonly %outs, "
@@ -127,7 +127,7 @@ class Emitter(ArrayWriter):
     # -- straight-line nodes -----------------------------------------------------------------------
 
     def emit_arithmetic(self, n: int, op: str):
-        """What most of a program is, an operation on vectors: emit_node and bind in one, for speed."""
+        """An operation on vectors, as most of a program is: emit_node and bind in one, for speed."""
         names, (a, b) = self.names[True], self.g.args[n]
         x = names[a] or self.find(a, True)
         y = names[b] or self.find(b, True)
@@ -140,7 +140,7 @@ class Emitter(ArrayWriter):
 
     def emit_node(self, n: int) -> str:
         g, op, args = self.g, self.g.op[n], self.g.args[n]
-        wide = bool(self.varying[n])
+        wide = self.is_wide(n)
         t = self.vector(g.type[n]) if wide else g.type[n]
         if op == "element":
             return self.emit_element(n)

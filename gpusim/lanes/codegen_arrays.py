@@ -45,7 +45,7 @@ class ArrayWriter(Writer):
 
     def widen(self, n: int) -> str:
         """A scalar as a vector, which is made where the scalar is, for all that read it."""
-        if n not in self.made:  # it is in memory and may change there, or is another name of a constant
+        if n not in self.made:  # it changes in memory, or is another name of a constant
             return self.splat(self.g.type[n], self.use(n, False))
         name, line = self.made[n]
         vector = self.names[True][n] = self.splat(self.g.type[n], name, line)
