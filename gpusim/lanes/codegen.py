@@ -127,7 +127,7 @@ class Emitter(ArrayWriter):
     # -- straight-line nodes -----------------------------------------------------------------------
 
     def emit_arithmetic(self, n: int, op: str):
-        """An operation on vectors, as most of a program is: emit_node and bind in one, for speed."""
+        """An operation on vectors, as most are: `emit_node` and `bind` in one, for speed."""
         names, (a, b) = self.names[True], self.g.args[n]
         x = names[a] or self.find(a, True)
         y = names[b] or self.find(b, True)

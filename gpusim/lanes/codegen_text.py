@@ -60,9 +60,10 @@ class Writer:
     def splat(self, t: str, name: str, line: int | None = None) -> str:
         """A scalar as a vector, made here or in a line that was left free for it."""
         v, one, vector = self.vector(t), self.fresh("t"), self.fresh("t")
+        first = f"<{self.width} x i32> zeroinitializer"
         text = (
             f"  {one} = insertelement {v} poison, {t} {name}, i64 0\n"
-            f"  {vector} = shufflevector {v} {one}, {v} poison, <{self.width} x i32> zeroinitializer"
+            f"  {vector} = shufflevector {v} {one}, {v} poison, {first}"
         )
         if line is None:
             self.lines.append(text)
