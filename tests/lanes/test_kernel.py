@@ -1,6 +1,7 @@
 """What `lanes.kernel` promises about transformations, lane counts, errors and diverged lanes."""
 
 import gc
+import itertools
 import os
 import pathlib
 import subprocess
@@ -52,6 +53,34 @@ def test_one_world_alone():
     args = jax.tree.map(lambda x: x[0], worlds(1))
     assert_same(compiled(*args), pendulum(*args))
     assert_same(jax.jit(compiled)(*args), pendulum(*args))
+
+
+@pytest.mark.parametrize("mapped", list(itertools.product([True, False], repeat=3))[:-1])
+def test_what_worlds_share_is_read_everywhere(mapped):
+    """Shared numbers meet others in loops, in branches, in arrays, and as results."""
+
+    def fn(x, u, table):
+        s = 2 * u + jnp.abs(table[0])
+
+        def step(k, carry):
+            y, shared, _, rows = carry
+            row = jnp.arctan2(rows[k % 7], 1 + s)
+            y = jnp.cos(y) + row * shared + table[k % 7]
+            return y, 0.9 * shared + 0.1 * u, 0 * y + 3, rows.at[k % 7].set(row)
+
+        y, shared, three, rows = lax.fori_loop(0, 500, step, (x, u, x, table))
+        heavy = lambda y: lax.fori_loop(0, 2000, lambda _, y: jnp.sin(y) + s, y)
+        z = lax.cond(y > 0, heavy, lambda y: u, y)
+        near = table[jnp.clip((3 * x).astype(int), 0, 6)] + table[jnp.clip(u, 0, 6).astype(int)]
+        end = lax.while_loop(lambda w: w < 3 + s, lambda w: w + shared + 1.5, z)
+        return y * three, three, shared, rows, s, near, end
+
+    with jax.enable_x64(True):
+        args = draw([(), (), (7,)], "float64", 19)
+        args = [x if lane else x[0] for x, lane in zip(args, mapped, strict=True)]
+        axes = tuple(0 if lane else None for lane in mapped)
+        actual = jax.jit(jax.vmap(lanes.kernel(fn), axes))(*args)
+        assert_same(actual, jax.jit(jax.vmap(fn, axes))(*args), 1e-10)
 
 
 def test_nested_maps_and_axes():
