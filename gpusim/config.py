@@ -110,7 +110,9 @@ PRESETS: Mapping[str, PPOConfig] = {
         reward_scale=0.1,
     ),
     "half_cheetah": _PLANAR,
-    "hopper": dataclasses.replace(_PLANAR, discount=0.995),
+    "hopper": dataclasses.replace(
+        _PLANAR, total_steps=20_000_000, discount=0.995, max_grad_norm=1.0
+    ),
     "walker2d": _PLANAR,
 }
 
