@@ -109,7 +109,7 @@ class Nodes:
             r = region[a]
             if r is not where and r.depth > where.depth:
                 where = r
-        n = len(region)  # as `new` does, whose call costs as much as what it does
+        n = len(region)  # as `new` does, without the call: every operation comes by here
         self.op.append(op)
         self.type.append(type_)
         self.args.append(args)
