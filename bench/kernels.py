@@ -82,7 +82,8 @@ def phases(fn: Callable, *args: Any) -> dict[str, Any]:
     """
     import jax
 
-    from gpusim.lanes import host, jaxprs
+    from gpusim.lanes import jaxprs
+    from gpusim.lanes.host import target as host
     from gpusim.lanes.kernel import LaneFunction, Spec
 
     leaves, tree = jax.tree.flatten((args, {}))

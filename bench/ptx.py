@@ -22,7 +22,8 @@ import tyro
 import gpusim
 from bench import common
 from gpusim import envs
-from gpusim.lanes import nvidia, nvidia_codegen
+from gpusim.lanes.nvidia import emitter as nvidia_codegen
+from gpusim.lanes.nvidia import target as nvidia
 from gpusim.lanes.primitive import lanes_p
 
 SPILLS = r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"

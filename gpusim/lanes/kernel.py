@@ -16,20 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpusim.lanes import (  # noqa: F401  (the rules_* files fill the table of rules)
-    host,
+from gpusim.lanes import (
     jaxprs,
-    nvidia,
-    nvidia_codegen,
-    rules_arith,
-    rules_arrays,
-    rules_control,
-    rules_linalg,
-    rules_reduce,
+    rules,  # noqa: F401  (fills the table of rules)
 )
-from gpusim.lanes.codegen import Output, emit
-from gpusim.lanes.graph import Graph
+from gpusim.lanes.codegen.emitter import Output, emit
+from gpusim.lanes.host import target as host
+from gpusim.lanes.nvidia import emitter as nvidia_codegen
+from gpusim.lanes.nvidia import target as nvidia
 from gpusim.lanes.primitive import lanes_p
+from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.scalarize import Scalarizer
 
 # Registers a value takes on the host, in graphs of up to so many nodes. Physics is long chains of

@@ -2,7 +2,7 @@
 
 An array is a NumPy array of node numbers. Rules that only move numbers about (reshape, gather,
 transpose...) are NumPy on node numbers; everything else visits the elements. The rules themselves
-stand in the `rules_*` files, by kind.
+stand in `rules/`, by kind.
 """
 
 import functools
@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from gpusim.lanes import jaxprs
-from gpusim.lanes.graph import Graph
-from gpusim.lanes.nodes import Region
+from gpusim.lanes.program.graph import Graph
+from gpusim.lanes.program.nodes import Region
 
 TYPES = {
     "float32": "float",

@@ -19,8 +19,9 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from gpusim.lanes import abi, host
-from gpusim.lanes.nvidia_codegen import Kernel
+from gpusim.lanes.host import abi
+from gpusim.lanes.host import target as host
+from gpusim.lanes.nvidia.emitter import Kernel
 
 PTXAS = shutil.which("ptxas")
 STREAM = 0x5EED  # the one XLA is said to use

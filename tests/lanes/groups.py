@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from gpusim.lanes import host
+from gpusim.lanes.host import target as host
 
 
 def call(name: str, *outs: jax.ShapeDtypeStruct):

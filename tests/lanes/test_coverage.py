@@ -11,7 +11,7 @@ import pytest
 
 from bench.functions import BRAX, FUNCTIONS, GYMNAX
 from gpusim import lanes
-from gpusim.lanes import rules_linalg
+from gpusim.lanes.rules import linalg
 from tests.lanes.agreement import agree, assert_same
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -77,7 +77,7 @@ def test_every_brax_environment_is_listed():
 def test_large_products_are_loops(m, n, monkeypatch):
     """More multiplications than `ROLL`, with sizes that are and are not multiples of a tile's."""
     for limit in ("ROLL", "ROLL_VECTOR"):
-        monkeypatch.setattr(rules_linalg, limit, 5)
+        monkeypatch.setattr(linalg, limit, 5)
     agree(lambda a, b: (jnp.abs(a) @ b, a @ b), (m, 7), (7, n), worlds=3)
     agree(lambda a, b: (a + 1) @ b.T, (m, 7), (n, 7), worlds=3)
 

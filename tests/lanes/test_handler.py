@@ -12,7 +12,8 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from gpusim.lanes import abi, handler, host, threads
+from gpusim.lanes.host import abi, handler, threads
+from gpusim.lanes.host import target as host
 from tests.lanes import groups
 
 F32 = jnp.float32

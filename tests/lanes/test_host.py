@@ -13,7 +13,8 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from gpusim.lanes import cache, host
+from gpusim.lanes import cache
+from gpusim.lanes.host import target as host
 from tests.lanes import groups
 
 F32 = jnp.float32
@@ -224,7 +225,7 @@ def test_broken_group_is_an_error_and_not_cached():
 
 PROCESS = f"""
 import json, jax, numpy as np
-from gpusim.lanes import host
+from gpusim.lanes.host import target as host
 compiled, compile_ = [], host._compile
 host._compile = lambda *args: compiled.append(1) or compile_(*args)
 name = host.load('''{trivial(7)}''', width=1, arg_lanes=())

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from gpusim import lanes
-from gpusim.lanes import host
+from gpusim.lanes.host import target as host
 from gpusim.lanes.kernel import LaneFunction
 from tests.lanes.agreement import agree, assert_same, draw
 

@@ -10,7 +10,7 @@ from jax import lax
 
 from gpusim import lanes
 from gpusim.lanes import math as lane_math
-from gpusim.lanes.graph import Graph
+from gpusim.lanes.program.graph import Graph
 
 DTYPES = ("float32", "float64")
 LONGER = {"float32": np.float64, "float64": np.longdouble}

@@ -12,7 +12,11 @@ from jax.interpreters import mlir
 import gpusim
 from bench import ptx
 from gpusim import envs, lanes
-from gpusim.lanes import abi, cache, handler, host, jaxprs, nvidia, nvidia_driver, primitive
+from gpusim.lanes import cache, jaxprs, primitive
+from gpusim.lanes.host import abi, handler
+from gpusim.lanes.host import target as host
+from gpusim.lanes.nvidia import driver as nvidia_driver
+from gpusim.lanes.nvidia import target as nvidia
 from tests.lanes import fake_cuda, test_primitives
 from tests.lanes.agreement import agree
 from tests.lanes.fake_cuda import FakeCuda, StreamGiver

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpusim.lanes.constants import FLOATS
-from gpusim.lanes.graph import Graph
 from gpusim.lanes.kernel import LaneFunction, Spec
-from gpusim.lanes.liveness import count_uses
-from gpusim.lanes.nodes import Region
-from gpusim.lanes.passes import bring_forward, choose_once
+from gpusim.lanes.program.constants import FLOATS
+from gpusim.lanes.program.graph import Graph
+from gpusim.lanes.program.liveness import count_uses
+from gpusim.lanes.program.nodes import Region
+from gpusim.lanes.program.passes import bring_forward, choose_once
 from tests.lanes.agreement import agree
 
 

@@ -4,8 +4,8 @@ import heapq
 import itertools
 from collections import defaultdict
 
-from gpusim.lanes.graph import Graph
-from gpusim.lanes.nodes import Region
+from gpusim.lanes.program.graph import Graph
+from gpusim.lanes.program.nodes import Region
 
 # What may be computed of another number than was asked for, as long as nobody sees it.
 ARITHMETIC = {"fadd", "fsub", "fmul", "fdiv", "fneg", "fma", "sqrt", "fabs", "select", "fcmp"}

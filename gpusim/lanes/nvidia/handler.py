@@ -6,7 +6,7 @@ The launch is one entry in XLA's stream, so the handler neither waits nor alloca
 
 import string
 
-from gpusim.lanes import abi, handler
+from gpusim.lanes.host import abi, handler
 
 LAUNCH = "gpusim.launch"  # the handler's `Launch` struct, to be filled in after loading
 VERSION = 1  # of what this module and nvidia.py expect of each other

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from gpusim.lanes.graph import Graph
-from gpusim.lanes.nodes import Region
+from gpusim.lanes.program.graph import Graph
+from gpusim.lanes.program.nodes import Region
 
 
 def count_uses(g: Graph, outputs: list[int]) -> list[int]:

@@ -8,10 +8,9 @@ smallest normal one may count as 0, the sign of zero may be lost, and NaN stays 
 
 import numpy as np
 
-from gpusim.lanes.graph import Graph
-from gpusim.lanes.math_base import Numbers, elementary
-from gpusim.lanes.math_erf import erf, erf_inv, erfc
-from gpusim.lanes.math_exp import (
+from gpusim.lanes.math.base import Numbers, elementary
+from gpusim.lanes.math.erf import erf, erf_inv, erfc
+from gpusim.lanes.math.exp import (
     acosh,
     asinh,
     atanh,
@@ -26,7 +25,8 @@ from gpusim.lanes.math_exp import (
     sinh,
     tanh,
 )
-from gpusim.lanes.math_trig import acos, asin, atan, atan2, cos, sin, tan
+from gpusim.lanes.math.trig import acos, asin, atan, atan2, cos, sin, tan
+from gpusim.lanes.program.graph import Graph
 
 __all__ = [
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "erf",

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
-from gpusim.lanes.graph import Graph
-from gpusim.lanes.nodes import Region
+from gpusim.lanes.program.graph import Graph
+from gpusim.lanes.program.nodes import Region
 
 # An array up to this long is searched by selects when its index varies; a longer one is gathered.
 SELECT_CHAIN = 16

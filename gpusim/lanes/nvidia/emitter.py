@@ -10,8 +10,8 @@ import re
 from collections.abc import Container
 from typing import NamedTuple
 
-from gpusim.lanes.codegen import RARELY, Emitter, Output
-from gpusim.lanes.graph import Graph
+from gpusim.lanes.codegen.emitter import RARELY, Emitter, Output
+from gpusim.lanes.program.graph import Graph
 
 MAX_BUFFERS = 511  # parameters of a kernel take 4 KB at most: one pointer each, and the lanes
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from ctypes import byref, c_char_p, c_int, c_size_t, c_void_p
 from typing import Any
 
-from gpusim.lanes import cache, host
+from gpusim.lanes import cache
+from gpusim.lanes.host import target as host
 
 REMEDY = "set GPUSIM_LANES=xla to run without generated kernels"
 OLDEST = 12000  # the driver of CUDA 12.0, the first with libraries of kernels

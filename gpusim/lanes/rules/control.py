@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from gpusim.lanes import jaxprs, primitive
-from gpusim.lanes.nodes import Region
-from gpusim.lanes.rules_arith import dtype_of
+from gpusim.lanes.program.nodes import Region
+from gpusim.lanes.rules.arith import dtype_of
 from gpusim.lanes.scalarize import Scalarizer, is_bool, rule
 
 UNROLL = 3000  # scalar operations a loop with a known number of trips may unroll into

@@ -2,14 +2,14 @@
 
 A module with `void @group(ptr ins, ptr outs, i64 lane, i64 lanes)` plus `handler_ir(...)` is
 complete: the group computes `width` worlds from `lane` on, the handler runs it for all lanes.
-What it shares with the handler of a CUDA kernel (nvidia_handler.py) is in `opening`.
+What it shares with the handler of a CUDA kernel (nvidia/handler.py) is in `opening`.
 """
 
 from __future__ import annotations
 
 import string
 
-from gpusim.lanes import abi, threads
+from gpusim.lanes.host import abi, threads
 
 ENTRY = "gpusim.handler"
 POOL = "gpusim.pool"  # pointer to the process's Pool (see threads.py), to be set after loading

@@ -10,8 +10,8 @@ import numpy as np
 
 from gpusim.lanes import jaxprs
 from gpusim.lanes import math as lane_math
-from gpusim.lanes.constants import BITS, FLOATS
-from gpusim.lanes.graph import Graph
+from gpusim.lanes.program.constants import BITS, FLOATS
+from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.scalarize import Scalarizer, elementwise, is_bool, is_float, is_signed, rule
 
 

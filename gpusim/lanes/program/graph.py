@@ -9,9 +9,9 @@ by its reciprocal (one more rounding).
 import math
 import operator
 
-from gpusim.lanes import constants
-from gpusim.lanes.constants import BITS, FLOATS
-from gpusim.lanes.nodes import Nodes
+from gpusim.lanes.program import constants
+from gpusim.lanes.program.constants import BITS, FLOATS
+from gpusim.lanes.program.nodes import Nodes
 
 BITWISE = {"and": operator.and_, "or": operator.or_, "xor": operator.xor}
 

@@ -1,8 +1,8 @@
 """Numbers and arrays of a function in LLVM IR: what a node is called, and which are in memory."""
 
-from gpusim.lanes.codegen_text import Writer, literal, size_of
-from gpusim.lanes.graph import Graph
-from gpusim.lanes.memory import Memory, Place
+from gpusim.lanes.codegen.memory import Memory, Place
+from gpusim.lanes.codegen.text import Writer, literal, size_of
+from gpusim.lanes.program.graph import Graph
 
 NEAR = 50  # instructions for which a number that lives in memory is kept in a register too
 

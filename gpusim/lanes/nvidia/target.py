@@ -14,9 +14,13 @@ import threading
 import jax
 import llvmlite.binding as llvm
 
-from gpusim.lanes import cache, handler, host, nvidia_driver, nvidia_handler
-from gpusim.lanes.abi import Abi, header
-from gpusim.lanes.nvidia_codegen import Kernel
+from gpusim.lanes import cache
+from gpusim.lanes.host import handler
+from gpusim.lanes.host import target as host
+from gpusim.lanes.host.abi import Abi, header
+from gpusim.lanes.nvidia import driver as nvidia_driver
+from gpusim.lanes.nvidia import handler as nvidia_handler
+from gpusim.lanes.nvidia.emitter import Kernel
 
 TRIPLE = "nvptx64-nvidia-cuda"
 PLATFORM = "CUDA"

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from gpusim.lanes.graph import Graph
-from gpusim.lanes.rules_arith import dtype_of
-from gpusim.lanes.rules_control import repeat
+from gpusim.lanes.program.graph import Graph
+from gpusim.lanes.rules.arith import dtype_of
+from gpusim.lanes.rules.control import repeat
 from gpusim.lanes.scalarize import Scalarizer, elementwise, is_signed, places, rule
 
 # A product of matrices with more multiplications than this becomes a loop over tiles of its result.

@@ -15,8 +15,9 @@ import jax.ffi
 import llvmlite
 import llvmlite.binding as llvm
 
-from gpusim.lanes import cache, handler, threads
-from gpusim.lanes.abi import Abi, header
+from gpusim.lanes import cache
+from gpusim.lanes.host import handler, threads
+from gpusim.lanes.host.abi import Abi, header
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,9 @@ import functools
 
 import numpy as np
 
-from gpusim.lanes.constants import FLOATS
-from gpusim.lanes.graph import Graph
-from gpusim.lanes.rules_arith import _float_order, dtype_of
+from gpusim.lanes.program.constants import FLOATS
+from gpusim.lanes.program.graph import Graph
+from gpusim.lanes.rules.arith import _float_order, dtype_of
 from gpusim.lanes.scalarize import Scalarizer, elementwise, is_float, is_signed, places, rule
 
 CHAINS = 4  # partial results of a long sum, product, maximum...

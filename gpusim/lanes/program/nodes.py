@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpusim.lanes import constants
+from gpusim.lanes.program import constants
 
 COMMUTATIVE = {"fadd", "fmul", "add", "mul", "and", "or", "xor", "fmin", "fmax"}
 FOLDED = {"fneg", "select"}  # with which, and with constants, arithmetic is folded

@@ -1,19 +1,19 @@
 """From the scalar graph to LLVM IR: one function that advances `width` worlds, each number a vector
 of lanes.
 
-At width 1 the same text is what one CUDA thread runs (nvidia_codegen.py). Values equal in all lanes
+At width 1 the same text is what one CUDA thread runs (nvidia/emitter.py). Values equal in all lanes
 stay scalars and are widened where they meet varying ones. The text is written directly: an object
 for every instruction would cost most of the compile time.
 """
 
 from typing import NamedTuple
 
-from gpusim.lanes.codegen_arrays import ArrayWriter
-from gpusim.lanes.codegen_text import literal, size_of
-from gpusim.lanes.graph import Graph
-from gpusim.lanes.liveness import count_uses, needs, varying_nodes
-from gpusim.lanes.nodes import Region
-from gpusim.lanes.passes import bring_forward, choose_once
+from gpusim.lanes.codegen.arrays import ArrayWriter
+from gpusim.lanes.codegen.text import literal, size_of
+from gpusim.lanes.program.graph import Graph
+from gpusim.lanes.program.liveness import count_uses, needs, varying_nodes
+from gpusim.lanes.program.nodes import Region
+from gpusim.lanes.program.passes import bring_forward, choose_once
 
 RARELY = '!0 = !{!"branch_weights", i32 1, i32 1000}'  # keeps branches out of the way of the rest
 INTRINSICS = {  # opcode: LLVM intrinsic of one floating-point operand

@@ -5,7 +5,7 @@ Coefficients are minimax in the relative error of the whole function; the error 
 
 import numpy as np
 
-from gpusim.lanes.math_base import Numbers, elementary
+from gpusim.lanes.math.base import Numbers, elementary
 
 # pi/2 in three parts, each the rounded rest: n*part has no rounding inside an fma
 HALF_PI = {

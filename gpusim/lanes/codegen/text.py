@@ -3,8 +3,8 @@
 import struct
 from collections.abc import Iterable
 
-from gpusim.lanes.constants import BITS, FLOATS
-from gpusim.lanes.graph import Graph
+from gpusim.lanes.program.constants import BITS, FLOATS
+from gpusim.lanes.program.graph import Graph
 
 
 class Writer:

@@ -2,8 +2,8 @@
 
 import math
 
-from gpusim.lanes.math_base import Numbers, elementary
-from gpusim.lanes.math_exp import exp, log
+from gpusim.lanes.math.base import Numbers, elementary
+from gpusim.lanes.math.exp import exp, log
 
 # fmt: off
 ERF = {  # erf(x)/x - 1 in x^2, |x| < 1/2: 2^-56.0

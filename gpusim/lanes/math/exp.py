@@ -5,7 +5,7 @@ Coefficients are minimax in the relative error of the whole function; the error 
 
 import numpy as np
 
-from gpusim.lanes.math_base import Numbers, elementary
+from gpusim.lanes.math.base import Numbers, elementary
 
 LN2 = {  # in two parts; the first has so few digits that its product with an exponent is exact
     "float": (0.693145751953125, 1.428606765330187e-06),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpusim.lanes.graph import Graph
+from gpusim.lanes.program.graph import Graph
 
 
 class Format(NamedTuple):

@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 
-from gpusim.lanes.constants import BITS
-from gpusim.lanes.rules_arith import dtype_of
+from gpusim.lanes.program.constants import BITS
+from gpusim.lanes.rules.arith import dtype_of
 from gpusim.lanes.scalarize import (
     Scalarizer,
     elementwise,

@@ -1,0 +1,1 @@
+"""From the scalar program to LLVM IR."""

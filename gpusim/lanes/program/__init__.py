@@ -1,0 +1,1 @@
+"""The scalar program: numbers as nodes, in regions that are loops and branches."""
