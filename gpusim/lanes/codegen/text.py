@@ -3,8 +3,8 @@
 import struct
 from collections.abc import Iterable
 
-from gpusim.lanes.program.constants import BITS, FLOATS
 from gpusim.lanes.program.graph import Graph
+from gpusim.lanes.program.operations import BITS, FLOATS
 
 
 class Writer:
@@ -47,15 +47,18 @@ class Writer:
         self.lines.append(f"  {name} = {text}")
         return name
 
-    def call(self, intrinsic: str, t: str, operands: Iterable[str], extra="", flags="") -> str:
+    def suffix(self, t: str) -> str:
+        """Of the name of an intrinsic for this type."""
+        name = t if not t.startswith("<") else "v" + t[1:-1].replace(" x ", "")
+        return name.replace("float", "f32").replace("double", "f64")
+
+    def call(self, intrinsic: str, t: str, operands: Iterable[str], extra="") -> str:
         """Calls an intrinsic whose operands and result all have type t."""
         operands = list(operands)
-        suffix = t if not t.startswith("<") else "v" + t[1:-1].replace(" x ", "")
-        suffix = suffix.replace("float", "f32").replace("double", "f64")
-        name = f"@llvm.{intrinsic}.{suffix}"
+        name = f"@llvm.{intrinsic}.{self.suffix(t)}"
         extra_types = ", i1" if extra else ""
         self.declared[name] = f"declare {t} {name}({', '.join([t] * len(operands))}{extra_types})"
-        return f"call {flags}{t} {name}({', '.join(f'{t} {o}' for o in operands)}{extra})"
+        return f"call {t} {name}({', '.join(f'{t} {o}' for o in operands)}{extra})"
 
     def splat(self, t: str, name: str, line: int | None = None) -> str:
         """A scalar as a vector, made here or in a line that was left free for it."""

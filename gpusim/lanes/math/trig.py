@@ -101,12 +101,10 @@ def _reduce(o, x):
         for part in o.of(HALF_PI):
             r = o.fma(n, -part, r)
         large = g.compare("ge", o.abs(x), o(o.of(LARGE)))
-        branch = g.open("if", g.region[x], [o.type, o.format.word], [x, q])
-        branch.cond = large
+        branch = g.open("if", g.region[x], [o.type], [x])
+        branch.cond, branch.otherwise = large, [r, q]
         branch.outs = list(_reduce_large(o, branch.params[0]))
-        slow_r, slow_q = g.close(branch)
-        # the other lanes of a vector that took the branch keep what they had
-        g.memo[key] = g.select(large, slow_r, r), g.select(large, slow_q, q)
+        g.memo[key] = tuple(g.close(branch))
     return g.memo[key]
 
 

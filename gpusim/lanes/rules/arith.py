@@ -124,8 +124,6 @@ def _int_div(g, a, b, signed):
 @rule("max", "min")
 def _minmax(s, eqn, a, b):
     name, signed = eqn.primitive.name, is_signed(dtype_of(eqn))
-    if is_bool(dtype_of(eqn)):
-        return [elementwise(lambda x, y: s.g.bitop("or" if name == "max" else "and", x, y), a, b)]
     return [elementwise(lambda x, y: s.g.minmax(name, x, y, signed), a, b)]
 
 
@@ -145,9 +143,6 @@ def _clamp(s, eqn, low, x, high):
 @rule("lt", "le", "gt", "ge", "eq", "ne")
 def _compare(s, eqn, a, b):
     name, signed = eqn.primitive.name, is_signed(dtype_of(eqn))
-    if is_bool(dtype_of(eqn)) and name not in ("eq", "ne"):
-        g = s.g
-        a, b = (elementwise(lambda v: g.convert(v, "i32"), x) for x in (a, b))
     return [elementwise(lambda x, y: s.g.compare(name, x, y, signed), a, b)]
 
 
@@ -173,6 +168,9 @@ def _float_order(g, name, x, y):
 def _select_n(s, eqn, which, *cases):
     g = s.g
     if is_bool(dtype_of(eqn)):
+        masks = set(which.ravel().tolist())
+        if len(masks) == 1:
+            return [s.choose(masks.pop(), *cases[::-1])]
         return [elementwise(lambda c, b, a: g.select(c, a, b), which, *cases)]
 
     def choose(i, *xs):

@@ -87,11 +87,12 @@ def _product_in_tiles(
         steps = np.flatnonzero(nonzero_left[rows].any(0) & nonzero_right[columns].any(0))
         sums = np.full(out[rows, columns].shape, zero, np.int64)
         runs = np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1)
+        reads = (read_left, rows), (read_right, columns)
         for run in runs if len(steps) else []:
 
-            def step(k, carried, rows=rows, columns=columns, first=int(run[0])):
+            def step(k, carried, reads=reads, run=run):
                 """Adds the products of one column of the left and one row of the right."""
-                x, y = read_left(rows, k, first), read_right(columns, k, first)
+                x, y = (read(r, k, int(run[0]), len(run)) for read, r in reads)
                 terms = [g.mul(a, b) for a, b in itertools.product(x, y)]
                 sums = map(g.add, carried[0].ravel().tolist(), terms)
                 return [np.reshape(list(sums), carried[0].shape)], []
@@ -118,20 +119,22 @@ def _strips(nonzero: np.ndarray, height: int, across: int) -> list[slice]:
     return best[-1][1]
 
 
-def _reader(g, x: np.ndarray):
-    """A function (rows, k, first): elements x[rows, first + k], for a k known only at run time."""
+def _reader(g: Graph, x: np.ndarray):
+    """A function (rows, k, first, count): elements x[rows, first + k], for a k known only at run
+    time that is less than count.
+    """
     height, depth = x.shape
-    by_row = bool((np.diff(x.ravel()) > 0).all())  # the order of the buffer it may come from
-    pack = g.pack((x if by_row else x.T).ravel().tolist(), reread=True)
+    flat = x.ravel().tolist()
+    # in the order of the buffer, or of the memory, that it may come from
+    by_row = bool((np.diff(flat) > 0).all())
+    array = g.array(flat if by_row else x.T.ravel().tolist(), reread=True)
 
-    def read(rows: slice, k: int, first: int) -> list[int]:
-        step = k if by_row else g.mul(k, g.const("i32", height))
+    def read(rows: slice, k: int, first: int, count: int) -> list[int]:
         starts = [
             row * depth + first if by_row else first * height + row
             for row in range(rows.start, rows.stop)
         ]
-        t, at = g.type[pack], lambda start: g.add(step, g.const("i32", start))
-        return [g.node("element", t, pack, at(start)) for start in starts]
+        return [g.element(array, k, start, 1 if by_row else height, count) for start in starts]
 
     return read
 
