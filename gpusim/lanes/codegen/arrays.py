@@ -50,7 +50,8 @@ class ArrayWriter(NumberWriter):
         """An array of constants beside the code."""
         size, t = parts(self.g.type[pack])
         stored = self.stored(self.g.type[pack])
-        values = [int(v) if t == "i1" else v for v in map(self.g.value.get, self.g.args[pack])]
+        known = (self.g.value[i] for i in self.g.args[pack])
+        values = [int(v) if t == "i1" else v for v in known]
         numbers = ", ".join(f"{stored} {literal(stored, v)}" for v in values)
         name = f"@table{len(self.declared)}"
         self.declared[name] = (
@@ -176,6 +177,8 @@ class ArrayWriter(NumberWriter):
         rows = self.memory.rows(array) if g.op[array] == "pack" and not varies else None
         if rows:
             return self.read_rows(rows, g.type[n], self.use(j, False), first, stride)
+        if varies and array in self.memory.distant:
+            return self.gather_rows(array, self.place_of(self.use(j, True), first, stride))
         slot = self.slot(array)
         self.readers[array] -= 1
         x = self.use(j, varies)
@@ -221,16 +224,35 @@ class ArrayWriter(NumberWriter):
         return self.put(f"getelementptr {home.stored}, ptr {home.name}, {index} {x}")
 
     def gather(self, home: Slot, x: str) -> str:
+        """Number x of each lane, from memory."""
+        return self.from_memory(home, self.load_each(home.stored, self.addresses(home, x)), True)
+
+    def load_each(self, t: str, at: str) -> str:
         """A load at an address of its own for every lane."""
-        w, v = self.width, self.vector(home.stored)
-        at = self.addresses(home, x)
+        w, v = self.width, self.vector(t)
         name = f"@llvm.masked.gather.{self.suffix(v)}.v{w}p0"
         self.declared[name] = f"declare {v} {name}(<{w} x ptr>, <{w} x i1>, {v})"
-        loaded = self.put(
-            f"call {v} {name}(<{w} x ptr> align {size_of(home.stored)} {at}, "
+        return self.put(
+            f"call {v} {name}(<{w} x ptr> align {size_of(t)} {at}, "
             f"<{w} x i1> splat (i1 true), {v} poison)"
         )
-        return self.from_memory(home, loaded, True)
+
+    def gather_rows(self, pack: int, x: str) -> str:
+        """Number x of each lane, of an array that is part of an input."""
+        rows, (_, t) = self.memory.rows_of(pack), parts(self.g.type[pack])
+        assert rows is not None
+        narrow, wide = self.vector("i32"), self.vector("i64")
+        x = self.put(f"zext {narrow} {self.place_of(x, rows.first, rows.stride)} to {wide}")
+        if not rows.uniform:
+            lanes, lane = self.splat("i64", "%lanes"), self.splat("i64", "%lane")
+            own = f"<{', '.join(f'i64 {k}' for k in range(self.width))}>"
+            x = self.put(f"mul {wide} {x}, {lanes}")
+            x = self.put(f"add {wide} {x}, {self.put(f'add {wide} {lane}, {own}')}")
+        stored = "i8" if t == "i1" else t
+        base = self.base("ins", rows.buffer)
+        at = self.put(f"getelementptr {stored}, ptr {base}, {wide} {x}")
+        loaded = self.load_each(stored, at)
+        return self.as_mask(loaded, self.vector(stored)) if t == "i1" else loaded
 
     # -- writing -----------------------------------------------------------------------------------
 

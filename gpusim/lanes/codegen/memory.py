@@ -18,10 +18,16 @@ from typing import NamedTuple
 
 from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.program.nodes import Region
+from gpusim.lanes.program.operations import parts
 
 # Among so many places a varying index is looked for by comparisons, of numbers in registers; among
 # more of them, or in memory, each lane reads at its own address.
 SELECT_CHAIN = 16
+# Numbers of an input that are read one a lane, each in a cache line of its own, are that much more
+# expensive than copying a number to where it is near.
+DISTANT = 8
+LOOP = 8  # trips that a loop is taken to make
+NARROW = ("i1", "i8", "i16")  # types that no processor gathers
 
 
 class Place(NamedTuple):
@@ -57,11 +63,14 @@ class Memory:
         self.items: dict[int, list[int]] = defaultdict(list)  # of each array, those that are read
         self.scattered: set[str] = set()  # types of arrays in which lanes have their own places
         self.packs: set[int] = set()  # those that are in memory
+        # packs of numbers of an input of which each lane reads others: for each reader how often
+        self.distant: dict[int, list[int]] = defaultdict(list)
         if "pack" in g.memo or "blank" in g.op:
             self._look(g.root, [])
             for numbers in results:
                 array = g.array_of(numbers)
                 self._read(numbers if array is None else [array], [math.inf])
+            self._bring_near()
         self.built_in = self._built_in()  # packs that are made where a loop carries them: param
         self.places = self._places()
 
@@ -88,12 +97,29 @@ class Memory:
                 self._read([j], here)
                 if self.selects(n):
                     self._read(self.reach(n), here)
+                elif self._varies(j) and self.rows_of(array):
+                    self.distant[array].append(1 if len(here) == 1 else LOOP)
                 elif self._needs_array(n):
                     self._read([array], here)
             else:
                 if op == "store" and self._varies(g.args[n][1]):
                     self.scattered.add(g.type[n])
                 self._read(g.args[n], here)
+
+    def _bring_near(self):
+        """Decides which arrays of an input are copied before each lane reads its own number:
+        those that are in memory anyway, or that many numbers are read of. What all lanes share is
+        near already.
+        """
+        for pack, reads in list(self.distant.items()):
+            size, t = parts(self.g.type[pack])
+            far = pack not in self.packs and t not in NARROW and DISTANT * sum(reads) <= size
+            if self.g.attr[self.g.args[pack][0]][2] or far:
+                continue
+            del self.distant[pack]
+            self.packs.add(pack)
+            self.readers[pack] += len(reads)
+            self.scattered.add(self.g.type[pack])
 
     def _wanted(self, r: Region, values: list[int]) -> list[int]:
         """Of values that a region gives or carries, those that somebody needs."""
@@ -152,7 +178,7 @@ class Memory:
     def rows_of(self, pack: int) -> Rows | None:
         """The same, however often they are read."""
         items = self.g.args[pack]
-        if any(self.g.op[i] != "input" for i in items):
+        if self.g.op[pack] != "pack" or any(self.g.op[i] != "input" for i in items):
             return None
         buffers, elements, uniform = zip(*(self.g.attr[i] for i in items), strict=True)
         strides = {b - a for a, b in pairwise(elements)} or {1}

@@ -5,7 +5,7 @@ of the array in memory, and j is held inside the array in a type that can count 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -108,21 +108,20 @@ class Target:
     def write(self, window: Window, update: np.ndarray, combine, inside: int | None = None):
         """Puts combine(old, update) into a window, where the mask `inside` is true."""
         offsets, values = window.offsets.ravel().tolist(), update.ravel().tolist()
-        if self.array is None and len(window.possible) > SEARCHED:
-            self.array = self.s.g.array(self.numbers)
-        put = self._search if self.array is None else self._store
-        put(window, zip(offsets, values, strict=True), combine, inside)
-
-    def _store(self, window: Window, new: Iterable[tuple[int, int]], combine, inside):
+        new = list(zip(offsets, values, strict=True))
+        if self.array is None and len(window.possible) <= SEARCHED:
+            self._search(window, new, combine, inside)
+            return
         g, at = self.s.g, {"stride": window.stride, "count": window.count}
+        array = g.array(self.numbers) if self.array is None else self.array
         for first, value in new:
-            old = g.element(self.array, window.j, first, **at)
-            value = combine(old, value)
-            self.array = g.store(self.array, window.j, value, first=first, mask=inside, **at)
+            value = combine(g.element(array, window.j, first, **at), value)
+            array = g.store(array, window.j, value, first=first, mask=inside, **at)
+        self.array = array
 
-    def _search(self, window: Window, new: Iterable[tuple[int, int]], combine, inside):
+    def _search(self, window: Window, new: list[tuple[int, int]], combine, inside):
         """Every place that may be meant is tried."""
-        g, out, new = self.s.g, self.numbers, list(new)
+        g, out = self.s.g, self.numbers
         for j in window.possible:
             here = (
                 g.const("i1", 1)
