@@ -63,6 +63,12 @@ def user_line(eqn) -> str:
         return "unknown line"
 
 
+def multiplications(eqn) -> int:
+    """How many a `dot_general` takes."""
+    (summed, _), _ = eqn.params["dimension_numbers"]
+    return math.prod((*eqn.outvars[0].aval.shape, *(eqn.invars[0].aval.shape[d] for d in summed)))
+
+
 def is_heavier(jaxpr, limit: int) -> bool:
     """Whether the program is more than about `limit` scalar operations, each loop body counted
     once.
@@ -79,10 +85,7 @@ def _weight(jaxpr, limit: int) -> int:
             total += math.prod(eqn.invars[0].aval.shape)
         else:
             size = sum(math.prod(v.aval.shape) for v in eqn.outvars if hasattr(v.aval, "shape"))
-            if name == "dot_general":
-                (summed, _), _ = eqn.params["dimension_numbers"]
-                size *= math.prod(eqn.invars[0].aval.shape[d] for d in summed)
-            total += size
+            total += multiplications(eqn) if name == "dot_general" else size
         for value in eqn.params.values():
             for sub in value if isinstance(value, (tuple, list)) else (value,):
                 inner = getattr(sub, "jaxpr", sub)

@@ -9,6 +9,7 @@ from gpusim.lanes import jaxprs
 from gpusim.lanes.scalarize import Scalarizer
 
 LEAST = 4  # numbers of an array that is carried in memory
+TILED = 4000  # multiplications of a product that reads its matrices at run-time indices
 LARGE = 512  # and of one that is, however it is read
 
 
@@ -72,6 +73,7 @@ class Indexed(NamedTuple):
 
 NOWHERE: frozenset[int] = frozenset()
 _HANDED_ON = {"reshape", "squeeze", "expand_dims", "copy", "copy_p", "optimization_barrier"}
+_NEARLY_SO = {"add", "sub", "mul"}  # by a constant, which changes few numbers if most are 0 (or 1)
 
 
 def indexed(s: Scalarizer, closed, args: Sequence[np.ndarray] = ()) -> Indexed:
@@ -109,6 +111,11 @@ def _indexed(jaxpr, constant: Iterable[int]) -> tuple[Indexed, list[frozenset[in
             origin[outs[0]] = of(ins[0])
         elif name in _HANDED_ON:
             origin.update((v, of(i)) for v, i in zip(outs, ins, strict=False))
+        elif name in _NEARLY_SO and any(map(fixed, ins)):
+            origin[outs[0]] = NOWHERE.union(*map(of, ins))
+        elif name == "dot_general":
+            if jaxprs.multiplications(eqn) > TILED:
+                read |= NOWHERE.union(*map(of, ins))
         elif name == "select_n":
             origin[outs[0]] = frozenset().union(*map(of, ins[1:]))
         else:
