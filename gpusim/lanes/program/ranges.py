@@ -14,8 +14,10 @@ def bounds(g: Nodes, n: int) -> Range:
     known: dict[int, Range] = {}
 
     def of(n: int) -> Range:
+        if n in g.value:
+            return g.value[n], g.value[n]
         if n not in known:
-            known[n] = every(n)  # for a value that is made of itself, and at the limit
+            known[n] = every(n)
             if len(known) <= LIMIT:
                 known[n] = look(n)
         return known[n]
@@ -25,8 +27,6 @@ def bounds(g: Nodes, n: int) -> Range:
         return (0, 1) if t == "i1" else (-(1 << BITS[t] - 1), (1 << BITS[t] - 1) - 1)
 
     def look(n: int) -> Range:
-        if n in g.value:
-            return g.value[n], g.value[n]
         rule, (low, high) = _RULES.get(g.op[n]), every(n)
         found = rule(g, n, of) if rule else None
         if found is None or found[0] < low or found[1] > high:  # it may wrap around
