@@ -9,6 +9,7 @@ smallest normal one may count as 0, the sign of zero may be lost, and NaN stays 
 import numpy as np
 
 from gpusim.lanes.math.base import Numbers, elementary
+from gpusim.lanes.math.bessel import bessel_i0e, bessel_i1e
 from gpusim.lanes.math.erf import erf, erf_inv, erfc
 from gpusim.lanes.math.exp import (
     acosh,
@@ -25,13 +26,15 @@ from gpusim.lanes.math.exp import (
     sinh,
     tanh,
 )
+from gpusim.lanes.math.gamma import digamma, lgamma
 from gpusim.lanes.math.trig import acos, asin, atan, atan2, cos, sin, tan
 from gpusim.lanes.program.graph import Graph
 
 __all__ = [
-    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "erf",
-    "erf_inv", "erfc", "exp", "exp2", "expm1", "log", "log1p", "logistic", "nextafter", "pow",
-    "rem", "round_away", "rsqrt", "sin", "sinh", "tan", "tanh", "threefry2x32",
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt",
+    "cos", "cosh", "digamma", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "lgamma", "log",
+    "log1p", "logistic", "nextafter", "pow", "reduce_precision", "rem", "round_away", "rsqrt",
+    "sin", "sinh", "tan", "tanh", "threefry2x32",
 ]  # fmt: skip
 
 
@@ -66,15 +69,38 @@ def cbrt(o: Numbers, x):
 
 @elementary(np.fmod)
 def rem(o: Numbers, x, y):
-    """x - trunc(x/y) y, with the sign of x: exact for |x/y| < 2^23 (float) or 2^52 (double)."""
+    """x - trunc(x/y) y, with the sign of x, exactly."""
     a, b = o.abs(x), o.abs(y)
-    n = o.g.unary("trunc", o.div(a, b), np.trunc)
-    r = o.fma(o.neg(n), b, a)
-    # the quotient was rounded, up to a whole number perhaps; down too if b is a constant
-    r = o.select(o.lt(r, 0.0), o.add(r, b), r)
+    ratio = o.div(a, b)
+    r = _subtract(o, a, b, ratio)
+    # the quotient was rounded; with a constant b its reciprocal was, and it may be down too
     if y in o.g.value:
         r = o.select(o.lt(r, b), r, o.sub(r, b))
-    return o.with_sign(o.select(o.lt(a, b), a, r), x)
+    r = o.select(o.lt(a, b), a, r)
+    return o.with_sign(_long_division(o, a, b, ratio, r), x)
+
+
+def _subtract(o: Numbers, a, b, ratio):
+    """a - n b >= 0 for n = trunc(a/b), or n - 1 if that was rounded up to a whole number."""
+    r = o.fma(o.neg(o.g.unary("trunc", ratio, np.trunc)), b, a)
+    return o.select(o.lt(r, 0.0), o.add(r, b), r)
+
+
+def _long_division(o: Numbers, a, b, ratio, r):
+    """The remainder r of a by b, in a loop over its digits where the quotient has too many."""
+    g, digits = o.g, o.format.mantissa - 1
+    proper = g.bitop("and", o.lt(a, np.inf), g.compare("ge", b, o(o.format.tiny)))
+    long = g.bitop("and", proper, g.compare("ge", ratio, o(2.0**digits)))
+    region = g.open("while", g.region[long], [o.type], [o.select(long, a, r)])
+    (rest,) = region.params
+    region.cond = g.bitop("and", proper, g.compare("ge", rest, b))
+    # the largest b 2^k that leaves a quotient of so many digits; no number on the way is rounded
+    exponent = lambda v: o.mask(o.to_bits(v), o.format.exponent)
+    k = g.sub(g.sub(exponent(rest), exponent(b)), o.integer(digits << o.format.mantissa))
+    k = g.minmax("max", k, o.integer(0))
+    scaled = o.from_bits(g.add(o.to_bits(b), k))
+    region.outs = [_subtract(o, rest, scaled, o.div(rest, scaled))]
+    return g.close(region)[0]
 
 
 @elementary(lambda x: np.copysign(np.floor(abs(x)) + (abs(x) - np.floor(abs(x)) >= 0.5), x))
@@ -82,6 +108,28 @@ def round_away(o: Numbers, x):
     """The nearest whole number, of two the one farther from 0."""
     almost_half = 0.5 - 2.0 ** -(o.format.mantissa + 2)  # the number before 1/2
     return o.g.unary("trunc", o.add(x, o.with_sign(almost_half, x)), np.trunc)
+
+
+def reduce_precision(g: Graph, x: int, exponent_bits: int, mantissa_bits: int) -> int:
+    """x rounded, to even, to a format of so many bits, in which what is too large is infinite and
+    what is smaller than its normal numbers 0; as XLA does it.
+    """
+    o = Numbers(g, g.type[x])
+    f, bits = o.format, o.to_bits(x)
+    lost = f.mantissa - mantissa_bits
+    if lost > 0:
+        last = o.mask(o.shift("lshr", bits, lost), 1)
+        bits = g.add(bits, g.add(last, o.integer((1 << lost - 1) - 1)))
+        bits = o.mask(bits, -1 << lost)
+    if exponent_bits < f.bits - 1 - f.mantissa:
+        bias = (1 << exponent_bits - 1) - 1
+        sign, exponent = o.mask(bits, f.sign), o.mask(bits, f.exponent)
+        largest, smallest = f.bias + bias, f.bias - bias
+        infinite = g.bitop("or", sign, o.integer(f.exponent))
+        too_large = g.compare("gt", exponent, o.integer(largest << f.mantissa))
+        too_small = g.compare("le", exponent, o.integer(smallest << f.mantissa))
+        bits = g.select(too_large, infinite, g.select(too_small, sign, bits))
+    return g.select(g.compare("ne", x, x), x if mantissa_bits else o(np.inf), o.from_bits(bits))
 
 
 def nextafter(g: Graph, x: int, y: int) -> int:
