@@ -21,6 +21,7 @@ from gpusim.lanes.math.exp import (
     expm1,
     log,
     log1p,
+    logaddexp,
     logistic,
     pow,
     sinh,
@@ -33,8 +34,8 @@ from gpusim.lanes.program.graph import Graph
 __all__ = [
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt",
     "cos", "cosh", "digamma", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "lgamma", "log",
-    "log1p", "logistic", "nextafter", "pow", "reduce_precision", "rem", "round_away", "rsqrt",
-    "sin", "sinh", "tan", "tanh", "threefry2x32",
+    "log1p", "logaddexp", "logistic", "nextafter", "pow", "reduce_precision", "rem", "round_away",
+    "rsqrt", "sin", "sinh", "tan", "tanh", "threefry2x32",
 ]  # fmt: skip
 
 

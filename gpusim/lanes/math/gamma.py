@@ -64,7 +64,7 @@ DIGAMMA_FAR = {  # x^2 (log(x) - 1/(2x) - digamma(x)) in 1/x^2, x >= FAR
 
 
 def _lgamma_of_constant(x):
-    if x <= 0 and x == np.floor(x) or np.isinf(x):
+    if (x <= 0 and x == np.floor(x)) or np.isinf(x):
         return math.inf
     return math.lgamma(x) if x == x else x
 

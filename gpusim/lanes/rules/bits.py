@@ -87,9 +87,7 @@ def _bitcast(s, eqn, x):
             shifted = g.shift("lshr", g.bitcast(a, word), g.const(word, k * BITS[t]))
             return g.bitcast(g.convert(shifted, part), t)
 
-        pieces = [
-            elementwise(lambda a, k=k: piece(a, k), x) for k in range(BITS[old] // BITS[t])
-        ]
+        pieces = [elementwise(lambda a, k=k: piece(a, k), x) for k in range(BITS[old] // BITS[t])]
         return [np.stack(pieces, -1)]
     word, part = f"i{BITS[t]}", f"i{BITS[old]}"
 

@@ -13,22 +13,29 @@ def defined(name: str, definition):
 
     @rule(name)
     def _(s: Scalarizer, eqn, *operands):
-        return run(s, definition, eqn, operands)
+        out = run(s, definition, eqn, operands, **eqn.params)
+        assert len(out) == len(eqn.outvars)
+        return out
 
 
-def run(s: Scalarizer, definition, eqn, operands):
-    """The results of a definition on the operands of an equation."""
+def run(s: Scalarizer, definition, eqn, operands, *, ndim: int | None = None, **params):
+    """The results of definition(*operands, **params) on the operands of an equation.
+
+    With `ndim` the definition is for a first operand of so many dimensions, and all have the same
+    further ones in front.
+    """
     specs = tuple((v.aval.shape, v.aval.dtype) for v in eqn.invars)
-    params = tuple(sorted(eqn.params.items()))
-    jaxpr, consts = _traced(definition, params, specs, jax.config.read("jax_enable_x64"))
+    stacked = 0 if ndim is None else len(specs[0][0]) - ndim
+    x64 = jax.config.read("jax_enable_x64")  # changes what is traced
+    jaxpr, consts = _traced(definition, stacked, tuple(params.items()), specs, x64)
     return s.run(jaxpr, consts, operands)
 
 
 @functools.lru_cache(maxsize=256)
-def _traced(definition, params, specs, _):
-    """Its program for arguments of these shapes and dtypes; the last argument, whether there are
-    64-bit numbers, changes it too.
-    """
-    structs = [jax.ShapeDtypeStruct(*spec) for spec in specs]
-    jaxpr, consts, _ = jaxprs.trace(functools.partial(definition, **dict(params)), *structs)
+def _traced(definition, stacked: int, params, specs, _):
+    """Its program for arguments of these shapes and dtypes."""
+    fn = functools.partial(definition, **dict(params))
+    for _ in range(stacked):
+        fn = jax.vmap(fn)
+    jaxpr, consts, _ = jaxprs.trace(fn, *(jax.ShapeDtypeStruct(*spec) for spec in specs))
     return jaxpr, consts

@@ -2,11 +2,14 @@
 
 import jax
 import numpy as np
+from jax._src import random as jax_random
 
 from gpusim.lanes import jaxprs
 from gpusim.lanes import math as lane_math
 from gpusim.lanes.rules.arith import dtype_of
-from gpusim.lanes.scalarize import Scalarizer, rule
+from gpusim.lanes.rules.definition import defined
+from gpusim.lanes.scalarize import rule
+
 
 @rule("threefry2x32")
 def _threefry(s, eqn, *operands):
@@ -64,3 +67,14 @@ def _random(s, eqn, x, *rest):
     jaxpr, consts, _ = jaxprs.trace(fn, *specs)
     (out,) = s.run(jaxpr, consts, operands)
     return [s.keys(out) if keys_out else out]
+
+
+_gamma_impl = getattr(jax_random, "core", jax_random)._gamma_impl  # where it is, by JAX's version
+
+
+def _gamma(key, a, *, log_space):
+    """Of the whole array at once, as on a CPU."""
+    return _gamma_impl(key, a, log_space=log_space, use_vmap=True)
+
+
+defined("random_gamma", _gamma)
