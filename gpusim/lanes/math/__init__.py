@@ -130,7 +130,7 @@ def reduce_precision(g: Graph, x: int, exponent_bits: int, mantissa_bits: int) -
         too_large = g.compare("gt", exponent, o.integer(largest << f.mantissa))
         too_small = g.compare("le", exponent, o.integer(smallest << f.mantissa))
         bits = g.select(too_large, infinite, g.select(too_small, sign, bits))
-    return g.select(g.compare("ne", x, x), x if mantissa_bits else o(np.inf), o.from_bits(bits))
+    return g.select(g.compare("ne", x, x), x, o.from_bits(bits))
 
 
 def nextafter(g: Graph, x: int, y: int) -> int:

@@ -91,7 +91,7 @@ def lgamma(o: Numbers, x):
 
 def _digamma_of_constant(x):
     """By recurrence to where the asymptotic series holds."""
-    if x <= 0 and (x == np.floor(x)):
+    if x <= 0 and x == np.floor(x):
         return math.nan
     if x < 0:
         return _digamma_of_constant(1 - x) - math.pi / math.tan(math.pi * (x - np.rint(x)))

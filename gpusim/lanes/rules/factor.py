@@ -104,6 +104,23 @@ def _lu(s: Scalarizer, eqn, a):
     return [out, pivots, order]
 
 
+@rule("lu_pivots_to_permutation")
+def _pivots_to_permutation(s: Scalarizer, eqn, pivots):
+    """The order of rows that exchanging row i with row pivots[i], for every i, gives."""
+    g, n = s.g, eqn.params["permutation_size"]
+    numbers = [g.const("i32", k) for k in range(n)]
+    out = np.empty((*pivots.shape[:-1], n), np.int64)
+    for at in places(pivots.shape[:-1]):
+        order = numbers.copy()
+        for i, pivot in enumerate(pivots[at].tolist()):
+            for j in range(i + 1, n):
+                here = g.compare("eq", pivot, numbers[j])
+                a, b = order[i], order[j]
+                order[i], order[j] = g.select(here, b, a), g.select(here, a, b)
+        out[at] = order
+    return [out]
+
+
 @rule("custom_linear_solve")
 def _custom_linear_solve(s: Scalarizer, eqn, *args):
     lengths = eqn.params["const_lengths"]

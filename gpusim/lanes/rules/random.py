@@ -73,8 +73,8 @@ _gamma_impl = getattr(jax_random, "core", jax_random)._gamma_impl  # where it is
 
 
 def _gamma(key, a, *, log_space):
-    """Of the whole array at once, as on a CPU."""
-    return _gamma_impl(key, a, log_space=log_space, use_vmap=True)
+    """Number after number, as each is drawn until one is accepted."""
+    return [_gamma_impl(key, a, log_space=log_space, use_vmap=False)]
 
 
 defined("random_gamma", _gamma)
