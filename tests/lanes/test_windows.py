@@ -33,7 +33,11 @@ def test_pooling_of_other_numbers():
         whole = (10 * x).astype("int32")
         pool = lambda v, start, op: lax.reduce_window(v, start, op, (2, 2), (1, 1), "SAME")
         low = np.int32(np.iinfo(np.int32).min)
-        return pool(whole, low, lax.max), pool(whole, np.int32(0), lax.add), pool(x > 0, False, lax.max)
+        return (
+            pool(whole, low, lax.max),
+            pool(whole, np.int32(0), lax.add),
+            pool(x > 0, False, lax.max),
+        )
 
     agree(fn, (4, 5))
 

@@ -72,6 +72,8 @@ def cbrt(o: Numbers, x):
 def rem(o: Numbers, x, y):
     """x - trunc(x/y) y, with the sign of x, exactly."""
     a, b = o.abs(x), o.abs(y)
+    if a in o.g.zero or b in o.g.zero:  # the graph takes 0/0 for 0
+        return o.select(o.lt(0.0, b), x, np.nan)
     ratio = o.div(a, b)
     r = _subtract(o, a, b, ratio)
     # the quotient was rounded; with a constant b its reciprocal was, and it may be down too
@@ -87,21 +89,25 @@ def _subtract(o: Numbers, a, b, ratio):
     return o.select(o.lt(r, 0.0), o.add(r, b), r)
 
 
-def _long_division(o: Numbers, a, b, ratio, r):
+def _long_division(o, a, b, ratio, r):
     """The remainder r of a by b, in a loop over its digits where the quotient has too many."""
     g, digits = o.g, o.format.mantissa - 1
     proper = g.bitop("and", o.lt(a, np.inf), g.compare("ge", b, o(o.format.tiny)))
     long = g.bitop("and", proper, g.compare("ge", ratio, o(2.0**digits)))
-    region = g.open("while", g.region[long], [o.type], [o.select(long, a, r)])
-    (rest,) = region.params
-    region.cond = g.bitop("and", proper, g.compare("ge", rest, b))
-    # the largest b 2^k that leaves a quotient of so many digits; no number on the way is rounded
-    exponent = lambda v: o.mask(o.to_bits(v), o.format.exponent)
-    k = g.sub(g.sub(exponent(rest), exponent(b)), o.integer(digits << o.format.mantissa))
-    k = g.minmax("max", k, o.integer(0))
-    scaled = o.from_bits(g.add(o.to_bits(b), k))
-    region.outs = [_subtract(o, rest, scaled, o.div(rest, scaled))]
-    return g.close(region)[0]
+    if g.value.get(long) == 0:
+        return r
+    key = ("long division", a, b)  # a loop is not shared by the graph
+    if key not in g.memo:
+        region = g.open("while", g.region[long], [o.type], [o.select(long, a, r)])
+        (rest,) = region.params
+        region.cond = g.bitop("and", proper, g.compare("ge", rest, b))
+        # the largest b 2^k that leaves a quotient of so many digits: nothing is rounded on the way
+        exponent = lambda v: o.mask(o.to_bits(v), o.format.exponent)
+        k = g.sub(g.sub(exponent(rest), exponent(b)), o.integer(digits << o.format.mantissa))
+        scaled = o.from_bits(g.add(o.to_bits(b), g.minmax("max", k, o.integer(0))))
+        region.outs = [_subtract(o, rest, scaled, o.div(rest, scaled))]
+        g.memo[key] = g.close(region)[0]
+    return g.memo[key]
 
 
 @elementary(lambda x: np.copysign(np.floor(abs(x)) + (abs(x) - np.floor(abs(x)) >= 0.5), x))

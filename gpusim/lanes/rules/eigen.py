@@ -197,8 +197,8 @@ def svd(a, *, full: bool, vectors: bool):
     """
     m, n = a.shape
     if m < n:
-        out = svd(a.T, full=full, vectors=vectors)
-        return (out[0], out[2].T, out[1].T) if vectors else out
+        values, *uv = svd(a.T, full=full, vectors=vectors)
+        return values, *(x.T for x in reversed(uv))
     a, size = _scaled(a)
     finite = jnp.all(jnp.isfinite(a))
     if n == 0:

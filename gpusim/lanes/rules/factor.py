@@ -10,8 +10,8 @@ from gpusim.lanes.scalarize import Scalarizer, places, rule
 
 @rule("cholesky")
 def _cholesky(s, eqn, a):
-    """The lower factor; if the matrix is not positive definite it is NaN, as in JAX, but for what is
-    zero by structure.
+    """The lower factor; if the matrix is not positive definite it is NaN, as in JAX, apart from
+    what is zero by structure.
     """
     g = s.g
     zero = s.full((), dtype_of(eqn), 0).item()

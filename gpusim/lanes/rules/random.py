@@ -69,7 +69,8 @@ def _random(s, eqn, x, *rest):
     return [s.keys(out) if keys_out else out]
 
 
-_gamma_impl = getattr(jax_random, "core", jax_random)._gamma_impl  # where it is, by JAX's version
+# where it is depends on JAX's version
+_gamma_impl = getattr(getattr(jax_random, "core", jax_random), "_gamma_impl")  # noqa: B009
 
 
 def _gamma(key, a, *, log_space):
