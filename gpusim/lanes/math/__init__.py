@@ -2,8 +2,9 @@
 
 Every function is `f(graph, *nodes) -> node` on nodes of one type, `float` or `double`, the same for
 a SIMD vector and for a CUDA thread; of constants it gives a constant. There are no branches, but
-that sin, cos and tan leave their straight line when a lane's angle is large. Numbers below the
-smallest normal one may count as 0, the sign of zero may be lost, and NaN stays NaN.
+that sin, cos and tan leave their straight line when a lane's angle is large, and rem when its
+quotient is. Numbers below the smallest normal one may count as 0, the sign of zero may be lost, and
+NaN stays NaN.
 """
 
 import numpy as np
