@@ -264,6 +264,21 @@ def test_orders_at_edges(dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+def test_the_largest_by_the_total_order(dtype):
+    """A NaN counts by its sign, -0 is less than 0."""
+    every = np.concatenate([edges(dtype), -edges(dtype)])
+    rows = np.random.default_rng(5).choice(every, (60, 5))
+    check(
+        lambda x: (
+            lax.top_k(x, 5),
+            lax.top_k(x[::-1], 2),
+            lax.approx_min_k(jnp.nan_to_num(x), 2)[0],
+        ),
+        rows,
+    )
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_cumulative_log_sum_exp(dtype):
     x = np.random.default_rng(0).choice(edges(dtype), (40, 4)).astype(dtype)
     check(lambda x: (lax.cumlogsumexp(x), lax.cumlogsumexp(x, reverse=True)), x, ulp=8)

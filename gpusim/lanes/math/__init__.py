@@ -34,9 +34,9 @@ from gpusim.lanes.program.graph import Graph
 
 __all__ = [
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt",
-    "cos", "cosh", "digamma", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "lgamma", "log",
-    "log1p", "logaddexp", "logistic", "nextafter", "pow", "reduce_precision", "rem", "round_away",
-    "rsqrt", "sin", "sinh", "tan", "tanh", "threefry2x32",
+    "cos", "cosh", "digamma", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "from_total_order",
+    "lgamma", "log", "log1p", "logaddexp", "logistic", "nextafter", "pow", "reduce_precision",
+    "rem", "round_away", "rsqrt", "sin", "sinh", "tan", "tanh", "threefry2x32", "total_order",
 ]  # fmt: skip
 
 
@@ -151,6 +151,24 @@ def nextafter(g: Graph, x: int, y: int) -> int:
     result = o.select(o.eq(x, y), y, o.from_bits(moved))
     nan = g.bitop("or", g.compare("ne", x, x), g.compare("ne", y, y))
     return o.select(nan, np.nan, result)
+
+
+def total_order(g: Graph, x: int) -> int:
+    """An integer that is in the order of IEEE's totalOrder: -NaN, -inf, ... -0, 0, ... inf, NaN."""
+    o = Numbers(g, g.type[x])
+    return _flip_size(o, o.to_bits(x))
+
+
+def from_total_order(g: Graph, n: int, type_: str) -> int:
+    """The number that total_order makes n of."""
+    o = Numbers(g, type_)
+    return o.from_bits(_flip_size(o, n))
+
+
+def _flip_size(o, bits):
+    """All bits but the sign inverted where that is set."""
+    negative = o.shift("ashr", bits, o.format.bits - 1)
+    return o.g.bitop("xor", bits, o.mask(negative, o.format.sign - 1))
 
 
 # -- random bits -----------------------------------------------------------------------------------

@@ -199,13 +199,21 @@ def _sorted(s, arrays, before):
 
 @rule("top_k", "approx_top_k")
 def _top_k(s, eqn, x):
-    """The k largest, or smallest, and their indices: a stable sort from the largest on."""
+    """The k largest, or smallest, and their indices: a stable sort from the largest on. Floats are
+    in IEEE's total order, in which a NaN counts by its sign and -0 is less than 0.
+    """
+    g, t = s.g, s.lane_type(eqn.outvars[1].aval.dtype)
     axis = eqn.params.get("axis", eqn.params.get("reduction_dimension", -1))
     k, largest = eqn.outvars[0].aval.shape[axis], eqn.params.get("is_max_k", True)
-    t = s.lane_type(eqn.outvars[1].aval.dtype)
+    floating, signed = is_float(dtype_of(eqn)), is_signed(dtype_of(eqn))
     rows = np.moveaxis(x, axis, -1)
-    index = np.broadcast_to([s.g.const(t, i) for i in range(rows.shape[-1])], rows.shape)
-    kind = (is_float(dtype_of(eqn)), is_signed(dtype_of(eqn)))
-    before = lambda a, b: _precedes(s, *((b[0], a[0]) if largest else (a[0], b[0])), *kind)
-    both = _sorted(s, [rows, index], before)
-    return [np.moveaxis(y[..., :k], -1, axis) for y in both]
+    if floating:
+        rows = elementwise(lambda a: lane_math.total_order(g, a), rows)
+    index = np.broadcast_to([g.const(t, i) for i in range(rows.shape[-1])], rows.shape)
+    order = "gt" if largest else "lt"
+    before = lambda a, b: g.compare(order, a[0], b[0], signed)
+    rows, index = (y[..., :k] for y in _sorted(s, [rows, index], before))
+    if floating:
+        number = s.lane_type(dtype_of(eqn))
+        rows = elementwise(lambda a: lane_math.from_total_order(g, a, number), rows)
+    return [np.moveaxis(y, -1, axis) for y in (rows, index)]
