@@ -151,6 +151,13 @@ def test_eigh_of_a_triangle_and_of_missing_numbers():
     assert np.isfinite(v[2:]).all()
 
 
+def test_strict_promotion_is_for_the_user():
+    a = matrices(3, 3, worlds=2)
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        fn = lambda a: lax.linalg.svd(a @ a, compute_uv=False)
+        np.testing.assert_allclose(run(fn, a), jax.vmap(fn)(a), rtol=1e-9)
+
+
 def test_derivatives_of_eigenvalues():
     first = lambda a: jnp.linalg.eigvalsh(a + a.T)[0]
     agree(lambda a: (first(a), jax.grad(first)(a)), (4, 4), worlds=5, dtypes=("float64",))

@@ -37,5 +37,8 @@ def _traced(definition, stacked: int, params, specs, _):
     fn = functools.partial(definition, **dict(params))
     for _ in range(stacked):
         fn = jax.vmap(fn)
-    jaxpr, consts, _ = jaxprs.trace(fn, *(jax.ShapeDtypeStruct(*spec) for spec in specs))
+    structs = [jax.ShapeDtypeStruct(*spec) for spec in specs]
+    # whatever the user asks of programs of their own
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        jaxpr, consts, _ = jaxprs.trace(fn, *structs)
     return jaxpr, consts
