@@ -106,8 +106,17 @@ def test_qr_of_small_large_and_singular_matrices(scale):
     assert_zero(np.tril(r, -1), "float32")
 
 
-def test_qr_of_stacks_and_derivatives():
+def test_stacks_of_matrices():
+    def fn(a):
+        w, v = jnp.linalg.eigh(jnp.swapaxes(a, -1, -2) @ a)
+        values = jnp.linalg.svd(a, compute_uv=False)
+        return jnp.linalg.qr(a), w, jnp.abs(v), values, jnp.linalg.svd(a[:0])
+
+    agree(fn, (2, 2, 3, 2), worlds=5, dtypes=("float64",))
     agree(lambda a: jnp.linalg.qr(a), (2, 3, 2), worlds=5, dtypes=("float64",))
+
+
+def test_derivatives_of_qr():
     agree(jax.grad(lambda a: jnp.linalg.qr(a)[1].sum()), (3, 3), worlds=5, dtypes=("float64",))
 
 

@@ -3,9 +3,10 @@
 import functools
 
 import jax
+import numpy as np
 
 from gpusim.lanes import jaxprs
-from gpusim.lanes.scalarize import Scalarizer, rule
+from gpusim.lanes.scalarize import Scalarizer, places, rule
 
 
 def defined(name: str, definition):
@@ -21,22 +22,27 @@ def defined(name: str, definition):
 def run(s: Scalarizer, definition, eqn, operands, *, ndim: int | None = None, **params):
     """The results of definition(*operands, **params) on the operands of an equation.
 
-    With `ndim` the definition is for a first operand of so many dimensions, and all have the same
-    further ones in front.
+    With `ndim` the definition is for a first operand of so many dimensions, and is run for every
+    index of the further ones that all operands have in front.
     """
-    specs = tuple((v.aval.shape, v.aval.dtype) for v in eqn.invars)
-    stacked = 0 if ndim is None else len(specs[0][0]) - ndim
+    shape = eqn.invars[0].aval.shape
+    stack = shape[: len(shape) - ndim] if ndim is not None else ()
+    specs = tuple((v.aval.shape[len(stack) :], v.aval.dtype) for v in eqn.invars)
     x64 = jax.config.read("jax_enable_x64")  # changes what is traced
-    jaxpr, consts = _traced(definition, stacked, tuple(params.items()), specs, x64)
-    return s.run(jaxpr, consts, operands)
+    jaxpr, consts = _traced(definition, tuple(params.items()), specs, x64)
+    if not stack:
+        return s.run(jaxpr, consts, operands)
+    out = [np.empty(v.aval.shape, np.int64) for v in eqn.outvars]
+    for at in places(stack):
+        for x, result in zip(out, s.run(jaxpr, consts, [x[at] for x in operands]), strict=True):
+            x[at] = result
+    return out
 
 
 @functools.lru_cache(maxsize=256)
-def _traced(definition, stacked: int, params, specs, _):
+def _traced(definition, params, specs, _):
     """Its program for arguments of these shapes and dtypes."""
     fn = functools.partial(definition, **dict(params))
-    for _ in range(stacked):
-        fn = jax.vmap(fn)
     structs = [jax.ShapeDtypeStruct(*spec) for spec in specs]
     # whatever the user asks of programs of their own
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
