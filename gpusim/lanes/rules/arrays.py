@@ -9,6 +9,8 @@ from gpusim.lanes.scalarize import rule, spread
 
 @rule("reshape")
 def _reshape(s, eqn, x, *_):
+    order = eqn.params["dimensions"]
+    x = x if order is None else x.transpose(order)
     return [x.reshape(eqn.params["new_sizes"])]
 
 
@@ -70,17 +72,24 @@ def _split(s, eqn, x):
 
 @rule("pad")
 def _pad(s, eqn, x, value):
-    out = np.full(eqn.outvars[0].aval.shape, value.item(), np.int64)
+    return [pad(x, value.item(), eqn.params["padding_config"])]
+
+
+def pad(x: np.ndarray, value: int, config) -> np.ndarray:
+    """lax.pad of node arrays: (before, after, between) in each dimension; negative numbers cut."""
+    shape = [
+        max(0, low + high + n + max(0, n - 1) * inner)
+        for n, (low, high, inner) in zip(x.shape, config, strict=True)
+    ]
+    out = np.full(shape, value, np.int64)
     source, target = [], []
-    for size, n, (low, _, inner) in zip(
-        x.shape, out.shape, eqn.params["padding_config"], strict=True
-    ):
+    for size, n, (low, _, inner) in zip(x.shape, shape, config, strict=True):
         at = low + np.arange(size) * (inner + 1)
         inside = (at >= 0) & (at < n)
         source.append(np.flatnonzero(inside))
         target.append(at[inside])
     out[np.ix_(*target)] = x[np.ix_(*source)]
-    return [out]
+    return out
 
 
 @rule("iota")
