@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from agents.distributions import DISTRIBUTIONS, sample
-from agents.normalize import Statistics, normalize
+from gpusim.agents.distributions import DISTRIBUTIONS, sample
+from gpusim.agents.normalize import Statistics, normalize
 
 
 @struct.dataclass

@@ -14,14 +14,14 @@ import optax
 from flax import struct
 from jax.experimental.layout import Layout, with_layout_constraint
 
-from agents import networks, normalize
-from agents.config import PPOConfig
-from agents.distributions import DISTRIBUTIONS, sample
-from agents.evaluate import evaluate
-from agents.policy import Policy
-from agents.returns import gae
-from agents.shuffle import shuffle
 from gpusim import sharding
+from gpusim.agents import networks, normalize
+from gpusim.agents.config import PPOConfig
+from gpusim.agents.distributions import DISTRIBUTIONS, sample
+from gpusim.agents.evaluate import evaluate
+from gpusim.agents.policy import Policy
+from gpusim.agents.returns import gae
+from gpusim.agents.shuffle import shuffle
 
 __all__ = ["PPO", "PPOConfig", "Policy", "TrainState", "evaluate"]
 

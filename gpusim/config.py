@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import tyro
 import yaml
 
-from agents.config import PPOConfig
+from gpusim.agents.config import PPOConfig
 
 
 class ConfigError(ValueError):

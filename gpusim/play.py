@@ -24,9 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import gpusim
-from agents import normalize
-from agents.ppo import PPO, Policy
 from gpusim import checkpoint, config, envs
+from gpusim.agents import normalize
+from gpusim.agents.ppo import PPO, Policy
 from gpusim.checkpoint import CheckpointError
 from gpusim.config import ConfigError, TrainConfig
 from gpusim.report import replay, report
@@ -91,7 +91,7 @@ def load(run: str | Path, checkpoint_path: Path | None = None) -> Player:
 def record(env: Any, policy: Any, key: jax.Array, num_envs: int, episode_length: int) -> Episodes:
     """`num_envs` whole episodes of the deterministic policy, from starts drawn with `key`.
 
-    The same episodes that `agents.ppo.evaluate` averages over.
+    The same episodes that `gpusim.agents.ppo.evaluate` averages over.
     """
 
     def step(carry, _):

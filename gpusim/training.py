@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import jax
 
 import gpusim
-from agents.ppo import PPO, TrainState, evaluate
 from gpusim import checkpoint, envs, metrics, sharding, summary
 from gpusim import config as configs
+from gpusim.agents.ppo import PPO, TrainState, evaluate
 from gpusim.config import ConfigError, TrainConfig
 from gpusim.report import report
 from gpusim.summary import Run

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.config import PPOConfig
 from gpusim import config
+from gpusim.agents.config import PPOConfig
 from gpusim.config import PRESETS, ConfigError, TrainConfig
 
 

@@ -3,13 +3,16 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from gpusim import agents
+
 ROOT = Path(__file__).parent.parent
 
-# What each part (a module or package of gpusim, or agents) may import of the others.
+# What each part (a module or package of gpusim) may import of the others.
 RUN = {"gpusim", "agents", "envs", "sharding", "checkpoint", "metrics", "summary", "config"}
 ALLOWED = {
     "gpusim": {"envs", "lanes"},
@@ -30,15 +33,26 @@ ALLOWED = {
 }
 # Single modules that may do what their part may not.
 EXCEPTIONS = {
-    ("gpusim.config", "agents.config"),  # plain dataclasses
+    ("gpusim.config", "gpusim.agents.config"),  # plain dataclasses
     ("gpusim.physics.step", "gpusim.lanes"),
 }
 
 
 def part(module: str) -> str:
-    """gpusim.lanes.host -> lanes, agents.ppo -> agents, gpusim -> gpusim."""
-    names = module.split(".")
-    return names[1] if names[0] == "gpusim" and len(names) > 1 else names[0]
+    """gpusim.lanes.host -> lanes, gpusim.agents.ppo -> agents, gpusim -> gpusim."""
+    return module.split(".")[:2][-1]
+
+
+def module_of(path: Path) -> str:
+    """The import name of a source file; the folder agents is installed as gpusim.agents."""
+    names = path.relative_to(ROOT).with_suffix("").parts
+    names = ("gpusim", *names) if names[0] == "agents" else names
+    return ".".join(names).removesuffix(".__init__")
+
+
+def package_of(path: Path) -> str:
+    """The package that a source file lies in."""
+    return module_of(path.parent / "__init__.py")
 
 
 def imported(path: Path, package: tuple[str, ...]) -> list[str]:
@@ -53,12 +67,20 @@ def imported(path: Path, package: tuple[str, ...]) -> list[str]:
             for name in node.names:  # `from gpusim import envs` imports a module
                 inner = f"{base}.{name.name}"
                 found.append(inner if is_module(inner) else base)
-    return [name for name in found if name.split(".")[0] in ("gpusim", "agents")]
+    return [name for name in found if name.split(".")[0] == "gpusim"]
 
 
 def is_module(name: str) -> bool:
-    path = ROOT / name.replace(".", "/")
+    path = ROOT / name.replace(".", "/").replace("gpusim/agents", "agents")
     return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def test_every_package_is_installed_and_this_checkout_is_tested():
+    """pyproject.toml lists packages one by one, since agents/ is installed as gpusim.agents."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert settings["package-dir"] == {"gpusim": "gpusim", "gpusim.agents": "agents"}
+    assert set(settings["packages"]) == {package_of(path) for path in sources()}
+    assert Path(agents.__file__).resolve().parent == ROOT / "agents"
 
 
 def sources() -> list[Path]:
@@ -67,10 +89,10 @@ def sources() -> list[Path]:
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path: Path):
-    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    module = module_of(path)
     own = part(module)
     assert own in ALLOWED, f"{module}: say in ALLOWED what {own} may import"
-    for name in imported(path, path.relative_to(ROOT).parent.parts):
+    for name in imported(path, tuple(package_of(path).split("."))):
         fine = part(name) in ALLOWED[own] | {own} or (module, name) in EXCEPTIONS
         assert fine, f"{module} imports {name}: against the arrows of the architecture"
 
@@ -85,12 +107,12 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_import_gpusim_is_light():
-    heavy = {"brax", "agents", "flax", "optax", "orbax", "mujoco.renderer", "tyro", "rich"}
+    heavy = {"brax", "gpusim.agents", "flax", "optax", "orbax", "mujoco.renderer", "tyro", "rich"}
     assert not heavy & modules_after("import gpusim")
 
 
 def test_environments_come_without_brax_and_learners():
-    heavy = {"brax", "agents", "orbax", "flax", "mujoco.renderer", "tensorboardX"}
+    heavy = {"brax", "gpusim.agents", "orbax", "flax", "mujoco.renderer", "tensorboardX"}
     assert not heavy & modules_after("import gpusim; gpusim.make")
 
 
@@ -101,13 +123,13 @@ def test_parsing_the_command_line_needs_no_jax():
 def test_no_form_of_import_escapes(tmp_path: Path):
     source = tmp_path / "x.py"
     source.write_text(
-        "import agents.ppo, os\nfrom gpusim import envs, lanes as l\nimport gpusim\n"
+        "import gpusim.agents.ppo, os\nfrom gpusim import envs, lanes as l\nimport gpusim\n"
         "def f():\n    from gpusim.physics import no_module\n    import jax\n"
         "    from . import host\n    from ..report import replay\n"
     )
     assert sorted(imported(source, ("gpusim", "lanes"))) == [
-        "agents.ppo",
         "gpusim",
+        "gpusim.agents.ppo",
         "gpusim.envs",
         "gpusim.lanes",
         "gpusim.lanes.host",

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import gpusim
-from agents.ppo import PPOConfig, evaluate
 from gpusim import checkpoint, physics, play, training
+from gpusim.agents.ppo import PPOConfig, evaluate
 from gpusim.config import ConfigError, TrainConfig
 from gpusim.envs.env import Env, World
 from gpusim.report import replay

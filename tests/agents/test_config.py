@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from agents.config import PPOConfig
+from gpusim.agents.config import PPOConfig
 
 SMALL = PPOConfig(num_envs=8, unroll_length=6, num_minibatches=4)
 

@@ -13,7 +13,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from probes import PointMass, Vec
 
-from agents.ppo import PPO, PPOConfig
+from gpusim.agents.ppo import PPO, PPOConfig
 
 ROOT = Path(__file__).parents[2]
 CONFIG = PPOConfig(

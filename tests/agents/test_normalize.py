@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents import normalize
 from gpusim import sharding
+from gpusim.agents import normalize
 
 
 def batches(sizes, features=3, offset=0.0):

@@ -19,9 +19,9 @@ from probes import (
     Vec,
 )
 
-from agents import normalize
-from agents.ppo import PPO, Policy, PPOConfig, evaluate
 from gpusim import sharding
+from gpusim.agents import normalize
+from gpusim.agents.ppo import PPO, Policy, PPOConfig, evaluate
 
 TINY = PPOConfig(
     total_steps=200_000,

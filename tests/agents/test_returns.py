@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents.returns import gae
+from gpusim.agents.returns import gae
 
 
 def column(*values, dtype=float):

@@ -119,7 +119,7 @@ def test_import_is_light():
     program = (
         "import sys, gpusim; assert not {'jax', 'mujoco', 'brax'} & set(sys.modules)\n"
         "gpusim.make('ant').model\n"
-        "loaded = {'brax', 'flax', 'agents', 'optax', 'mujoco.mjx', 'mujoco.renderer'}\n"
+        "loaded = {'brax', 'flax', 'gpusim.agents', 'optax', 'mujoco.mjx', 'mujoco.renderer'}\n"
         "assert not loaded & set(sys.modules), loaded & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
