@@ -19,8 +19,12 @@ class Policy:
     network: Any = struct.field(pytree_node=False)  # networks.Policy
     distribution: str = struct.field(pytree_node=False)
 
-    def apply(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Actions in [-1, 1] for obs (*batch, features): (*batch, actions).
+    def initial(self, batch: tuple[int, ...]) -> Any:
+        """What the policy remembers when episodes begin; this one remembers nothing."""
+        return ()
+
+    def act(self, memory: Any, obs: Any, key: jax.Array | None = None) -> tuple[Any, jax.Array]:
+        """Memory and actions in [-1, 1], (*batch, actions), for obs (*batch, features).
 
         Without a key the most likely action, with one a random draw.
         """
@@ -29,4 +33,4 @@ class Policy:
         raw = normal.mean
         if key is not None:
             raw = sample(normal, jax.random.normal(key, raw.shape))
-        return jnp.moveaxis(DISTRIBUTIONS[self.distribution].to_action(raw), 0, -1)
+        return memory, jnp.moveaxis(DISTRIBUTIONS[self.distribution].to_action(raw), 0, -1)

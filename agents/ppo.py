@@ -4,8 +4,8 @@ Samples are the last axis throughout: observations (features, worlds), trajector
 worlds), batches (features, samples). Only the environments' border is (worlds, features).
 """
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,12 +18,13 @@ from gpusim import sharding
 from gpusim.agents import networks, normalize
 from gpusim.agents.config import PPOConfig
 from gpusim.agents.distributions import DISTRIBUTIONS, sample
-from gpusim.agents.evaluate import evaluate
 from gpusim.agents.policy import Policy
 from gpusim.agents.returns import gae
 from gpusim.agents.shuffle import shuffle
+from gpusim.envs.vec_env import autoreset
+from gpusim.envs.world import World
 
-__all__ = ["PPO", "PPOConfig", "Policy", "TrainState", "evaluate"]
+__all__ = ["PPO", "PPOConfig", "Policy", "TrainState"]
 
 
 @struct.dataclass
@@ -62,28 +63,31 @@ class Batch(NamedTuple):
 
 
 class PPO:
-    """The algorithm for one configuration and one kind of environment.
+    """The algorithm for one configuration and one kind of world.
 
-    venv_factory(n) gives n worlds that step and reset together (see gpusim.envs.autoreset).
-    Holds nothing that changes: all of a run is in the TrainState.
+    episode_length: time limit in control steps, by default the world's own. Holds nothing that
+    changes: all of a run is in the TrainState.
     """
 
     def __init__(
         self,
         config: PPOConfig,
-        venv_factory: Callable[[int], Any],
+        world: World,
         *,
+        episode_length: int | None = None,
         devices: sharding.Devices | int | None = None,
         spmd: sharding.Mode = "pmap",
     ):
         self.devices = sharding.all_devices(devices)
         config.check(len(self.devices))
         self.config = config
-        self.all_worlds = venv_factory(config.num_envs)
-        self.venv = venv_factory(config.num_envs // len(self.devices))
+        lengths = [episode_length or world.max_episode_steps, config.training_episode_length]
+        worlds = partial(autoreset, world, episode_length=min(n for n in lengths if n))
+        self.all_worlds = worlds(config.num_envs)
+        self.venv = worlds(config.num_envs // len(self.devices))
         self.distribution = DISTRIBUTIONS[config.distribution]
         self.policy_network: Any = networks.Policy(
-            config.policy_hidden, self.venv.action_size, config.activation, config.initial_std
+            config.policy_hidden, self.venv.world.action_size, config.activation, config.initial_std
         )
         self.value_network: Any = networks.Value(config.value_hidden, config.activation)
         self.optimizer = _optimizer(config)
@@ -115,7 +119,7 @@ class PPO:
         policy_key, value_key, envs_key, run_key = jax.random.split(key, 4)
         num, mine = self.venv.num_envs, sharding.index() * self.venv.num_envs
         worlds = self.all_worlds.reset(envs_key)  # so that they do not depend on the devices
-        obs = jnp.zeros(self.venv.observation_size)
+        obs = jnp.zeros(worlds.obs.shape[1:])
         params = {
             "policy": self.policy_network.init(policy_key, obs),
             "value": self.value_network.init(value_key, obs),
@@ -154,7 +158,7 @@ class PPO:
 
         What is seen of an observation (action, value, statistics) is computed while it is in cache.
         """
-        shape = (self.config.unroll_length, self.venv.action_size, self.venv.num_envs)
+        shape = (self.config.unroll_length, self.venv.world.action_size, self.venv.num_envs)
         # one flat draw a world: XLA's code for a many-dimensional one is larger and slower
         draw = lambda key: jax.random.normal(key, (shape[0] * shape[1],))
         noise = jax.vmap(draw, out_axes=-1)(sharding.split(key, shape[2])).reshape(shape)
@@ -164,8 +168,8 @@ class PPO:
         def step(carry, noise):
             envs, seen = carry
             if seen is not None:
-                seen = normalize.merge(seen, normalize.measure(envs.env.obs.T))
-            obs = normalized(envs.env.obs)
+                seen = normalize.merge(seen, normalize.measure(envs.obs.T))
+            obs = normalized(envs.obs)
             normal = self.policy_network.apply(state.params["policy"], obs)
             action = sample(normal, noise)
             envs = self.venv.step(envs, self.distribution.to_action(action).T)
@@ -289,8 +293,8 @@ def _flat(x: jax.Array, axes: int) -> jax.Array:
 
 def _episodes(envs: Any) -> dict[str, jax.Array]:
     """Statistics of episodes finished since clear_stats, over all devices; nan if none."""
-    sums = (envs.done_return_sum, envs.done_length_sum, envs.done_count)
-    returns, lengths, count = sharding.total(jax.tree.map(lambda x: x.sum().astype(float), sums))
+    totals = jax.tree.map(lambda x: x.astype(float), envs.totals)
+    returns, lengths, count = sharding.total(totals)
     return {
         "episode_return": returns / count,
         "episode_length": lengths / count,

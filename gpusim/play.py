@@ -3,8 +3,8 @@
 Evaluates the newest checkpoint of a run on fixed starts and writes RUN/replay.html. From Python:
 
     player = play.load("runs/ant-0-20260101-120000")
-    episodes = play.record(player.env, player.policy, jax.random.key(0), 16, player.episode_length)
-    replay.write("replay.html", player.env.model, play.tracks(episodes), player.env.dt)
+    episodes = play.record(player, jax.random.key(0), 16)
+    replay.write("replay.html", player.env.drawing(), play.tracks(episodes), player.env.dt)
 """
 
 import argparse
@@ -24,11 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import gpusim
-from gpusim import checkpoint, config, envs
+from gpusim import checkpoint, config
 from gpusim.agents import normalize
+from gpusim.agents.evaluate import Episodes, Evaluation
 from gpusim.agents.ppo import PPO, Policy
 from gpusim.checkpoint import CheckpointError
 from gpusim.config import ConfigError, TrainConfig
+from gpusim.envs.world import State, World
 from gpusim.report import replay, report
 
 
@@ -36,7 +38,7 @@ class Player(NamedTuple):
     """A trained policy in its environment."""
 
     config: TrainConfig
-    env: Any  # one world
+    env: World
     policy: Policy
     path: Path  # the checkpoint it was read from
 
@@ -51,14 +53,12 @@ class Player(NamedTuple):
         return jax.random.fold_in(jax.random.key(self.config.seed), 2**31 - 1)
 
 
-class Episodes(NamedTuple):
-    """N episodes, one a column; what comes after an episode's end means nothing."""
+class Frame(NamedTuple):
+    """What a replay shows of one world at one time."""
 
-    qpos: jax.Array  # (T + 1, N, nq) the start, then the position after each control step
-    reward: jax.Array  # (T, N)
-    speed: jax.Array | None  # (T, N) m/s along x, of the environments that measure it
-    length: jax.Array  # (N,) control steps up to and including the one that terminated
-    total: jax.Array  # (N,) return: the sum of the rewards up to there
+    pose: jax.Array  # (nq,) of the world's drawing; (0,) if it has none
+    reward: jax.Array  # () of the step that led here; 0 at the start
+    gauges: dict[str, jax.Array]  # () each, likewise: metrics that the world wants shown, by label
 
 
 def load(run: str | Path, checkpoint_path: Path | None = None) -> Player:
@@ -74,7 +74,7 @@ def load(run: str | Path, checkpoint_path: Path | None = None) -> Player:
     env = gpusim.make(settings.env)
     path = checkpoint_path or checkpoint.latest(run / "checkpoints")
     # A learner on one device, for what it knows about the policy's network.
-    learner = PPO(settings.ppo, lambda n: envs.autoreset(env, n), devices=1)
+    learner = PPO(settings.ppo, env, devices=1)
     network = learner.policy_network
     blank = {
         "params": {"policy": jax.eval_shape(network.init, jax.random.key(0), _observation(env))},
@@ -87,26 +87,16 @@ def load(run: str | Path, checkpoint_path: Path | None = None) -> Player:
     return Player(settings, env, policy, path)
 
 
-@partial(jax.jit, static_argnames=("env", "num_envs", "episode_length"))
-def record(env: Any, policy: Any, key: jax.Array, num_envs: int, episode_length: int) -> Episodes:
-    """`num_envs` whole episodes of the deterministic policy, from starts drawn with `key`.
+def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:
+    """`num_envs` whole episodes, watched as `Frame`s, from starts drawn with `key`."""
+    env = player.env
+    drawn = env.drawing() is not None
 
-    The same episodes that `gpusim.agents.ppo.evaluate` averages over.
-    """
+    def watch(state: State) -> Frame:
+        gauges = {label: state.metrics[name] for name, label in env.gauges.items()}
+        return Frame(env.pose(state) if drawn else jnp.zeros(0), state.reward, gauges)
 
-    def step(carry, _):
-        state, alive, total, length = carry
-        state = jax.vmap(env.step)(state, policy.apply(state.obs))
-        total = total + jnp.where(alive, state.reward, 0.0)
-        speed = getattr(state.metrics, "x_velocity", None)
-        carry = (state, alive & ~state.terminated, total, length + alive)
-        return carry, (state.physics.qpos, state.reward, speed)
-
-    start = jax.vmap(env.reset)(jax.random.split(key, num_envs))
-    alive = jnp.ones(num_envs, bool)
-    carry = (start, alive, jnp.zeros(num_envs), jnp.zeros(num_envs, jnp.int32))
-    (_, _, total, length), (qpos, reward, speed) = jax.lax.scan(step, carry, length=episode_length)
-    return Episodes(jnp.concatenate([start.physics.qpos[None], qpos]), reward, speed, length, total)
+    return Evaluation(env, num_envs, player.episode_length, watch)(player.policy, key)
 
 
 def tracks(episodes: Episodes) -> list[replay.Track]:
@@ -167,23 +157,28 @@ def _play(options: argparse.Namespace) -> None:
         raise ConfigError(f"--episodes is {options.episodes}, needs to be at least 1")
     player = load(options.run, options.checkpoint)
     key = player.evaluation_key if options.seed is None else jax.random.key(options.seed)
-    episodes = record(player.env, player.policy, key, options.episodes, player.episode_length)
+    episodes = record(player, key, options.episodes)
     print(_table(player, episodes))
-    shown = tracks(episodes)
-    page = replay.write(
-        options.run / "replay.html",
-        player.env.model,
-        shown,
-        player.env.dt,
-        title=f"{player.config.env} · {options.run.resolve().name}",
-    )
-    print(f"replay: {page} shows {', '.join(track.label for track in shown)}")
+    page = _draw(player, episodes, options.run)
     if (options.run / "metrics.jsonl").exists():
         report.write(options.run)
     if options.export:
         print("policy: {} and {}".format(*export(player, options.run)))
-    if options.open:
+    if options.open and page:
         webbrowser.open(page.resolve().as_uri())
+
+
+def _draw(player: Player, episodes: Episodes, run: Path) -> Path | None:
+    """Write the replay, if the world can be drawn."""
+    drawing = player.env.drawing()
+    if drawing is None:
+        print(f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)")
+        return None
+    shown = tracks(episodes)
+    title = f"{player.config.env} · {run.resolve().name}"
+    page = replay.write(run / "replay.html", drawing, shown, player.env.dt, title=title)
+    print(f"replay: {page} shows {', '.join(track.label for track in shown)}")
+    return page
 
 
 def _table(player: Player, episodes: Episodes) -> str:
@@ -200,15 +195,13 @@ def _table(player: Player, episodes: Episodes) -> str:
 def _track(episodes: Episodes, i: int, name: str) -> replay.Track:
     """Episode i up to its end, or up to where it blew up."""
     length = int(episodes.length[i])
-    qpos = np.asarray(episodes.qpos[: length + 1, i])
-    finite = np.isfinite(qpos).all(axis=1)
-    frames = len(qpos) if finite.all() else int(finite.argmin())
-    reward = np.concatenate([[0.0], np.asarray(episodes.reward[:length, i])])[:frames]
-    extras = {"reward": reward, "return": np.nancumsum(reward)}
-    if episodes.speed is not None:
-        speed = np.asarray(episodes.speed[:length, i])
-        extras["speed, m/s"] = np.concatenate([speed[:1], speed])[:frames]
-    return replay.Track(qpos[:frames], f"{name} ({float(episodes.total[i]):,.0f})", extras)
+    pose, reward, gauges = jax.tree.map(lambda x: np.asarray(x[: length + 1, i]), episodes.watched)
+    finite = np.isfinite(pose).all(axis=1)
+    frames = len(pose) if finite.all() else int(finite.argmin())
+    extras = {"reward": reward[:frames], "return": np.nancumsum(reward[:frames])}
+    for label, values in gauges.items():
+        extras[label] = np.concatenate([values[1:2], values[1:]])[:frames]  # a start has none
+    return replay.Track(pose[:frames], f"{name} ({float(episodes.total[i]):,.0f})", extras)
 
 
 def _read(path: Path, blank: Any) -> Any:

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import jax
 
 import gpusim
-from gpusim import checkpoint, envs, metrics, sharding, summary
+from gpusim import checkpoint, metrics, sharding, summary
 from gpusim import config as configs
-from gpusim.agents.ppo import PPO, TrainState, evaluate
+from gpusim.agents.evaluate import Evaluation
+from gpusim.agents.ppo import PPO, TrainState
 from gpusim.config import ConfigError, TrainConfig
 from gpusim.report import report
 from gpusim.summary import Run
@@ -33,6 +34,7 @@ class Job(NamedTuple):
     folder: Path
     env: Any  # one world
     learner: PPO
+    evaluation: Evaluation
     phases: metrics.Phases
 
 
@@ -90,21 +92,22 @@ def _prepare(
         raise ConfigError(f"{folder} is not empty; choose another --out, or --resume {folder}")
     try:
         env = gpusim.make(config.env) if env is None else env
-        lengths = (config.ppo.training_episode_length, config.episode_length)
-        length = min((n for n in lengths if n is not None), default=None)
         if config.devices is None:
             sharding.cores_as_devices(config.ppo.fits)
         devices = sharding.all_devices(config.devices)
         config.check(len(devices))
         learner = PPO(
             config.ppo,
-            lambda n: envs.autoreset(env, n, episode_length=length),
+            env,
+            episode_length=config.episode_length,
             devices=devices,
             spmd=config.spmd,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    return Job(config, folder, env, learner, phases)
+    whole = config.episode_length or env.max_episode_steps
+    evaluation = Evaluation(env, config.eval_envs, whole)
+    return Job(config, folder, env, learner, evaluation, phases)
 
 
 def _start(job: Job, resume: bool) -> Position:
@@ -188,8 +191,7 @@ def _evaluate(job: Job, state: TrainState) -> dict[str, float]:
     """The deterministic policy on starts that are the same each time and never trained on."""
     policy = job.learner.policy(state)
     key = jax.random.fold_in(jax.random.key(job.config.seed), 2**31 - 1)
-    length = job.config.episode_length or job.env.max_episode_steps
-    found = evaluate(job.env, type(policy).apply, policy, key, job.config.eval_envs, length)
+    found = job.evaluation(policy, key).summary()
     return {
         "evaluation_return": float(found["return_mean"]),
         "evaluation_std": float(found["return_std"]),

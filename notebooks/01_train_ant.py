@@ -116,8 +116,6 @@ report.show(folder)
 
 # %%
 player = play.load(folder)
-episodes = play.record(
-    env, player.policy, jax.random.key(1), 4 if TINY else 32, player.episode_length
-)
+episodes = play.record(player, jax.random.key(1), 4 if TINY else 32)
 print(f"return {episodes.total.mean():,.0f} ± {episodes.total.std():,.0f}")
-replay.show(env.model, play.tracks(episodes), env.dt, title="the ant")
+replay.show(env.drawing(), play.tracks(episodes), env.dt, title="the ant")

@@ -26,10 +26,11 @@ ALLOWED = {
     "sharding": set(),
     "lanes": set(),
     "physics": set(),
-    "envs": {"physics", "lanes"},
+    "envs": {"physics", "lanes", "suggest"},
+    "suggest": set(),
     "report": {"physics"},
     "adapters": {"gpusim", "envs", "physics"},
-    "agents": {"sharding"},
+    "agents": {"sharding", "envs"},
 }
 # Single modules that may do what their part may not.
 EXCEPTIONS = {

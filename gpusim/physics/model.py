@@ -157,7 +157,7 @@ class Model:
 
 
 def load(source: str | os.PathLike | mujoco.MjModel, **options: Any) -> Model:
-    """Read a model from an MJCF file or from a compiled mujoco.MjModel.
+    """Read a model from an MJCF file, an XML string or a compiled mujoco.MjModel.
 
     options: fields of `Options` to override (timestep, iterations, tolerance ...).
     Raises features.Unsupported (a ValueError) naming the first element that is not simulated.
@@ -165,6 +165,9 @@ def load(source: str | os.PathLike | mujoco.MjModel, **options: Any) -> Model:
     mj: mujoco.MjModel
     if isinstance(source, mujoco.MjModel):
         mj, name = source, _model_name(source)
+    elif isinstance(source, str) and source.lstrip().startswith("<"):
+        mj = mujoco.MjModel.from_xml_string(source)
+        name = _model_name(mj)
     else:
         mj, name = mujoco.MjModel.from_xml_path(os.fspath(source)), pathlib.Path(source).name
     features.check(mj, name)

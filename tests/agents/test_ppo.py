@@ -1,7 +1,7 @@
 """The learner on environments whose answer is known, and what a run must not depend on."""
 
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,12 @@ from probes import (
     ObsActionReward,
     ObsReward,
     PointMass,
-    Vec,
 )
 
 from gpusim import sharding
 from gpusim.agents import normalize
-from gpusim.agents.ppo import PPO, Policy, PPOConfig, evaluate
+from gpusim.agents.evaluate import Evaluation
+from gpusim.agents.ppo import PPO, PPOConfig
 
 TINY = PPOConfig(
     total_steps=200_000,
@@ -41,7 +41,7 @@ TINY = PPOConfig(
 @cache
 def make(env, config=TINY, devices=1, spmd: sharding.Mode = "pmap"):
     """One learner for all tests that want the same: it holds no state, and compiles once."""
-    return PPO(config, partial(Vec, env), devices=devices, spmd=spmd)
+    return PPO(config, env, devices=devices, spmd=spmd)
 
 
 def trained(env, config=TINY, calls=2):
@@ -60,7 +60,7 @@ def values(learner, state, *observations):
 
 
 def actions(learner, state, *observations):
-    return np.asarray(learner.policy(state).apply(jnp.array(observations)))[:, 0]
+    return np.asarray(learner.policy(state).act((), jnp.array(observations))[1])[:, 0]
 
 
 def equal(a, b):
@@ -151,7 +151,7 @@ def test_metrics_are_finite_scalars_with_exact_episode_counts():
     _, metrics = learner.train_step(learner.init(jax.random.key(0)))
     assert all(np.shape(value) == () for value in metrics.values())
     assert all(np.isfinite(value) for value in metrics.values())
-    assert metrics["episodes"] == 3 * 32  # 80 steps, cut after every 25
+    assert metrics["episodes"] == 2 * 32  # 80 steps, cut after every 25; the first began late
     assert metrics["episode_length"] == 25
     assert metrics["skipped_updates"] == 0
 
@@ -173,7 +173,7 @@ def test_a_copy_of_the_state_in_a_new_learner_goes_on_bit_for_bit():
     state, _ = learner.train_step(learner.init(jax.random.key(0)))
     saved = jax.tree.map(jnp.copy, state)
     uninterrupted, _ = learner.train_step(state)
-    resumed, _ = PPO(SHORT, partial(Vec, MASS), devices=1).train_step(saved)
+    resumed, _ = PPO(SHORT, MASS, devices=1).train_step(saved)
     assert equal(uninterrupted, resumed)
 
 
@@ -220,7 +220,7 @@ def test_parameters_are_the_same_bits_on_both_devices():
     state, _ = learner.train_step(learner.init(jax.random.key(0)))
     shared = (state.params, state.optimizer, state.normalizer)
     assert equal(*(jax.tree.map(lambda x: x[device], shared) for device in range(2)))  # noqa: B023
-    assert not equal(*(state.envs.env.obs[device] for device in range(2)))
+    assert not equal(*(state.envs.obs[device] for device in range(2)))
 
 
 def test_pmap_and_shard_map_give_the_same_bits():
@@ -239,9 +239,8 @@ def test_training_improves_the_evaluated_return():
     config = replace(TINY, discount=0.95, updates_per_call=100)
     learner = make(MASS, config)
     state = learner.init(jax.random.key(0))
-    score = lambda state: evaluate(
-        MASS, Policy.apply, learner.policy(state), jax.random.key(1), 4, 25
-    )
+    evaluation = Evaluation(MASS, 4, 25)
+    score = lambda state: evaluation(learner.policy(state), jax.random.key(1)).summary()
     before = score(state)["return_mean"]
     state, _ = learner.train_step(state)
     after = score(state)
@@ -250,10 +249,22 @@ def test_training_improves_the_evaluated_return():
     assert (after["alive"], after["length_mean"], after["return_std"]) == (1, 25, 0)
 
 
+class Zero:
+    """A policy that does nothing."""
+
+    def initial(self, batch):
+        return jnp.zeros(batch, jnp.int32)
+
+    def act(self, memory, obs, key=None):
+        return memory + 1, jnp.zeros((obs.shape[0], 1))
+
+
+jax.tree_util.register_static(Zero)
+
+
 def test_evaluation_counts_until_termination():
     fall = LateReward  # ends at its second step, whose reward is 1; later rewards do not count
-    zero = lambda policy, obs: jnp.zeros((obs.shape[0], 1))
-    result = evaluate(fall, zero, None, jax.random.key(0), num_envs=3, episode_length=10)
+    result = Evaluation(fall, 3, 10)(Zero(), jax.random.key(0)).summary()
     assert {k: float(v) for k, v in result.items()} == {
         "return_mean": 1,
         "return_std": 0,
@@ -262,12 +273,23 @@ def test_evaluation_counts_until_termination():
     }
 
 
+def test_evaluation_starts_what_training_would_start():
+    evaluation = Evaluation(ObsReward, 6, 1, watch=lambda state: state.obs)
+    found = evaluation(Zero(), jax.random.key(3))
+    assert found.watched.shape == (2, 6, 1)
+    keys = jax.random.split(jax.random.key(3), 6)
+    started = [ObsReward.start(jax.random.split(key)[1]).obs for key in keys]
+    np.testing.assert_array_equal(found.watched[0], jnp.stack(started))
+
+
 def test_policy_draws_with_a_key_and_is_sure_without():
     learner = make(MASS, SHORT)
     policy = learner.policy(learner.init(jax.random.key(0)))
+    assert policy.initial((5,)) == ()
+    act = lambda obs, key=None: policy.act((), obs, key)[1]
     obs = jnp.ones((5, 4))
-    np.testing.assert_array_equal(policy.apply(obs), policy.apply(obs))
-    drawn = policy.apply(obs, jax.random.key(1))
+    np.testing.assert_array_equal(act(obs), act(obs))
+    drawn = act(obs, jax.random.key(1))
     assert drawn.shape == (5, 2)
-    assert not np.array_equal(drawn, policy.apply(obs))
-    np.testing.assert_allclose(policy.apply(obs[0]), policy.apply(obs)[0], rtol=1e-5, atol=1e-7)
+    assert not np.array_equal(drawn, act(obs))
+    np.testing.assert_allclose(act(obs[0]), act(obs)[0], rtol=1e-5, atol=1e-7)

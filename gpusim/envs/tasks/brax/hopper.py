@@ -7,8 +7,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from gpusim.envs.env import World
-from gpusim.envs.locomotion import Locomotion, within
+from gpusim.envs.mujoco_task import Moment
+from gpusim.envs.tasks.brax.locomotion import Locomotion, within
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -16,7 +16,7 @@ class Hopper(Locomotion):
     """Hop along +x without falling. Control step 0.008 s."""
 
     name: ClassVar[str] = "hopper"
-    asset: ClassVar[str] = "hopper.xml"
+    mjcf: ClassVar[str] = "hopper.xml"
 
     n_frames: int = 4
     """Physics steps in a control step."""
@@ -31,19 +31,19 @@ class Hopper(Locomotion):
     healthy_state_range: tuple[float, float] = (-100.0, 100.0)
     """Bounds on every angle (rad) and velocity (m/s, rad/s) in good health."""
 
-    def healthy(self, world: World) -> jax.Array:
+    def healthy(self, now: Moment) -> jax.Array:
         """Is the torso high and upright, and nothing out of bounds?"""
-        qpos, qvel = world.state.qpos, world.state.qvel
+        qpos, qvel = now.state.qpos, now.state.qvel
         return (
-            within(world.derived.xpos[1, 2], self.healthy_z_range)
+            within(now.derived.xpos[1, 2], self.healthy_z_range)
             & within(qpos[2], self.healthy_angle_range)
             & within(jnp.concatenate([qpos[2:], qvel]), self.healthy_state_range)
         )
 
-    def observation(self, world: World) -> jax.Array:
+    def observation(self, memory: jax.Array, now: Moment) -> jax.Array:
         """Height, pitch and joint angles, then velocities clipped to +-10: (11,) or (17,)."""
         first = 1 if self.exclude_current_positions_from_observation else 0
-        qpos, qvel = world.state.qpos, world.state.qvel
-        height = world.derived.xpos[1, 2:3]
+        qpos, qvel = now.state.qpos, now.state.qvel
+        height = now.derived.xpos[1, 2:3]
         position = jnp.concatenate([qpos[:1], height, qpos[2:]])
         return jnp.concatenate([position[first:], jnp.clip(qvel, -10.0, 10.0)])

@@ -6,8 +6,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from gpusim.envs.env import World
-from gpusim.envs.locomotion import Locomotion
+from gpusim.envs.mujoco_task import Moment
+from gpusim.envs.tasks.brax.locomotion import Locomotion
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -15,7 +15,7 @@ class HalfCheetah(Locomotion):
     """Run along +x; nothing ends the episode. Control step 0.05 s."""
 
     name: ClassVar[str] = "half_cheetah"
-    asset: ClassVar[str] = "half_cheetah.xml"
+    mjcf: ClassVar[str] = "half_cheetah.xml"
     normal_velocities: ClassVar[bool] = True
 
     n_frames: int = 5
@@ -23,7 +23,7 @@ class HalfCheetah(Locomotion):
     healthy_reward: float = 0.0
     """Reward of a step in good health: the cheetah is never in bad health."""
 
-    def observation(self, world: World) -> jax.Array:
+    def observation(self, memory: jax.Array, now: Moment) -> jax.Array:
         """Height, pitch and joint angles, then all velocities: (17,)."""
         first = 1 if self.exclude_current_positions_from_observation else 0
-        return jnp.concatenate([world.state.qpos[first:], world.state.qvel])
+        return jnp.concatenate([now.state.qpos[first:], now.state.qvel])

@@ -1,6 +1,7 @@
 """Time limit and restarts: both flags, the last observation, independent starts, statistics."""
 
 import itertools
+from functools import partial
 from typing import Any
 
 import jax
@@ -34,7 +35,9 @@ def start(venv):
 def history(venv, start):
     """The start, the states after each of 40 control steps, and the random actions."""
     step: Any = jax.jit(venv.step)
-    actions = jax.random.uniform(jax.random.key(1), (40, WORLDS, venv.action_size), minval=-1.0)
+    actions = jax.random.uniform(
+        jax.random.key(1), (40, WORLDS, venv.world.action_size), minval=-1.0
+    )
     states = [start]
     for action in actions:
         states.append(step(states[-1], action))
@@ -58,12 +61,12 @@ def test_a_step_is_the_environment_s_step(env, history):
     states, actions = history
     step = jax.jit(jax.vmap(env.step))
     for before, after, action in zip(states[:10], states[1:], actions, strict=False):
-        plain = step(before.env, action)
+        plain = step(before.world, action)
         np.testing.assert_allclose(after.final_obs, plain.obs, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(after.reward, plain.reward, rtol=1e-3, atol=1e-3)
         np.testing.assert_array_equal(after.terminated, plain.terminated)
         running = ~done(after)
-        np.testing.assert_array_equal(after.env.obs[running], after.final_obs[running])
+        np.testing.assert_array_equal(after.world.obs[running], after.final_obs[running])
 
 
 def test_truncation_is_the_time_limit_and_nothing_else(history):
@@ -82,24 +85,27 @@ def test_first_episodes_are_staggered(start):
 def test_restarts_are_starts(env, history):
     """After a restart a world is in the noise around the pose, and as `begin` has it."""
     states, _ = history
-    begin = jax.jit(jax.vmap(env.begin))
+    begin = jax.jit(jax.vmap(partial(env.begin, jax.random.key(0))))
     for state in states[1:]:
         ended = done(state)
-        physics = state.env.physics
+        physics = state.world.carry.physics
         start = jax.tree.map(lambda x, ended=ended: np.asarray(x)[ended], physics)
         assert (np.abs(start.qpos - env.init_qpos) <= env.reset_noise_scale + 1e-6).all()
         assert (np.abs(start.qvel) <= env.reset_noise_scale + 1e-6).all()
         assert not start.qacc_warmstart.any()
         fresh = begin(physics.qpos, physics.qvel)
-        for ours, expected in ((state.env.obs, fresh.obs), (state.env.memory, fresh.memory)):
+        carried = (state.world.carry.memory, fresh.carry.memory)
+        for ours, expected in ((state.world.obs, fresh.obs), carried):
             np.testing.assert_allclose(ours[ended], expected[ended], rtol=1e-5, atol=1e-6)
-        assert (np.asarray(state.final_obs)[ended] != np.asarray(state.env.obs)[ended]).any(1).all()
+        assert (
+            (np.asarray(state.final_obs)[ended] != np.asarray(state.world.obs)[ended]).any(1).all()
+        )
 
 
 def test_no_two_episodes_start_alike(history):
     states, _ = history
-    starts = [np.asarray(states[0].env.physics.qpos)]
-    starts += [np.asarray(s.env.physics.qpos)[done(s)] for s in states[1:]]
+    starts = [np.asarray(states[0].world.carry.physics.qpos)]
+    starts += [np.asarray(s.world.carry.physics.qpos)[done(s)] for s in states[1:]]
     starts = np.concatenate(starts)
     assert len(starts) > 3 * WORLDS
     assert len(np.unique(starts, axis=0)) == len(starts)
@@ -122,25 +128,25 @@ def test_running_episode_and_statistics(history):
         returns[ended], lengths[ended] = 0, 0
         np.testing.assert_allclose(state.episode_return, returns, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(state.episode_length, lengths)
-    got = (state.done_return_sum, state.done_length_sum, state.done_count)
-    np.testing.assert_allclose(got, totals, rtol=1e-5)
+    np.testing.assert_allclose(state.totals, totals, rtol=1e-5)
     assert totals[2] > WORLDS
 
 
 def test_clear_stats(venv, history):
     cleared = venv.clear_stats(history[0][-1])
-    assert (cleared.done_return_sum, cleared.done_length_sum, cleared.done_count) == (0, 0, 0)
+    assert cleared.totals == (0, 0, 0)
     np.testing.assert_array_equal(cleared.episode_return, history[0][-1].episode_return)
 
 
 def test_broken_world_is_replaced(venv, history):
     state = history[0][5]
-    sick = state.env.physics
-    sick = sick.__class__(sick.qpos.at[3].set(jnp.nan), sick.qvel, sick.qacc_warmstart)
-    after = jax.jit(venv.step)(state.replace(env=state.env.replace(physics=sick)), history[1][5])
+    carry = state.world.carry
+    sick = carry.physics._replace(qpos=carry.physics.qpos.at[3].set(jnp.nan))
+    sick = state.replace(world=state.world.replace(carry=carry._replace(physics=sick)))
+    after = jax.jit(venv.step)(sick, history[1][5])
     assert after.terminated[3]
     assert not after.truncated[3]
-    for leaf in jax.tree.leaves((after.env.physics, after.env.obs, after.final_obs, after.reward)):
+    for leaf in jax.tree.leaves((after.world.carry, after.obs, after.final_obs, after.reward)):
         assert np.isfinite(leaf).all()
 
 
@@ -149,7 +155,7 @@ def test_shapes_and_dtypes_are_a_fixed_point(env, x64):
     with jax.enable_x64(x64):
         venv = autoreset(env, WORLDS)
         start = jax.eval_shape(venv.reset, jax.random.key(0))
-        after = jax.eval_shape(venv.step, start, jnp.zeros((WORLDS, venv.action_size)))
+        after = jax.eval_shape(venv.step, start, jnp.zeros((WORLDS, venv.world.action_size)))
     kind = lambda x: (x.shape, x.dtype, x.weak_type)
     assert jax.tree.map(kind, start) == jax.tree.map(kind, after)
     assert all(leaf.shape[0] == WORLDS for leaf in jax.tree.leaves(after))

@@ -1,36 +1,27 @@
-"""What the running tasks share: travel along +x pays, effort costs, a fall may end the episode.
-
-Brax's locomotion environments (`brax/envs/*.py`, backend "mjx") are instances of it.
-"""
+"""What the running tasks share: travel along +x pays, effort costs, a fall may end the episode."""
 # mujoco's compiled modules come without type stubs:
 # pyright: reportAttributeAccessIssue=false
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+import functools
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import mujoco
 
 from gpusim import physics
-from gpusim.envs.env import Env, World
-
-
-class Metrics(NamedTuple):
-    """The terms of the reward, and where the body is and how fast."""
-
-    reward_forward: jax.Array  # weighted velocity along x
-    reward_alive: jax.Array  # for being healthy
-    reward_ctrl: jax.Array  # minus the cost of the controls
-    x_position: jax.Array  # m, of the tracked point
-    x_velocity: jax.Array  # m/s, its mean over the control step
-    diverged: jax.Array  # 1 if the world blew up in this step
+from gpusim.envs.mujoco_task import Moment, MujocoTask
+from gpusim.envs.tasks.brax.assets import load_asset
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Locomotion(Env[Metrics]):
-    """A body that is to run along +x."""
+class Locomotion(MujocoTask):
+    """A body that is to run along +x. It remembers its tracked point: velocity is the point's
+    travel over a whole control step."""
 
+    gauges: ClassVar[Mapping[str, str]] = {"x_velocity": "speed, m/s"}
     normal_velocities: ClassVar[bool] = False
     """Whether the noise on starting velocities is normal rather than uniform."""
 
@@ -47,11 +38,16 @@ class Locomotion(Env[Metrics]):
     exclude_current_positions_from_observation: bool = True
     """Hide where the body is in the world, which nothing in the task depends on."""
 
-    def tracked_point(self, world: World) -> jax.Array:
-        """(3,) m: the point whose travel is rewarded: the origin of the first body."""
-        return world.derived.xpos[1]
+    @functools.cached_property
+    def model(self) -> physics.Model:
+        """The physics model."""
+        return physics.load(load_asset(self.mjcf))
 
-    def healthy(self, world: World) -> jax.Array:
+    def tracked_point(self, now: Moment) -> jax.Array:
+        """(3,) m: the point whose travel is rewarded: the origin of the first body."""
+        return now.derived.xpos[1]
+
+    def healthy(self, now: Moment) -> jax.Array:
         """() bool: is the body in a state from which it can run?"""
         return jnp.ones((), bool)
 
@@ -65,30 +61,35 @@ class Locomotion(Env[Metrics]):
             return qpos, scale * jax.random.normal(key_qvel, (self.model.nv,))
         return qpos, jax.random.uniform(key_qvel, (self.model.nv,), minval=-scale, maxval=scale)
 
-    def remember(self, world: World) -> jax.Array:
-        """The tracked point: velocity is its travel over a whole control step."""
-        return self.tracked_point(world)
+    def first_memory(self, key: jax.Array, now: Moment) -> jax.Array:
+        """(3,) m: the tracked point."""
+        return self.tracked_point(now)
 
-    def reward(self, memory: jax.Array, world: World) -> tuple[jax.Array, Metrics]:
+    def remember(self, memory: jax.Array, now: Moment) -> jax.Array:
+        """(3,) m: the tracked point."""
+        return self.tracked_point(now)
+
+    def rewards(self, past: jax.Array, memory: jax.Array, now: Moment) -> dict[str, jax.Array]:
         """Forward speed, plus a bonus for health, minus the squared controls."""
-        point = self.tracked_point(world)
-        x_velocity = (point[0] - memory[0]) / self.dt
-        earns = jnp.ones((), bool) if self.terminate_when_unhealthy else self.healthy(world)
-        terms = Metrics(
-            reward_forward=self.forward_reward_weight * x_velocity,
-            reward_alive=self.healthy_reward * earns.astype(point.dtype),
-            reward_ctrl=-self.ctrl_cost_weight * jnp.sum(jnp.square(world.ctrl)),
-            x_position=point[0],
-            x_velocity=x_velocity,
-            diverged=jnp.zeros_like(x_velocity),
-        )
-        return terms.reward_forward + terms.reward_alive + terms.reward_ctrl, terms
+        earns = jnp.ones((), bool) if self.terminate_when_unhealthy else self.healthy(now)
+        return {
+            "forward": self.forward_reward_weight * self._speed(past, memory),
+            "alive": self.healthy_reward * earns.astype(memory.dtype),
+            "ctrl": -self.ctrl_cost_weight * jnp.sum(jnp.square(now.ctrl)),
+        }
 
-    def terminal(self, world: World) -> jax.Array:
+    def measure(self, past: jax.Array, memory: jax.Array, now: Moment) -> dict[str, jax.Array]:
+        """Where the tracked point is along x (m), and its mean velocity over the step (m/s)."""
+        return {"x_position": memory[0], "x_velocity": self._speed(past, memory)}
+
+    def terminal(self, memory: jax.Array, now: Moment) -> jax.Array:
         """Bad health, unless it is to be lived with."""
         if not self.terminate_when_unhealthy:
             return jnp.zeros((), bool)
-        return ~self.healthy(world)
+        return ~self.healthy(now)
+
+    def _speed(self, past: jax.Array, memory: jax.Array) -> jax.Array:
+        return (memory[0] - past[0]) / self.dt
 
 
 def unit_attitude(model: physics.Model, qpos: jax.Array) -> jax.Array:
