@@ -140,7 +140,8 @@ class MujocoTask(World):
 
     def begin(self, key: jax.Array, qpos: jax.Array, qvel: jax.Array) -> State:
         """A world that starts here; `key` draws its numbers and its memory."""
-        numbers = self._numbers(jax.random.fold_in(key, _VARY))
+        drawn = self.vary(jax.random.fold_in(key, _VARY))
+        numbers = physics.with_constants(self.model, drawn)
         model = self.model.replace(**numbers)
         at = self.engine.init(model, qpos, qvel)
         ctrl = jnp.zeros(model.nu, at.qpos.dtype)
@@ -192,9 +193,6 @@ class MujocoTask(World):
         metrics = {f"reward_{name}": term for name, term in terms.items()}
         metrics |= self.measure(past, memory, now)
         return reward, metrics | {"diverged": jnp.zeros_like(reward)}
-
-    def _numbers(self, key: jax.Array) -> Mapping[str, jax.Array]:
-        return self.vary(key)
 
     # ---- facts
 
