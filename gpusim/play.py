@@ -8,30 +8,28 @@ Evaluates the newest checkpoint of a run on fixed starts and writes RUN/replay.h
 """
 
 import argparse
-import difflib
 import json
 import sys
 import webbrowser
-import zipfile
-import zlib
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-import gpusim
-from gpusim import checkpoint, config
-from gpusim.agents import normalize
+from gpusim import agents, config
 from gpusim.agents.evaluate import Episodes, Evaluation
-from gpusim.agents.ppo import PPO, Policy
-from gpusim.checkpoint import CheckpointError
+from gpusim.agents.learner import Policy
 from gpusim.config import ConfigError, TrainConfig
 from gpusim.envs.world import State, World
+from gpusim.parse import Words, flags
 from gpusim.report import replay, report
+from gpusim.run import checkpoint
+from gpusim.run.checkpoint import CheckpointError
+from gpusim.suggest import nearest
 
 
 class Player(NamedTuple):
@@ -61,30 +59,31 @@ class Frame(NamedTuple):
     gauges: dict[str, jax.Array]  # () each, likewise: metrics that the world wants shown, by label
 
 
-def load(run: str | Path, checkpoint_path: Path | None = None) -> Player:
+def load(
+    run: str | Path,
+    checkpoint_path: Path | None = None,
+    said: Sequence[tuple[str, Words]] = (),
+) -> Player:
     """The policy of a run folder, from its newest checkpoint or the one given.
 
-    Only the policy is read, so it does not matter on how many devices it was trained. Raises
-    ConfigError or CheckpointError, with a message of one line.
+    said: flags that change the run's configuration, those of the environment above all. Only the
+    policy is read, so it does not matter on how many devices it was trained. Raises ConfigError or
+    CheckpointError, with a message of one line.
     """
     run = Path(run)
     if not (run / "config.yaml").exists():
-        raise ConfigError(f"{run} is not a run folder: it has no config.yaml{_nearest(run)}")
-    settings = config.parse(["--config", str(run / "config.yaml")]).train
-    env = gpusim.make(settings.env)
+        beside = {path.parent.name: path.parent for path in run.parent.glob("*/config.yaml")}
+        hint = nearest(run.name, beside).rstrip()
+        raise ConfigError(f"{run} is not a run folder: it has no config.yaml; {hint}".rstrip("; "))
+    settings = config.merge([run / "config.yaml"], said)
+    env = settings.world()
     path = checkpoint_path or checkpoint.latest(run / "checkpoints")
-    # A learner on one device, for what it knows about the policy's network.
-    learner = PPO(settings.ppo, env, devices=1)
-    network = learner.policy_network
-    blank = {
-        "params": {"policy": jax.eval_shape(network.init, jax.random.key(0), _observation(env))},
-        "normalizer": normalize.init(env.observation_size) if _normalizes(settings) else None,
-    }
-    state = _read(path, blank)
-    policy = Policy(
-        state["params"]["policy"], state["normalizer"], network, settings.ppo.distribution
-    )
-    return Player(settings, env, policy, path)
+    # A learner on one device, for what it knows about the policy.
+    kind = agents.find(agents.name_of(settings.learner)).Learner
+    learner = kind(settings.learner, env, devices=1)
+    state = checkpoint.load_part(path, learner.essentials(learner.blank()))
+    chex.assert_tree_all_finite(state)
+    return Player(settings, env, learner.policy(state), path)
 
 
 def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:
@@ -111,16 +110,7 @@ def export(player: Player, folder: str | Path) -> tuple[Path, Path]:
 
     Both are plain: arrays and numbers, no pickle.
     """
-    folder, policy = Path(folder), player.policy
-    stack = policy.params["params"]["MLP_0"]
-    layers = [stack[name] for name in sorted(stack, key=lambda name: int(name.split("_")[1]))]
-    seen = policy.normalizer or normalize.init(player.env.observation_size)
-    unchanged = policy.normalizer is None
-    arrays = {"mean": np.asarray(seen.mean), "std": np.sqrt(seen.variance + normalize.EPSILON)}
-    if unchanged:
-        arrays["std"] = np.ones_like(arrays["std"])
-    for i, layer in enumerate(layers):
-        arrays |= {f"weight{i}": np.asarray(layer["weight"]), f"bias{i}": np.asarray(layer["bias"])}
+    folder, (arrays, told) = Path(folder), player.policy.export()
     description = {
         "format": "gpusim policy 1",
         "env": player.config.env,
@@ -128,13 +118,7 @@ def export(player: Player, folder: str | Path) -> tuple[Path, Path]:
         "observation_size": player.env.observation_size,
         "action_size": player.env.action_size,
         "arrays": {name: list(array.shape) for name, array in arrays.items()},
-        "observation_clip": None if unchanged else normalize.CLIP,
-        "layers": len(layers),
-        "activation": player.config.ppo.activation,
-        "output": player.config.ppo.distribution,
-        "formula": "x = (observation - mean) / std, clipped to +-observation_clip; for each layer "
-        "x = weight @ x + bias, followed by the activation except after the last; action = x "
-        "clipped to [-1, 1] if output is clip, tanh(x) if output is tanh",
+        **told,
     }
     files = folder / "policy.npz", folder / "policy.json"
     np.savez(files[0], allow_pickle=False, **arrays)
@@ -145,17 +129,17 @@ def export(player: Player, folder: str | Path) -> tuple[Path, Path]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 with one line of explanation."""
     try:
-        _play(_parse(sys.argv[1:] if argv is None else argv))
+        _play(*_parse(sys.argv[1:] if argv is None else argv))
     except (ConfigError, CheckpointError) as error:
         print(f"gpusim.play: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _play(options: argparse.Namespace) -> None:
+def _play(options: argparse.Namespace, said: Sequence[tuple[str, Words]]) -> None:
     if options.episodes < 1:
         raise ConfigError(f"--episodes is {options.episodes}, needs to be at least 1")
-    player = load(options.run, options.checkpoint)
+    player = load(options.run, options.checkpoint, said)
     key = player.evaluation_key if options.seed is None else jax.random.key(options.seed)
     episodes = record(player, key, options.episodes)
     print(_table(player, episodes))
@@ -204,46 +188,8 @@ def _track(episodes: Episodes, i: int, name: str) -> replay.Track:
     return replay.Track(pose[:frames], f"{name} ({float(episodes.total[i]):,.0f})", extras)
 
 
-def _read(path: Path, blank: Any) -> Any:
-    """The part of a saved training state that `blank` has the shape of, of its first device."""
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            return jax.tree_util.tree_map_with_path(partial(_leaf, saved, path), blank)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"checkpoint {path}: cannot be read ({error})") from error
-
-
-def _leaf(saved: Any, path: Path, where: Any, blank: Any) -> jax.Array:
-    name = f"state/{jax.tree_util.keystr(where, simple=True, separator='/')}"
-    if name not in saved:
-        raise CheckpointError(f"checkpoint {path}: leaf {name} is missing in it")
-    leaf = saved[name][0]
-    if leaf.shape != blank.shape:
-        raise CheckpointError(
-            f"checkpoint {path}: leaf {name} is {list(leaf.shape)} in it, "
-            f"config.yaml asks for {list(blank.shape)}"
-        )
-    return jnp.asarray(leaf, blank.dtype)
-
-
-def _observation(env: Any) -> jax.Array:
-    return jnp.zeros(env.observation_size)
-
-
-def _normalizes(settings: TrainConfig) -> bool:
-    return settings.ppo.normalize_observations
-
-
-def _nearest(run: Path) -> str:
-    """A hint at the run folder that may have been meant."""
-    beside = [path.parent.name for path in run.parent.glob("*/config.yaml")]
-    close = difflib.get_close_matches(run.name, beside, n=1, cutoff=0.3)
-    return f"; did you mean {run.parent / close[0]}?" if close else ""
-
-
 _SUMMARY = "Evaluate a trained policy on fixed starts and write a 3D replay of it."
+_EPILOG = "--env, --env.NAME VALUE and --physics play in another environment than the run's."
 
 
 class _Parser(argparse.ArgumentParser):
@@ -251,8 +197,10 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(message)
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m gpusim.play", description=_SUMMARY)
+def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Words]]]:
+    parser = _Parser(
+        prog="python -m gpusim.play", description=_SUMMARY, epilog=_EPILOG, allow_abbrev=False
+    )
     parser.add_argument("run", type=Path, help="run folder that gpusim.train wrote")
     parser.add_argument("--episodes", type=int, default=128, help="how many (default: 128)")
     parser.add_argument(
@@ -263,7 +211,15 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--export", action="store_true", help="write policy.npz and policy.json: no pickle, no JAX"
     )
     parser.add_argument("--open", action="store_true", help="open the replay in a browser")
-    return parser.parse_args(argv)
+    options, rest = parser.parse_known_args(argv)
+    try:
+        said = flags(rest)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    for name, _ in said:
+        if name not in ("env", "physics") and not name.startswith("env."):
+            raise ConfigError(f"unrecognized arguments: {' '.join(rest)}")
+    return options, said
 
 
 if __name__ == "__main__":

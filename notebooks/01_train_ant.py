@@ -28,10 +28,11 @@ import jax
 import jax.numpy as jnp
 
 import gpusim
-from gpusim import play, training
-from gpusim.config import PRESETS, TrainConfig
+from gpusim import play
+from gpusim.config import TrainConfig
 from gpusim.report import replay, report
 from gpusim.report.live import LiveCurve
+from gpusim.run import training
 
 # The tests run this notebook at a tiny size.
 TINY = os.environ.get("GPUSIM_NOTEBOOK_TINY") == "1"
@@ -86,17 +87,17 @@ print(f"mean reward {reward:.3f}, {worlds * steps / seconds:,.0f} environment st
 # early, interrupt the kernel: it saves first.
 
 # %%
-settings = TrainConfig(env="ant", seed=0, ppo=PRESETS["ant"])
+settings = TrainConfig(env="ant", seed=0)
 if TINY:
     small = dataclasses.replace(
-        settings.ppo, total_steps=512, num_envs=16, unroll_length=4, num_minibatches=2
+        settings.learner, total_steps=512, num_envs=16, unroll_length=4, num_minibatches=2
     )
     settings = dataclasses.replace(
-        settings, ppo=small, episode_length=20, evaluations=1, eval_envs=4, tensorboard=False
+        settings, learner=small, episode_length=20, evaluations=1, eval_envs=4, tensorboard=False
     )
 
 folder = Path("runs") / f"ant-notebook-{datetime.now():%Y%m%d-%H%M%S}"
-run = training.train(settings, folder, display=LiveCurve(settings.ppo.total_steps))
+run = training.train(settings, folder, display=LiveCurve(settings.learner.total_steps))
 print(run.text())
 
 # %% [markdown]

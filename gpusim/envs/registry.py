@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -73,12 +74,18 @@ def world_class(name: str) -> "type[World]":
     return find(known) if isinstance(known, str) else known
 
 
-def options_of(kind: "type[World]") -> Mapping[str, Any]:
-    """The options of a world's constructor: name -> type, `Any` where none is said."""
+def option_types(name: str, physics: str = "mujoco") -> Mapping[str, Any] | None:
+    """The options of a world's constructor: name -> type, `Any` where none is said; None where
+    the options are somebody else's, who checks them."""
+    if physics != "mujoco":
+        return None
+    kind = world_class(name)
+    hints = typing.get_type_hints(kind if dataclasses.is_dataclass(kind) else kind.__init__)
     if dataclasses.is_dataclass(kind):
-        return {field.name: field.type for field in dataclasses.fields(kind) if field.init}
-    found = list(inspect.signature(kind).parameters.values())
-    return {p.name: Any if p.annotation is p.empty else p.annotation for p in found}
+        names = [field.name for field in dataclasses.fields(kind) if field.init]
+    else:
+        names = list(inspect.signature(kind).parameters)
+    return {name: hints.get(name, Any) for name in names}
 
 
 def find(place: str) -> Any:
@@ -96,12 +103,11 @@ def find(place: str) -> Any:
 
 def _make(name: str, **options: Any) -> "World":
     """A world of our own or of the user's."""
-    kind = world_class(name)
-    known = options_of(kind)
+    known = option_types(name) or {}
     for option in options:
         if option not in known:
             raise ValueError(unknown(f"option of environment {name!r}:", option, known))
-    return kind(**options)
+    return world_class(name)(**options)
 
 
 def _import(name: str) -> Any:

@@ -48,8 +48,8 @@ def trained(env, config=TINY, calls=2):
     learner = make(env, config)
     state = learner.init(jax.random.key(0))
     for _ in range(calls):
-        state, metrics = learner.train_step(state)
-    return learner, state, metrics
+        state, report = learner.train_step(state)
+    return learner, state, report.metrics
 
 
 def values(learner, state, *observations):
@@ -148,7 +148,9 @@ def test_env_steps_are_exact_beyond_32_bits():
 
 def test_metrics_are_finite_scalars_with_exact_episode_counts():
     learner = make(MASS, replace(SHORT, updates_per_call=10))
-    _, metrics = learner.train_step(learner.init(jax.random.key(0)))
+    _, report = learner.train_step(learner.init(jax.random.key(0)))
+    assert not report.diverged
+    metrics = report.metrics
     assert all(np.shape(value) == () for value in metrics.values())
     assert all(np.isfinite(value) for value in metrics.values())
     assert metrics["episodes"] == 2 * 32  # 80 steps, cut after every 25; the first began late
@@ -182,8 +184,8 @@ def test_learning_rate_falls_to_nothing_if_annealed():
     learner = make(MASS, config)
     done, _ = learner.train_step(learner.init(jax.random.key(0)))
     before = np.asarray(ravel_pytree(done.params)[0])
-    later, metrics = learner.train_step(done)
-    assert metrics["gradient_norm"] > 0.1
+    later, report = learner.train_step(done)
+    assert report.metrics["gradient_norm"] > 0.1
     np.testing.assert_allclose(ravel_pytree(later.params)[0], before, atol=1e-7)
 
 
@@ -193,11 +195,13 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted():
     learner = make(PointMass(poison=True), config)
     start = learner.init(jax.random.key(0))
     weights = jax.tree.map(jnp.copy, start.params)
-    state, metrics = learner.train_step(start)  # steps 1 to 4: the fourth is bad
-    assert metrics["skipped_updates"] == config.num_epochs * config.num_minibatches
+    state, report = learner.train_step(start)  # steps 1 to 4: the fourth is bad
+    assert report.metrics["skipped_updates"] == config.num_epochs * config.num_minibatches
+    assert report.diverged
     assert equal(weights, state.params)
-    state, metrics = learner.train_step(state)
-    assert metrics["skipped_updates"] == 0
+    state, report = learner.train_step(state)
+    assert report.metrics["skipped_updates"] == 0
+    assert not report.diverged
     assert not equal(weights, state.params)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
@@ -209,8 +213,8 @@ def test_two_devices_agree_with_one():
     states = []
     for devices in (1, 2):
         learner = make(MASS, SHORT, devices)
-        state, metrics = learner.train_step(learner.init(jax.random.key(0)))
-        states.append((jax.tree.map(lambda x: x[0], state.params), metrics))
+        state, report = learner.train_step(learner.init(jax.random.key(0)))
+        states.append((jax.tree.map(lambda x: x[0], state.params), report.metrics))
     for one, two in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_allclose(one, two, rtol=2e-3, atol=2e-4)
 

@@ -1,4 +1,4 @@
-"""gpusim.metrics: every sink tells what it was told, and a resumed file has no second past."""
+"""Sinks and clock: every sink tells what it was told, and a resumed file has no second past."""
 
 import importlib
 import io
@@ -11,7 +11,10 @@ import pytest
 from rich.console import Console
 
 from gpusim import metrics
-from gpusim.metrics import JsonLines, Phases, Row, TensorBoard, Terminal
+from gpusim.agents.ppo import PPO
+from gpusim.run import clock
+from gpusim.run.clock import Phases
+from gpusim.run.sinks import JsonLines, Row, TensorBoard, Terminal
 
 
 def rows(*steps: int) -> list[Row]:
@@ -67,7 +70,7 @@ def test_tensorboard_events(tmp_path: Path):
 def written(terminal: bool, sequence: list[Row], total: int) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=120, color_system=None)
-    sink = Terminal(total, console=console)
+    sink = Terminal(total, {**metrics.RUN, **PPO.METRICS}, console=console)
     sink.stage("compiling")
     for row in sequence:
         sink.write(row)
@@ -121,10 +124,10 @@ def test_phases_add_up_and_compiling_is_what_the_first_call_took_beyond_the_othe
 
 
 def test_process_age_counts_from_before_the_imports():
-    first = metrics.process_age()
+    first = clock.process_age()
     assert first > 0.1  # pytest and JAX took longer
     time.sleep(0.05)
-    assert metrics.process_age() - first == pytest.approx(0.05, abs=0.04)
+    assert clock.process_age() - first == pytest.approx(0.05, abs=0.04)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""gpusim.train, end to end on a real environment at tiny sizes."""
+"""gpusim.train and gpusim.run, end to end on a real environment at tiny sizes."""
 
 import json
 import os
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpusim import config, metrics, train, training
-from gpusim.metrics import Row
+from gpusim import config, train
+from gpusim.run import clock, training
+from gpusim.run.sinks import Row
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CALL = 64  # environment steps of one call
 SMALL = (
     "--env hopper --num-envs 8 --unroll-length 4 --num-minibatches 2 --num-epochs 1"
@@ -92,7 +93,7 @@ def test_the_command_leaves_a_complete_folder(
     assert re.search(r"hopper: evaluation return [\d,]+ ± [\d,]+, episode length \d+", out)
 
     names = {path.name.split(".")[0] for path in folder.iterdir()}
-    assert names == {"config", "metrics", "summary", "checkpoints", "events", "report"}
+    assert names == {"config", "labels", "metrics", "summary", "checkpoints", "events", "report"}
     found = rows(folder)
     assert [row["steps"] for row in found] == [CALL * i for i in range(1, 7)]
     evaluated = [row["steps"] for row in found if "evaluation_return" in row]
@@ -111,8 +112,8 @@ def test_the_command_leaves_a_complete_folder(
 def test_training_episodes_may_be_cut(tmp_path: Path, cut: str, length: int):
     """But not made longer than the run's time limit, which is 20."""
     command = config.parse(flags(None, 1, f"--training-episode-length={cut}"))
-    job = training._prepare(command.train, tmp_path, None, False, metrics.Phases())
-    assert job.learner.venv.episode_length == length
+    job = training._prepare(command.train, tmp_path, False, clock.Phases())
+    assert job.learner.worlds.episode_length == length
 
 
 def test_nothing_in_a_run_folder_is_a_pickle(whole: Path):

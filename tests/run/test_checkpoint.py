@@ -12,7 +12,7 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gpusim import checkpoint
+from gpusim.run import checkpoint, files
 
 
 @flax.struct.dataclass
@@ -135,6 +135,25 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         raise RuntimeError("disk full")
 
     with pytest.raises(RuntimeError, match="disk full"):
-        checkpoint.write_atomic(path, fail)
+        files.write_atomic(path, fail)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert path.read_text() == "old"
+
+
+def test_a_part_is_read_from_however_many_devices(tmp_path: Path):
+    state = make_state(7)
+    stacked = jax.tree.map(lambda x: np.stack([x, x]), (state.params, state.opt_state))
+    path = save(tmp_path, State(stacked[0], stacked[1], None, None, None))
+    shape = lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
+    params = {name: shape(leaf) for name, leaf in state.params.items()}
+    blank = State(params, None, None, None, None)
+    part = checkpoint.load_part(path, blank)
+    assert part.opt_state is None
+    assert bits(part.params) == bits(state.params)
+    assert part.params["b"].dtype == jnp.bfloat16
+    wrong = dataclasses.replace(blank, params={"w": jax.ShapeDtypeStruct((1, 4, 3), jnp.float32)})
+    with pytest.raises(checkpoint.CheckpointError, match=r"state/params/w is float32\[1, 3, 4\]"):
+        checkpoint.load_part(path, wrong)
+    missing = dataclasses.replace(blank, params={"v": shape(state.params["w"])})
+    with pytest.raises(checkpoint.CheckpointError, match="state/params/v is missing"):
+        checkpoint.load_part(path, missing)

@@ -11,16 +11,16 @@ first that differs.
 """
 
 import json
-import os
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from gpusim.run.files import write_atomic
 
 Tree = TypeVar("Tree")
 
@@ -76,30 +76,32 @@ def load(path: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
     return jax.tree.unflatten(jax.tree.structure(template), leaves), manifest["extra"]
 
 
+def load_part(path: Path, template: Tree) -> Tree:
+    """The part of a saved state that `template` has leaves for, of the state's first device.
+
+    template: shapes of a state on one device, with None for what is not wanted. It does not matter
+    on how many devices the state was saved.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            saved = json.loads(archive[_MANIFEST].tobytes())["leaves"]
+            wanted = {name: leaf for name, leaf in _named_leaves(template) if name in saved}
+            members = {name: archive[name][:1] for name in wanted}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(f"checkpoint {path}: cannot be read ({error})") from error
+    first = {n: {**saved[n], "shape": list(data.shape)} for n, data in members.items()}
+    expected = _named_leaves(template)
+    _compare(path, expected, first)
+    leaves = [jnp.asarray(members[n].view(jnp.dtype(saved[n]["dtype"]))) for n, _ in expected]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
 def latest(folder: Path) -> Path:
     """Return the newest checkpoint in `folder`."""
     found = _all(folder)
     if not found:
         raise CheckpointError(f"{folder} holds no checkpoint")
     return found[-1]
-
-
-def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Let `write` fill a file that takes the name `path` only once it is safely on the disk."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself
-    finally:
-        os.close(folder)
 
 
 def _all(folder: Path) -> list[Path]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import jax
 
-from gpusim.checkpoint import write_atomic
-from gpusim.metrics import Phases, count, duration
+from gpusim.metrics import count, duration
+from gpusim.run.clock import Phases
+from gpusim.run.files import write_atomic
 
 
 @dataclass(frozen=True)

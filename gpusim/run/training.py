@@ -4,11 +4,10 @@ The loop holds no mathematics: one compiled program makes several updates a call
 down what it says, lets the policy be evaluated, saves, and stops when asked.
 """
 
+import json
 import math
 import os
-import signal
 import statistics
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,14 +16,18 @@ from typing import Any, NamedTuple
 
 import jax
 
-import gpusim
-from gpusim import checkpoint, metrics, sharding, summary
+from gpusim import agents, metrics, sharding
 from gpusim import config as configs
 from gpusim.agents.evaluate import Evaluation
-from gpusim.agents.ppo import PPO, TrainState
+from gpusim.agents.learner import Learner, TrainState
 from gpusim.config import ConfigError, TrainConfig
-from gpusim.report import report
-from gpusim.summary import Run
+from gpusim.metrics import Metric
+from gpusim.report import report as html
+from gpusim.run import checkpoint, sinks, summary
+from gpusim.run.clock import Phases
+from gpusim.run.files import write_atomic
+from gpusim.run.signals import Interruption
+from gpusim.run.summary import Run
 
 
 class Job(NamedTuple):
@@ -32,10 +35,9 @@ class Job(NamedTuple):
 
     config: TrainConfig
     folder: Path
-    env: Any  # one world
-    learner: PPO
+    learner: Learner
     evaluation: Evaluation
-    phases: metrics.Phases
+    phases: Phases
 
 
 class Position(NamedTuple):
@@ -52,62 +54,61 @@ def train(
     config: TrainConfig,
     folder: str | os.PathLike[str],
     *,
-    env: Any = None,
     resume: bool = False,
     display: Any = None,
     age: float = 0.0,
 ) -> Run:
     """Train and write the run folder.
 
-    env: one world, by default `gpusim.make(config.env)`. resume: continue what is in `folder`.
-    display: a sink with `stage` and `message`, by default `metrics.Terminal`. age: seconds of this
-    process that the accounts should include. Raises ConfigError for a run that cannot be.
+    resume: continue what is in `folder`. display: a sink with `stage` and `message`, by default
+    `sinks.Terminal`. age: seconds of this process that the accounts should include. Raises
+    ConfigError for a run that cannot be.
     """
-    phases = metrics.Phases(before=age)
+    phases = Phases(before=age)
     _use_compilation_cache()
-    job = _prepare(config, Path(folder), env, resume, phases)
+    job = _prepare(config, Path(folder), resume, phases)
     with ExitStack() as stack:
         interruption = stack.enter_context(Interruption())
-        display = display or metrics.Terminal(config.ppo.total_steps)
+        shown = _metrics(job.learner)
+        display = display or sinks.Terminal(config.learner.total_steps, shown)
         stack.callback(display.close)
         display.message(_opening(job))
         display.stage("compiling")
         start = _start(job, resume)
-        sinks = [*_files(job, start.steps if resume else None), display]
-        for sink in sinks[:-1]:
+        files = _files(job, start.steps if resume else None)
+        for sink in files:
             stack.callback(sink.close)
-        end = _loop(job, start, sinks, interruption)
+        end = _loop(job, start, [*files, display], interruption)
         display.stage("measuring where the time went")
         run = _account(job, end, interruption.caught)
     run.write()
-    report.write(job.folder)
+    html.write(job.folder)
     return run
 
 
-def _prepare(
-    config: TrainConfig, folder: Path, env: Any, resume: bool, phases: metrics.Phases
-) -> Job:
+def _prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> Job:
     """Put the parts together, and find out what cannot be before anything is written."""
     if not resume and folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; choose another --out, or --resume {folder}")
+    if config.devices is None:
+        sharding.cores_as_devices(config.learner.fits)  # before anything computes
+    world = config.world()
     try:
-        env = gpusim.make(config.env) if env is None else env
-        if config.devices is None:
-            sharding.cores_as_devices(config.ppo.fits)
         devices = sharding.all_devices(config.devices)
         config.check(len(devices))
-        learner = PPO(
-            config.ppo,
-            env,
+        kind = agents.find(agents.name_of(config.learner)).Learner
+        learner = kind(
+            config.learner,
+            world,
             episode_length=config.episode_length,
             devices=devices,
             spmd=config.spmd,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    whole = config.episode_length or env.max_episode_steps
-    evaluation = Evaluation(env, config.eval_envs, whole)
-    return Job(config, folder, env, learner, evaluation, phases)
+    whole = config.episode_length or world.max_episode_steps
+    evaluation = Evaluation(world, config.eval_envs, whole)
+    return Job(config, folder, learner, evaluation, phases)
 
 
 def _start(job: Job, resume: bool) -> Position:
@@ -122,34 +123,46 @@ def _start(job: Job, resume: bool) -> Position:
     except checkpoint.CheckpointError as error:
         raise ConfigError(str(error)) from error
     steps = learner.env_steps(state)
-    if steps >= config.ppo.total_steps:
+    if steps >= config.learner.total_steps:
         raise ConfigError(f"{job.folder} is complete; a larger --steps lets it go on")
     return Position(state, steps, past["seconds"], past["evaluation"])
 
 
-def _files(job: Job, resume_at: int | None) -> list[metrics.Sink]:
+def _files(job: Job, resume_at: int | None) -> list[sinks.Sink]:
     """The run folder with its configuration, and the sinks in it."""
     folder = job.folder
     folder.mkdir(parents=True, exist_ok=True)
     text = configs.to_yaml(job.config).encode()
-    checkpoint.write_atomic(folder / "config.yaml", lambda file: file.write(text))
-    sinks: list[metrics.Sink] = [metrics.JsonLines(folder / "metrics.jsonl", resume_at=resume_at)]
+    write_atomic(folder / "config.yaml", lambda file: file.write(text))
+    write_atomic(folder / "labels.json", lambda file: file.write(_labels(job.learner)))
+    found: list[sinks.Sink] = [sinks.JsonLines(folder / "metrics.jsonl", resume_at=resume_at)]
     if job.config.tensorboard:
-        sinks.append(metrics.TensorBoard(folder, resume_at=resume_at))
-    return sinks
+        found.append(sinks.TensorBoard(folder, resume_at=resume_at))
+    return found
+
+
+def _metrics(learner: Learner) -> dict[str, Metric]:
+    """What the run and the learner measure."""
+    return {**metrics.RUN, **learner.METRICS}
+
+
+def _labels(learner: Learner) -> bytes:
+    """labels.json: what the metrics are called, for who reads the folder without the learner."""
+    shown = {name: metric._asdict() for name, metric in _metrics(learner).items()}
+    return json.dumps(shown, indent=1).encode()
 
 
 def _loop(
-    job: Job, here: Position, sinks: Sequence[metrics.Sink], interruption: "Interruption"
+    job: Job, here: Position, outputs: Sequence[sinks.Sink], interruption: Interruption
 ) -> Position:
     """Train until the steps are made, or a signal comes, or nothing finite is left to learn."""
     config, phases = job.config, job.phases
-    total = config.ppo.total_steps
+    total = config.learner.total_steps
     saved_at = phases.elapsed()
     while here.steps < total and not interruption.caught:
         here, values = _advance(job, here)
-        row = metrics.Row(here.steps, here.seconds_before + phases.elapsed(), values)
-        for sink in sinks:
+        row = sinks.Row(here.steps, here.seconds_before + phases.elapsed(), values)
+        for sink in outputs:
             sink.write(row)
         if here.diverged:
             return here
@@ -165,14 +178,16 @@ def _advance(job: Job, here: Position) -> tuple[Position, dict[str, float]]:
     write down."""
     config, phases = job.config, job.phases
     with phases("train"):
-        state, measured = job.learner.train_step(here.state)
-        values = {name: float(value) for name, value in jax.device_get(measured).items()}
+        state, report = job.learner.train_step(here.state)
+        report = jax.device_get(report)
+    values = {name: float(value) for name, value in report.metrics.items()}
     phases.mark("first update")
     values["return"] = values.pop("episode_return")
     calls = phases.calls["train"]  # the first one compiled: it says nothing about speed
-    values["steps_per_second"] = config.ppo.steps_per_call / calls[-1] if calls[1:] else math.nan
-    steps = here.steps + config.ppo.steps_per_call
-    here = here._replace(state=state, steps=steps, diverged=math.isnan(values["policy_loss"]))
+    per_call = config.learner.steps_per_call
+    values["steps_per_second"] = per_call / calls[-1] if calls[1:] else math.nan
+    steps = here.steps + per_call
+    here = here._replace(state=state, steps=steps, diverged=bool(report.diverged))
     if _evaluation_due(config, steps):
         with phases("evaluate"):
             here = here._replace(evaluation=_evaluate(job, state))
@@ -183,8 +198,8 @@ def _advance(job: Job, here: Position) -> tuple[Position, dict[str, float]]:
 def _evaluation_due(config: TrainConfig, steps: int) -> bool:
     """Did the call that led to `steps` cross one of the evaluations' marks, or end the run?"""
     mark = lambda steps: min(steps, total) * config.evaluations // total
-    total = config.ppo.total_steps
-    return mark(steps) > mark(steps - config.ppo.steps_per_call)
+    total = config.learner.total_steps
+    return mark(steps) > mark(steps - config.learner.steps_per_call)
 
 
 def _evaluate(job: Job, state: TrainState) -> dict[str, float]:
@@ -239,31 +254,9 @@ def _rollout_seconds(job: Job, state: TrainState) -> float:
     took = []
     for _ in range(4):
         start = time.perf_counter()
-        jax.block_until_ready(job.learner.play(state))
+        jax.block_until_ready(job.learner.rollout(state))
         took.append(time.perf_counter() - start)
-    return statistics.median(took[1:]) * job.config.ppo.updates_per_call  # the first compiled
-
-
-class Interruption:
-    """SIGINT and SIGTERM, noted for the loop to see; the second one stops at once."""
-
-    caught = 0  # the signal
-
-    def __enter__(self) -> "Interruption":
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():  # Python allows no other
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _: object) -> None:
-        if self.caught:
-            raise KeyboardInterrupt
-        self.caught = number
+    return statistics.median(took[1:]) * job.config.learner.updates_per_call  # the first compiled
 
 
 def _use_compilation_cache() -> None:
@@ -278,7 +271,7 @@ def _use_compilation_cache() -> None:
 def _opening(job: Job) -> str:
     config, devices = job.config, ", ".join(map(str, job.learner.devices))
     return (
-        f"{config.env}: {config.ppo.num_envs} worlds on {devices}, "
-        f"{metrics.count(config.ppo.total_steps)} environment steps, seed {config.seed}, "
+        f"{config.env}: {config.learner.num_envs} worlds on {devices}, "
+        f"{metrics.count(config.learner.total_steps)} environment steps, seed {config.seed}, "
         f"in {job.folder}"
     )
