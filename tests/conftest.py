@@ -21,8 +21,9 @@ import pytest  # noqa: E402
 QUICK = (
     "test_imports.py", "test_config.py", "agents/test_config.py", "agents/test_losses.py",
     "agents/test_returns.py", "agents/test_normalize.py", "envs/test_registry.py",
-    "envs/test_world.py", "physics/test_features.py", "physics/test_linalg.py", "lanes/test_passes.py",
-    "report/test_charts.py", "report/test_report.py", "run/test_checkpoint.py", "run/test_sinks.py",
+    "envs/test_world.py", "lanes/test_passes.py", "physics/test_features.py",
+    "physics/test_linalg.py", "report/test_charts.py", "report/test_report.py",
+    "run/test_checkpoint.py", "run/test_sinks.py",
 )  # fmt: skip
 
 
@@ -33,9 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     assert not missing, f"tests/conftest.py: {missing} are gone"
     for item in items:
         slow = {"slow", "gpu"} & {marker.name for marker in item.iter_markers()}
-        if not slow and item.path.is_relative_to(here):
-            if str(item.path.relative_to(here)) in QUICK:
-                item.add_marker("quick")
+        if not slow and any(item.path == here / name for name in QUICK):
+            item.add_marker("quick")
 
 
 def pytest_unconfigure() -> None:

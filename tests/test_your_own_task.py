@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -23,12 +24,12 @@ SMALL += " --steps 128 --evaluations 1 --eval-envs 4 --policy-hidden 8 --value-h
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user's folder with the page's file."""
     (tmp_path / "my_task.py").write_text(TASK)
     (tmp_path / "more.py").write_text(MORE)
     monkeypatch.chdir(tmp_path)
-    yield tmp_path  # type: ignore[misc]
+    yield tmp_path
     sys.modules.pop("my_task", None)
 
 

@@ -3,6 +3,7 @@
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,7 @@ def test_two_learners_have_fields_of_the_same_name(tmp_path: Path):
     file = tmp_path / "both.yaml"
     file.write_text("ppo: {learning_rate: 0.1}\nreinforce: {learning_rate: 0.2}")
     for name, rate in (("ppo", 0.1), ("reinforce", 0.2)):
-        found = config.parse(["--learner", name, "--config", str(file)]).train.learner
+        found: Any = config.parse(["--learner", name, "--config", str(file)]).train.learner
         assert (agents.name_of(found), found.learning_rate) == (name, rate)
 
 
