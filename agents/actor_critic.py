@@ -17,7 +17,6 @@ from gpusim.agents.config import ActorCriticConfig
 from gpusim.agents.distributions import DISTRIBUTIONS, sample
 from gpusim.agents.learner import Learner, TrainState
 from gpusim.agents.policy import GaussianPolicy
-from gpusim.envs.vec_env import VecState
 from gpusim.envs.world import Box, World
 from gpusim.metrics import Metric
 
@@ -93,12 +92,14 @@ class ActorCritic(Learner):
 
     def play(self, state: TrainState) -> Any:
         """Let every world make unroll_length control steps."""
-        return self.experience(state, state.key)
+        after, _, trajectory = self.experience(state, state.key)
+        return after.envs, trajectory
 
     def experience(
         self, state: TrainState, key: jax.Array
-    ) -> tuple[VecState, normalize.Statistics | None, Trajectory]:
-        """Play with actions drawn from the policy: worlds, statistics, trajectory."""
+    ) -> tuple[TrainState, normalize.Statistics | None, Trajectory]:
+        """Play with actions drawn from the policy: the state with the worlds where it led, the
+        statistics of what was seen, and the trajectory."""
         shape = (self.config.unroll_length, self.world.action_size, self.worlds.num_envs)
         # one flat draw a world: XLA's code for a many-dimensional one is larger and slower
         draw = lambda key: jax.random.normal(key, (shape[0] * shape[1],))
@@ -123,15 +124,14 @@ class ActorCritic(Learner):
                 next_value=value(final_obs),
             )
 
-        envs, _, seen, trajectory = rollout(
-            self.worlds, state.envs, (), state.normalizer, noise, act, keep
+        envs, memory, seen, trajectory = rollout(
+            self.worlds, state.envs, state.memory, state.normalizer, noise, act, keep
         )
-        return envs, seen, trajectory
+        return replace(state, envs=envs, memory=memory), seen, trajectory
 
     def learned(
         self,
         state: TrainState,
-        envs: VecState,
         seen: normalize.Statistics | None,
         params: Any,
         optimizer: optax.OptState,
@@ -145,7 +145,6 @@ class ActorCritic(Learner):
             params=params,
             optimizer=optimizer,
             normalizer=normalizer,
-            envs=envs,
             updates=state.updates + 1,
         )
 

@@ -32,7 +32,7 @@ class Reinforce(ActorCritic):
     def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         """Play, and take one step along the policy gradient."""
         key = jax.random.fold_in(state.key, state.updates)
-        envs, seen, trajectory = self.experience(state, key)
+        state, seen, trajectory = self.experience(state, key)
         advantage = gae(
             trajectory.reward * self.config.reward_scale,
             trajectory.value,
@@ -46,7 +46,7 @@ class Reinforce(ActorCritic):
             state.params, state.optimizer, self.loss, trajectory, advantage
         )
         metrics |= {"reward": trajectory.reward.mean(), "action_std": self.action_std(params)}
-        return self.learned(state, envs, seen, params, optimizer), metrics
+        return self.learned(state, seen, params, optimizer), metrics
 
     def loss(
         self, params: Any, trajectory: Trajectory, advantage: jax.Array

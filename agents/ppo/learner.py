@@ -41,10 +41,10 @@ class PPO(ActorCritic):
     def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         """Play, judge, learn; then let the observations played be part of the statistics."""
         play_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.updates))
-        envs, seen, trajectory = self.experience(state, play_key)
+        state, seen, trajectory = self.experience(state, play_key)
         batch, metrics = self.judge(trajectory)
         params, optimizer, learn_metrics = self.learn(state, batch, learn_key)
-        return self.learned(state, envs, seen, params, optimizer), metrics | learn_metrics
+        return self.learned(state, seen, params, optimizer), metrics | learn_metrics
 
     def judge(self, trajectory: Trajectory) -> tuple[Batch, dict[str, jax.Array]]:
         """Advantages and value targets of what was played; samples are t * worlds + world."""

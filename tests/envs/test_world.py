@@ -1,5 +1,7 @@
 """The contract, by a world that is no robot at all: cars on a ring."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 import gpusim
-from gpusim.envs import Box, Discrete, State, World, autoreset
+from gpusim.envs import Box, Discrete, State, World, autoreset, registry
 from tests.envs.ring import Ring
 
 
@@ -150,3 +152,20 @@ def test_float_actions_of_any_precision_are_the_same():
     state = env.reset(jax.random.key(0))
     np.testing.assert_array_equal(env.step(state, np.ones(3)).obs, env.step(state, jnp.ones(3)).obs)
     assert env.action_space == Box(3)
+
+
+def test_the_world_of_the_docs(monkeypatch):
+    """docs/envs.md: its world and its task, as printed."""
+    page = (Path(__file__).parents[2] / "docs" / "envs.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.setattr("gpusim.envs.registry._WORLDS", dict(registry._WORLDS))
+    scope: dict[str, Any] = {"__name__": "docs"}
+    for block in blocks:
+        if "class " in block:
+            exec(block, scope)
+    follow = scope["Follow"]()
+    venv = autoreset(follow, 4)
+    state = jax.jit(venv.reset)(jax.random.key(0))
+    after = jax.jit(venv.step)(state, jnp.ones((4, 1)))
+    np.testing.assert_allclose(after.world.carry[1], 0.3, rtol=1e-6)
+    assert scope["env"].name == "backward_ant"
