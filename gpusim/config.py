@@ -153,7 +153,8 @@ def merge(files: Sequence[Path], said: Sequence[tuple[str, Words]] = ()) -> Trai
     for flag, words in said:
         spelt = f"--{flag.replace('_', '-')}"
         settings[_key(flag, spelt, name, kind)] = Setting(words, spelt)
-    env = _env(settings["env"]) if "env" in settings else TrainConfig.env
+    physics = _typed(settings["physics"], str) if "physics" in settings else TrainConfig.physics
+    env = _env(settings["env"], physics) if "env" in settings else TrainConfig.env
     known = agents.preset(name, env).items()
     settings = {f"{name}.{key}": Setting(value, "preset") for key, value in known} | settings
     settings["env"] = Setting(env, "env")
@@ -268,10 +269,12 @@ def _learner(setting: Setting) -> type:
         raise ConfigError(str(error)) from None
 
 
-def _env(setting: Setting) -> str:
-    """The environment's name; a file is named by its whole path, to be found from anywhere."""
+def _env(setting: Setting, physics: str) -> str:
+    """The environment's name; a file is named by its whole path, to be found from anywhere. Other
+    physics have names of their own, and check them."""
     name = _typed(setting, str)
-    if ":" not in name and name not in registry.names():
+    ours = physics == TrainConfig.physics
+    if ours and ":" not in name and name not in registry.names():
         raise ConfigError(unknown("environment", name, registry.names()))
     file, _, kind = name.rpartition(":")
     return f"{Path(file).expanduser().resolve()}:{kind}" if file.endswith(".py") else name

@@ -107,6 +107,8 @@ def test_an_environment_of_a_file_is_found_from_anywhere(
 
 
 def test_another_physics_is_kept():
+    """With names of its own."""
+    assert config.parse(["--env", "pusher", "--physics", "brax-spring"]).train.env == "pusher"
     train = config.parse(
         ["--env", "ant", "--physics", "brax-spring", "--env.use_contact_forces", "true"]
     )
