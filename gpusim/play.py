@@ -82,7 +82,10 @@ def load(
     kind = agents.find(agents.name_of(settings.learner)).Learner
     learner = kind(settings.learner, env, devices=1)
     state = checkpoint.load_part(path, learner.essentials(learner.blank()))
-    chex.assert_tree_all_finite(state)
+    try:
+        chex.assert_tree_all_finite(state)
+    except AssertionError:
+        raise CheckpointError(f"checkpoint {path}: its policy is not finite") from None
     return Player(settings, env, learner.policy(state), path)
 
 
@@ -108,9 +111,12 @@ def tracks(episodes: Episodes) -> list[replay.Track]:
 def export(player: Player, folder: str | Path) -> tuple[Path, Path]:
     """Write the policy for programs without gpusim: policy.npz, and policy.json to explain it.
 
-    Both are plain: arrays and numbers, no pickle.
+    Both are plain: arrays and numbers, no pickle. Raises ConfigError for a policy that cannot be.
     """
-    folder, (arrays, told) = Path(folder), player.policy.export()
+    try:
+        folder, (arrays, told) = Path(folder), player.policy.export()
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     description = {
         "format": "gpusim policy 1",
         "env": player.config.env,

@@ -1,4 +1,4 @@
-"""gpusim.checkpoint: what is loaded is what was saved, and nothing else is ever accepted."""
+"""gpusim.run.checkpoint: what is loaded is what was saved, and nothing else is ever accepted."""
 
 import dataclasses
 from pathlib import Path
