@@ -72,8 +72,8 @@ def environment(name: str) -> dict[str, Any]:
         return phases(function.step, *shapes)
     env = gpusim.make(name)
     state = jax.eval_shape(env.start, key)
-    action = jax.ShapeDtypeStruct((env.action_size,), state.obs.dtype)
-    return phases(env.transition, state.physics, state.memory, action)
+    action = jax.ShapeDtypeStruct((env.action_size,), state.reward.dtype)
+    return phases(env.transition, state, action)
 
 
 def phases(fn: Callable, *args: Any) -> dict[str, Any]:
