@@ -244,10 +244,14 @@ class ArrayWriter(NumberWriter):
         narrow, wide = self.vector("i32"), self.vector("i64")
         x = self.put(f"zext {narrow} {self.place_of(x, rows.first, rows.stride)} to {wide}")
         if not rows.uniform:
-            lanes, lane = self.splat("i64", "%lanes"), self.splat("i64", "%lane")
-            own = f"<{', '.join(f'i64 {k}' for k in range(self.width))}>"
-            x = self.put(f"mul {wide} {x}, {lanes}")
-            x = self.put(f"add {wide} {x}, {self.put(f'add {wide} {lane}, {own}')}")
+            counted = f"<{', '.join(f'i64 {k}' for k in range(self.width))}>"
+            world = self.put(f"add {wide} {self.splat('i64', '%lane')}, {counted}")
+            size = self.by_world.ins.get(rows.buffer)
+            if size is None:
+                x = self.put(f"mul {wide} {x}, {self.splat('i64', '%lanes')}")
+            else:
+                world = self.put(f"mul {wide} {world}, splat (i64 {size})")
+            x = self.put(f"add {wide} {x}, {world}")
         stored = "i8" if t == "i1" else t
         base = self.base("ins", rows.buffer)
         at = self.put(f"getelementptr {stored}, ptr {base}, {wide} {x}")
@@ -332,7 +336,7 @@ class ArrayWriter(NumberWriter):
         rows = memory.rows_of(pack)
         if rows:
             slot = self.allocate(self.g.type[pack], self.is_wide(pack))
-            self.copy_rows(rows, slot)
+            self.copy_rows(pack, rows, slot)
             self.slots[pack] = slot
             return
         self.store_late(pack)
@@ -373,9 +377,20 @@ class ArrayWriter(NumberWriter):
         read = self.read_wide if to.wide else self.read
         self.each(to.size, lambda k: self.write(to, 0, k, read(source, 0, k), mask))
 
-    def copy_rows(self, rows: Rows, to: Slot):
+    def copy_rows(self, pack: int, rows: Rows, to: Slot):
         """Copies numbers of an input."""
-        self.each(to.size, lambda k: self.write(to, 0, k, self.read_rows(rows, to.t, k, 0, 1)))
+        if rows.buffer not in self.by_world.ins:
+            self.each(to.size, lambda k: self.write(to, 0, k, self.read_rows(rows, to.t, k, 0, 1)))
+        elif rows.stride != 1 or to.size < self.side:
+            for k, i in enumerate(self.g.args[pack]):
+                self.write(to, k, "", self.use(i, to.wide))
+        else:
+            self.squares(to.size, lambda start: self.copy_square(rows, to, start))
+
+    def copy_square(self, rows: Rows, to: Slot, start: str):
+        at = self.put(f"add i32 {start}, {rows.first}")
+        for k, x in enumerate(self.load_square(to.t, rows.buffer, at)):
+            self.write(to, k, start, x)
 
     def emit_blend(self, n: int):
         """Array a where a mask is true, else b; in the memory of one of them if it is free."""

@@ -9,8 +9,9 @@ for every instruction would cost most of the compile time.
 from itertools import chain, groupby
 from typing import NamedTuple
 
+from gpusim.lanes.codegen.buffers import ByWorld
 from gpusim.lanes.codegen.regions import RARELY, RegionWriter
-from gpusim.lanes.codegen.text import size_of
+from gpusim.lanes.codegen.slots import Slot
 from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.program.liveness import count_uses, needs, varying_nodes
 from gpusim.lanes.program.nodes import Region
@@ -18,6 +19,7 @@ from gpusim.lanes.program.operations import OPERATIONS
 from gpusim.lanes.program.passes import bring_forward, choose_once
 from gpusim.lanes.program.verify import verify
 
+NONE = ByWorld()
 SIMPLE = {name: o.text + o.flags for name, o in OPERATIONS.items() if o.form == "binary"}
 
 
@@ -29,19 +31,20 @@ class Output(NamedTuple):
     node: int
 
 
-def emit(g: Graph, outputs: list[Output], width: int) -> str:
+def emit(g: Graph, outputs: list[Output], width: int, by_world: ByWorld = NONE) -> str:
     """LLVM IR of `void @group(ptr ins, ptr outs, i64 lane, i64 lanes)`.
 
     `ins` and `outs` are arrays of pointers, one a buffer. Element k of lane l of a lane buffer is
-    at k*lanes + l; a uniform input has just its elements. Lanes lane..lane+width-1 are computed.
+    at k*lanes + l, or if the numbers of a world are neighbours at l*size + k; a uniform input has
+    just its elements. Lanes lane..lane+width-1 are computed.
     """
-    return Emitter(g, outputs, width).text()
+    return Emitter(g, outputs, width, by_world).text()
 
 
 class Emitter(RegionWriter):
     """Writes one function; `text` is it."""
 
-    def __init__(self, g: Graph, outputs: list[Output], width: int):
+    def __init__(self, g: Graph, outputs: list[Output], width: int, by_world: ByWorld = NONE):
         given = [o.node for o in outputs]
         uses = count_uses(g, given)
         choose_once(g, uses)
@@ -52,7 +55,7 @@ class Emitter(RegionWriter):
         varying = varying_nodes(g) if width > 1 else bytearray([1]) * len(g.op)
         self.outputs = {k: list(o) for k, o in groupby(outputs, lambda o: o.buffer)}
         results = [[o.node for o in same] for same in self.outputs.values()]
-        super().__init__(g, uses, varying, width, results)
+        super().__init__(g, uses, varying, width, results, by_world)
 
     # -- the function ------------------------------------------------------------------------------
 
@@ -119,23 +122,34 @@ class Emitter(RegionWriter):
 
     def store_outputs(self, outputs: list[Output]):
         """Stores the numbers of one result; a copy of an array if they are that."""
-        array = self.g.array_of([o.node for o in outputs])
-        if array is None:
-            for o in outputs:
-                t = self.g.type[o.node]
-                self.store_output(o.buffer, str(o.element), t, self.use(o.node, True))
-            return
-        slot, buffer = self.slot(array), outputs[0].buffer
-        copy = lambda k: self.store_output(buffer, k, slot.t, self.read_wide(slot, 0, k))
-        self.each(slot.size, copy)
+        nodes, buffer = [o.node for o in outputs], outputs[0].buffer
+        array, t = self.g.array_of(nodes), self.g.type[nodes[0]]
+        if array is not None:
+            self.store_array(buffer, self.slot(array))
+        elif buffer in self.by_world.outs:
+            last = len(nodes) - self.side
+            for start in (*range(0, last, self.side), last):
+                numbers = [self.use(n, True) for n in nodes[start : start + self.side]]
+                self.store_square(t, buffer, start, numbers)
+        else:
+            for k, n in enumerate(nodes):
+                self.store_output(buffer, k, t, self.use(n, True))
 
-    def store_output(self, buffer: int, element: str, t: str, value: str):
-        if t == "i1":
-            value, t = self.put(f"zext {self.vector(t)} {value} to {self.vector('i8')}"), "i8"
-        if not element.isdigit():
-            element = self.put(f"zext i32 {element} to i64")
-        place = self.place("outs", buffer, element, t, False)
-        self.lines.append(f"  store {self.vector(t)} {value}, ptr {place}, align {size_of(t)}")
+    def store_array(self, buffer: int, slot: Slot):
+        """Stores a result that is an array in memory."""
+
+        def number(k: str):
+            at = self.put(f"zext i32 {k} to i64")
+            self.store_output(buffer, at, slot.t, self.read_wide(slot, 0, k))
+
+        def square(start: str):
+            numbers = [self.read_wide(slot, k, start) for k in range(self.side)]
+            self.store_square(slot.t, buffer, start, numbers)
+
+        if buffer in self.by_world.outs:
+            self.squares(slot.size, square)
+        else:
+            self.each(slot.size, number)
 
     # -- straight-line nodes -----------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from gpusim.lanes.codegen.buffers import ByWorld
 from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.program.nodes import Region
 from gpusim.lanes.program.operations import parts
@@ -54,9 +55,14 @@ class Memory:
     """
 
     def __init__(
-        self, g: Graph, uses: list[int], varying: bytearray | None, results: list[list[int]]
+        self,
+        g: Graph,
+        uses: list[int],
+        varying: bytearray | None,
+        results: list[list[int]],
+        by_world: ByWorld,
     ):
-        self.g, self.uses, self.varying = g, uses, varying
+        self.g, self.uses, self.varying, self.by_world = g, uses, varying, by_world
         self.spaced: dict[int, Rows | None] = {}
         self.readers: Counter[int] = Counter()  # of each array
         self.last: dict[int, float] = {}  # of items: the place in their region of the last reader
@@ -167,12 +173,13 @@ class Memory:
         """Where the numbers of an array are read if they are in an input.
 
         Unless they are read often and are one for each lane: on the host such numbers are as far
-        apart as there are lanes, and worth a copy.
+        apart as there are lanes, and worth a copy. Or where worlds are not neighbours.
         """
         if pack not in self.spaced:
             rows, often = self.rows_of(pack), self.g.attr[pack]
-            far = rows is not None and not rows.uniform and self.varying is not None
-            self.spaced[pack] = None if often and far else rows
+            if rows is not None and not rows.uniform and self.varying is not None:
+                rows = None if often or rows.buffer in self.by_world.ins else rows
+            self.spaced[pack] = rows
         return self.spaced[pack]
 
     def rows_of(self, pack: int) -> Rows | None:

@@ -1,15 +1,16 @@
 """Numbers of a function in LLVM IR: what a node is called, and where in memory it can be read."""
 
+from gpusim.lanes.codegen.buffers import BufferWriter, ByWorld
 from gpusim.lanes.codegen.memory import Memory
 from gpusim.lanes.codegen.slots import Slot
-from gpusim.lanes.codegen.text import Writer, literal, size_of
+from gpusim.lanes.codegen.text import literal
 from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.program.nodes import Region
 
 NEAR = 50  # instructions for which a number that lives in memory is kept in a register too
 
 
-class NumberWriter(Writer):
+class NumberWriter(BufferWriter):
     """Finds and makes the operands of instructions.
 
     `uses` says how often a node is read; one that never is, is not written. `results` are the
@@ -23,10 +24,12 @@ class NumberWriter(Writer):
         varying: bytearray,
         width: int,
         results: list[list[int]],
+        by_world: ByWorld,
     ):
-        super().__init__(g, varying, width)
+        super().__init__(g, varying, width, by_world)
         self.uses = uses
-        self.memory = Memory(g, uses, varying if width > 1 else None, results)
+        self.memory = Memory(g, uses, varying if width > 1 else None, results, by_world)
+        self.inputs = {g.attr[n][:2]: n for n in g.memo["input"].values()} if by_world.ins else {}
         self.within: list[Region] = [g.root]  # the regions that what is being written is in
         self.at = [0]  # and its place in each of them
         # operands by node: scalars, and vectors; "" if not known, or in memory
@@ -69,19 +72,16 @@ class NumberWriter(Writer):
         if self.g.op[n] != "input" or self.names[self.is_wide(n)][n] or n in self.homes:
             return
         buffer, element, uniform = self.g.attr[n]
-        self.bind(n, self.load_input(self.g.type[n], buffer, element, uniform))
-
-    def load_input(self, t: str, buffer: int, element: int | str, uniform: bool) -> str:
-        """Number `element` of an input buffer."""
-        stored = "i8" if t == "i1" else t
-        place = self.place("ins", buffer, element, stored, uniform)
-        whole = stored if uniform and self.width > 1 else self.vector(stored)
-        name = self.put(f"load {whole}, ptr {place}, align {size_of(stored)}")
-        return self.as_mask(name, whole) if t == "i1" else name
-
-    def as_mask(self, name: str, t: str) -> str:
-        """Bytes, as masks are kept in memory, as a mask."""
-        return self.put(f"icmp ne {t} {name}, {'zeroinitializer' if t.startswith('<') else '0'}")
+        size = self.by_world.ins.get(buffer)
+        if size is None:
+            self.bind(n, self.load_input(self.g.type[n], buffer, element, uniform))
+            return
+        start = min(element // self.side * self.side, size - self.side)
+        numbers = self.load_square(self.g.type[n], buffer, start)
+        for k, name in enumerate(numbers, start):  # its neighbours are known, too
+            m = self.inputs.get((buffer, k))
+            if m is not None and self.uses[m] and not self.names[True][m] and m not in self.homes:
+                self.bind(m, name)
 
     def bind(self, n: int, name: str):
         """Node n has been computed as `name`."""

@@ -82,24 +82,6 @@ class Writer:
         self.lines.append(f"{label}:")
         self.block = label
 
-    def place(self, table: str, buffer: int, element: int | str, t: str, uniform: bool) -> str:
-        """Address of element `element` (of lane %lane) of a buffer."""
-        base = self.base(table, buffer)
-        if uniform:
-            return self.put(f"getelementptr {t}, ptr {base}, i64 {element}")
-        row = self.put(f"mul i64 %lanes, {element}")
-        offset = self.put(f"add i64 {row}, %lane")
-        return self.put(f"getelementptr {t}, ptr {base}, i64 {offset}")
-
-    def base(self, table: str, buffer: int) -> str:
-        """Pointer to a buffer, loaded from its table once."""
-        base = f"%{table}{buffer}"
-        if (table, buffer) not in self.pointers:
-            self.pointers.add((table, buffer))
-            self.entry.append(f"  {base}.at = getelementptr ptr, ptr %{table}, i64 {buffer}")
-            self.entry.append(f"  {base} = load ptr, ptr {base}.at")
-        return base
-
 
 def size_of(t: str) -> int:
     return {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}[t]
