@@ -82,6 +82,7 @@ def kernels(jaxpr: Any) -> Iterator[nvidia_codegen.Kernel]:
     for eqn in jaxpr.eqns:
         if eqn.primitive is lanes_p:
             yield eqn.params["function"].thread(eqn.params["batched"])
+            continue  # the kernels that it calls are part of it
         for value in eqn.params.values():
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):

@@ -321,3 +321,9 @@ def _random(s, eqn, x, *rest):
     jaxpr, consts, _ = jaxprs.trace(fn, *specs)
     (out,) = s.run(jaxpr, consts, operands)
     return [s.keys(out) if keys_out else out]
+
+
+@rule("empty2")
+def _empty(s, eqn):
+    """A place that JAX fills before it is read: derivatives of branches have some."""
+    return [s.full(eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype, 0)]
