@@ -21,6 +21,11 @@ class LaneEnv(Wrapper):
     """
 
     def __init__(self, env: Any):
+        if not isinstance(env, Env):
+            raise TypeError(
+                f"lanes.vectorize takes a Brax environment (a brax.envs.Env), not a "
+                f"{type(env).__name__}; compile functions of your own with lanes.kernel"
+            )
         super().__init__(env)
         self._reset, self._step = kernel(env.reset), kernel(env.step)
         self._reset_with = kernel(self._with_sys(env.reset))

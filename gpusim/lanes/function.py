@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from gpusim.lanes import (
@@ -166,7 +167,8 @@ class LaneFunction:
             nodes = [g.input(t, k, element, not batched[k]) for element in range(size)]
             ids = np.array(nodes, np.int64).reshape(spec.shape)
             inputs.append(s.keys(ids) if jaxprs.is_key(aval.dtype) else ids)
-        results = s.run(self.jaxpr, self.consts, inputs)
+        with jax.ensure_compile_time_eval():  # constants are looked at, whatever JAX is tracing
+            results = s.run(self.jaxpr, self.consts, inputs)
         results = [
             s.key_data(ids) if jaxprs.is_key(aval.dtype) else ids
             for ids, aval in zip(results, self.out_avals, strict=True)

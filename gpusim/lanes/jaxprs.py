@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax._src import api_util, config, dispatch, source_info_util
 from jax._src.sharding_impls import ShardingContext
 from jax.extend import core as jex
@@ -165,12 +166,17 @@ def key_impl(dtype):
     return dtype._impl
 
 
-def empty(like):
-    """An array without elements."""
-    if not is_key(like.dtype):
-        return jnp.zeros(like.shape, like.dtype)
-    impl = key_impl(like.dtype)
-    return jax.random.wrap_key_data(jnp.zeros(like.shape + impl.key_shape, "uint32"), impl=impl)
+def is_nothing(aval) -> bool:
+    """Whether it has no elements, or is the tangent of an integer."""
+    return 0 in aval.shape or aval.dtype == jax.dtypes.float0
+
+
+def nothing(aval):
+    """An array of a type that `is_nothing`."""
+    if is_key(aval.dtype):
+        impl = key_impl(aval.dtype)
+        return jax.random.wrap_key_data(jnp.zeros(aval.shape + impl.key_shape, "uint32"), impl=impl)
+    return (np if aval.dtype == jax.dtypes.float0 else jnp).zeros(aval.shape, aval.dtype)
 
 
 def foreign_keys(jaxpr) -> str | None:

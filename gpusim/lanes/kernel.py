@@ -6,13 +6,13 @@ it is traced, and which of its results need a kernel at all.
 """
 
 import functools
+import inspect
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gpusim.lanes import jaxprs
 from gpusim.lanes.function import LaneFunction
@@ -56,7 +56,7 @@ def kernel(
         if mode() == "xla" or jax.config.jax_disable_jit:
             return fn(*args, **kwargs)
         static = _static(fn, nums, names, args, kwargs)
-        arrays = [x for k, x in enumerate(args) if k not in static]
+        arrays = {k: x for k, x in enumerate(args) if k not in static}
         named = {k: x for k, x in kwargs.items() if k not in static}
         leaves, tree = jax.tree.flatten((arrays, named))
         try:
@@ -101,13 +101,13 @@ class Trace:
     def __init__(self, fn: Callable, args, kwargs=None, static_argnums: tuple[int, ...] = ()):
         jaxpr, consts, self.out_tree = jaxprs.trace_call(fn, args, kwargs or {}, static_argnums)
         self.given = [c for c in consts if isinstance(c, jax.core.Tracer)]
-        if self.given or any(0 in v.aval.shape for v in jaxpr.invars):
+        if self.given or any(jaxprs.is_nothing(v.aval) for v in jaxpr.invars):
             jaxpr, consts = _rearranged(jaxpr, consts, self.given)
         _refuse_side_effects(fn, jaxpr)
         self.passed = jaxprs.passed(jaxpr)
         moves = jaxprs.depends(jaxpr, [True] * len(jaxpr.invars))
         made = [k for k, same in enumerate(self.passed) if same is None]
-        computed = [k for k in made if moves[k] and 0 not in jaxpr.outvars[k].aval.shape]
+        computed = [k for k in made if moves[k] and not jaxprs.is_nothing(jaxpr.outvars[k].aval)]
         self.rest = [k for k in made if k not in computed]
         self.rest_jaxpr, self.rest_consts, self.rest_reads = jaxprs.restrict(
             jaxpr, consts, self.rest
@@ -133,14 +133,14 @@ class Trace:
 
 
 def _rearranged(jaxpr, consts, given):
-    """The program with those constants that JAX is tracing as its first arguments, and with nothing
-    read from arguments without elements, for which XLA has no memory to show to a kernel.
+    """The program with those constants that JAX is tracing as its first arguments, and without
+    reading arguments that have no elements, for which XLA has no memory to show to a kernel.
     """
 
     def program(given, *args):
         values = iter(given)
         every = [next(values) if isinstance(c, jax.core.Tracer) else c for c in consts]
-        args = [jaxprs.empty(x) if 0 in x.shape else x for x in args]
+        args = [jaxprs.nothing(x.aval) if jaxprs.is_nothing(x) else x for x in args]
         return jax.core.eval_jaxpr(jaxpr, every, *args)
 
     jaxpr, consts, _ = jaxprs.trace(program, given, *(v.aval for v in jaxpr.invars))
@@ -149,8 +149,9 @@ def _rearranged(jaxpr, consts, given):
 
 def _array(x):
     """The argument, or result, as JAX takes it: Python's numbers stay weakly typed."""
-    is_nothing = getattr(x, "dtype", None) == jax.dtypes.float0  # the tangent of an integer
-    return np.asarray(x) if is_nothing else jnp.asarray(x)
+    if isinstance(x, jax.core.Tracer) or getattr(x, "dtype", None) == jax.dtypes.float0:
+        return x
+    return jnp.asarray(x)
 
 
 def _static(fn, nums, names, args, kwargs) -> dict[int | str, Any]:
@@ -176,15 +177,19 @@ def _name(fn) -> str:
     return getattr(fn, "__qualname__", type(fn).__qualname__)
 
 
-def _no_array(fn, args, kwargs) -> str:
+def _no_array(fn, args: dict[int, Any], kwargs: dict[str, Any]) -> str:
     """What to say of a call one of whose arguments is no array."""
+    try:
+        parameters = dict(enumerate(inspect.signature(fn).parameters))
+    except ValueError:  # of a function not written in Python
+        parameters = {}
     for path, x in jax.tree.leaves_with_path((args, kwargs)):
         try:
             _array(x)
         except TypeError:
-            place = jax.tree_util.keystr(path[1:])
+            argument = f"{parameters.get(path[1].key, path[1].key)}{jax.tree_util.keystr(path[2:])}"
             return (
-                f"lanes.kernel({_name(fn)}): argument {place} is a {type(x).__name__}, neither a "
+                f"lanes.kernel({_name(fn)}): argument {argument} is a {type(x).__name__}, neither a "
                 "number nor an array: name it in static_argnames, bind it with functools.partial, "
                 "or, where it is the object of a method, compile the bound method, kernel(self.fn)"
             )

@@ -327,3 +327,13 @@ def _random(s, eqn, x, *rest):
 def _empty(s, eqn):
     """A place that JAX fills before it is read: derivatives of branches have some."""
     return [s.full(eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype, 0)]
+
+
+@rule("psum", "pmax", "pmin")
+def _own_axis(s, eqn, x):
+    """Over an axis that the function itself maps, which is one of the array by now."""
+    names = {"psum": jax.lax.reduce_sum, "pmax": jax.lax.reduce_max, "pmin": jax.lax.reduce_min}
+    reduce = functools.partial(names[eqn.primitive.name], axes=eqn.params["axes"])
+    spec = jax.ShapeDtypeStruct(eqn.invars[0].aval.shape, dtype_of(eqn))
+    jaxpr, consts, _ = jaxprs.trace(reduce, spec)
+    return s.run(jaxpr, consts, [x])
