@@ -23,13 +23,13 @@ from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.scalarize import LanesError, Scalarizer
 
 # Registers a value takes on the host, in graphs of up to so many nodes. Physics is long chains of
-# dependent operations, and a second chain fills the waits of the first: hopper's physics (4,000
-# nodes) runs 1.05 times as fast with two, on springs (6,000) 1.12 times. Larger graphs keep their
+# dependent operations, and a second chain fills the waits of the first: hopper's physics (3,400
+# nodes) runs 1.05 times as fast with two, on springs (5,100) 1.12 times. Larger graphs keep their
 # numbers in memory rather than in registers, and the cache is better used by one: half cheetah's
-# physics (10,000) runs 1.27 times as fast with one, ant (17,000) 1.2 times, humanoid (66,000) 1.1
+# physics (8,800) runs 1.27 times as fast with one, ant (13,000) 1.2 times, humanoid (29,000) 1.1
 # times, and they compile in half the time.
 INTERLEAVED = 2
-INTERLEAVED_NODES = 8_000
+INTERLEAVED_NODES = 6_000
 
 
 class Spec(NamedTuple):

@@ -323,6 +323,12 @@ def _random(s, eqn, x, *rest):
     return [s.keys(out) if keys_out else out]
 
 
+@rule("one_minus_square")
+def _one_minus_square(s, eqn, x):
+    g, one = s.g, lambda a: s.g.const(s.g.type[a], 1)
+    return [elementwise(lambda a: g.mul(g.add(one(a), a), g.sub(one(a), a)), x)]
+
+
 @rule("empty2")
 def _empty(s, eqn):
     """A place that JAX fills before it is read: derivatives of branches have some."""
