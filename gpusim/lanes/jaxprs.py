@@ -191,12 +191,11 @@ def foreign_keys(jaxpr) -> str | None:
     return next(filter(None, inside), None)
 
 
-def world_aval(aval, worlds: int, operands):
-    """The abstract value of so many worlds' results, of the abstract value of one world's; over a
-    mesh with explicit axes they are where the worlds of the operands are.
+def world_aval(aval, size: int, places):
+    """The abstract value of `size` worlds' values, of the abstract value of one; over a mesh with
+    explicit axes they are in the first of these places that there is.
     """
-    axes = (x.sharding.spec[0] for x in operands)
-    return jex.unmapped_aval(worlds, 0, aval, next(filter(None, axes), None))
+    return jex.unmapped_aval(size, 0, aval, next(filter(None, places), None))
 
 
 def user_line(eqn) -> str:

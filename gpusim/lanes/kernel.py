@@ -122,7 +122,7 @@ class Trace:
         f = self.function
         if f.results:
             reads = [args[k] for k in f.arg_numbers]
-            computed = lanes_p.bind(*reads, function=f, batched=(False,) * len(reads))
+            computed = lanes_p.bind(*reads, function=f, batched=((),) * len(reads))
             for k, y in zip(f.result_numbers, computed, strict=True):
                 results[k] = y
         reads = [args[k] for k in self.rest_reads]
@@ -187,9 +187,9 @@ def _no_array(fn, args: dict[int, Any], kwargs: dict[str, Any]) -> str:
         try:
             _array(x)
         except TypeError:
-            argument = f"{parameters.get(path[1].key, path[1].key)}{jax.tree_util.keystr(path[2:])}"
+            place = f"{parameters.get(path[1].key, path[1].key)}{jax.tree_util.keystr(path[2:])}"
             return (
-                f"lanes.kernel({_name(fn)}): argument {argument} is a {type(x).__name__}, neither a "
+                f"lanes.kernel({_name(fn)}): argument {place} is a {type(x).__name__}, neither a "
                 "number nor an array: name it in static_argnames, bind it with functools.partial, "
                 "or, where it is the object of a method, compile the bound method, kernel(self.fn)"
             )

@@ -1,12 +1,14 @@
-"""The JAX primitive behind a kernel: a function of one world mapped over one axis of worlds.
+"""The JAX primitive behind a kernel: a function of one world mapped over axes of worlds.
 
-Its parameters are `function`, a LaneFunction, and `batched`: which arguments have the world axis in
-front. Results have it if any argument has. Mapping adds the axis or widens it; only the lowering
-rule asks for machine code, so that a kernel is compiled when XLA needs it, for the mapping that is
-really used. Derivatives are those of the same program by JAX's own primitives.
+Its parameters are `function`, a LaneFunction, and `batched`: for each argument, which of the world
+axes it has, outermost first. They stand in front, and results have all of them. Mapping adds an
+axis; only the lowering rule makes one of them all and asks for machine code, so that a kernel is
+compiled when XLA needs it, for the mapping that is really used. Derivatives are those of the same
+program by JAX's own primitives.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +21,25 @@ lanes_p = jex.Primitive("lanes")
 lanes_p.multiple_results = True
 
 
+def lanes_of(batched) -> tuple[bool, ...]:
+    """Which arguments have lanes."""
+    return tuple(map(any, batched))
+
+
+def _sizes(leaves, batched) -> tuple[int, ...]:
+    """How many worlds there are along each axis."""
+    axes = range(len(batched[0]))
+    marked = list(zip(leaves, batched, strict=True))
+    return tuple(next(x.shape[sum(m[:j])] for x, m in marked if m[j]) for j in axes)
+
+
 @lanes_p.def_abstract_eval
 def _shapes(*leaves, function, batched):
-    mapped = [x for x, b in zip(leaves, batched, strict=True) if b]
-    if not mapped:
-        return function.out_avals
-    return [jaxprs.world_aval(r, mapped[0].shape[0], mapped) for r in function.out_avals]
+    avals = function.out_avals
+    for j, size in reversed(list(enumerate(_sizes(leaves, batched)))):
+        places = [x.sharding.spec[sum(m[:j])] for x, m in zip(leaves, batched, strict=True) if m[j]]
+        avals = [jaxprs.world_aval(y, size, places) for y in avals]
+    return avals
 
 
 @functools.lru_cache(maxsize=64)  # bounded: JAX keeps the compiled program as long as this does
@@ -45,54 +60,27 @@ def _run_eagerly(*leaves, function, batched):
 
 def through_xla(*leaves, function, batched):
     """The same by JAX's own primitives."""
-    one_world = functools.partial(jax.core.eval_jaxpr, function.jaxpr, function.consts)
-    if not any(batched):
-        return one_world(*leaves)
-    return jax.vmap(one_world, in_axes=[0 if b else None for b in batched])(*leaves)
-
-
-# --- mapping ---
+    program = functools.partial(jax.core.eval_jaxpr, function.jaxpr, function.consts)
+    for marks in reversed(list(zip(*batched, strict=True))):
+        program = jax.vmap(program, in_axes=[0 if mark else None for mark in marks])
+    return program(*leaves)
 
 
 def _batch(leaves, dims, *, function, batched):
-    """A second world axis is merged with the first. A result that does not differ along the new
-    axis gets none.
-    """
-    new = tuple(d is not None for d in dims)
-    differs = jaxprs.depends(function.jaxpr, new)
-    results, out_dims = [None] * len(differs), [0 if d else None for d in differs]
+    """The new axis is the outermost. A result that does not differ along it does not get it."""
+    differs = jaxprs.depends(function.jaxpr, [d is not None for d in dims])
+    results: list = [None] * len(differs)
     for along in {*differs}:
         numbers = tuple(k for k, d in enumerate(differs) if d == along)
         part, reads = function.part(numbers)
-        chosen = [[x[k] for k in reads] for x in (leaves, dims, batched)]
-        for k, y in zip(numbers, _bind_along(part, *chosen), strict=True):
+        marks = [(*((dims[k] is not None,) if along else ()), *batched[k]) for k in reads]
+        front = [
+            leaves[k] if dims[k] is None else jnp.moveaxis(leaves[k], dims[k], 0) for k in reads
+        ]
+        found = lanes_p.bind(*front, function=part, batched=tuple(marks))
+        for k, y in zip(numbers, found, strict=True):
             results[k] = y
-    return results, out_dims
-
-
-def _bind_along(function, leaves, dims, batched):
-    """The results of mapping along `dims` too, which stands in front."""
-    leaves = [x if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(leaves, dims, strict=True)]
-    new = tuple(d is not None for d in dims)
-    if not (any(batched) and any(new)):
-        either = new if any(new) else tuple(batched)
-        return lanes_p.bind(*leaves, function=function, batched=either)
-    size = next(x.shape[0] for x, n in zip(leaves, new, strict=True) if n)
-    worlds = next(
-        x.shape[1 if n else 0] for x, n, old in zip(leaves, new, batched, strict=True) if old
-    )
-
-    def merge(x, n, old):
-        if not (n or old):
-            return x
-        x = x if n else x[None]
-        x = x if old else x[:, None]
-        return jnp.broadcast_to(x, (size, worlds, *x.shape[2:])).reshape(-1, *x.shape[2:])
-
-    flat = [merge(*each) for each in zip(leaves, new, batched, strict=True)]
-    both = tuple(n or old for n, old in zip(new, batched, strict=True))
-    out = lanes_p.bind(*flat, function=function, batched=both)
-    return [y.reshape(size, worlds, *y.shape[1:]) for y in out]
+    return results, [0 if d else None for d in differs]
 
 
 batching.primitive_batchers[lanes_p] = _batch
@@ -136,39 +124,56 @@ def _lower(ctx, *operands, function, batched, platform):
 def _compiled(*leaves, function, batched, platform, spread=False):
     """The results by a kernel; `spread`: each device computes the worlds it has."""
     words = [jax.random.key_data(x) if jaxprs.is_key(x.dtype) else x for x in leaves]
-    if any(batched):
-        call = functools.partial(_call, function=function, batched=batched, platform=platform)
+    if batched[0]:
+        call = functools.partial(_merged, function=function, batched=batched, platform=platform)
         results = (sharding.spread(call, batched) if spread else call)(*words)
     else:  # one world is a group of lanes of which one is of interest
         every = (True,) * len(words)
         one = [x[None] for x in words]
-        results = [y[0] for y in _call(*one, function=function, batched=every, platform=platform)]
+        results = [y[0] for y in _call(*one, function=function, lanes=every, platform=platform)]
     return [
         jax.random.wrap_key_data(y, impl=jaxprs.key_impl(r.dtype)) if jaxprs.is_key(r.dtype) else y
         for y, r in zip(results, function.out_avals, strict=True)
     ]
 
 
-def _call(*words, function, batched, platform):
-    """The call of the kernel; random keys are words."""
-    worlds = next(x.shape[0] for x, b in zip(words, batched, strict=True) if b)
+def _merged(*words, function, batched, platform):
+    """The call with one axis of worlds in the place of all."""
+    sizes = _sizes(words, batched)
+    if len(sizes) > 1:
+
+        def merge(x, marks, spec):
+            if not any(marks):
+                return x
+            here = [size if mark else 1 for size, mark in zip(sizes, marks, strict=True)]
+            x = jnp.broadcast_to(x.reshape(*here, *spec.shape), (*sizes, *spec.shape))
+            return x.reshape(math.prod(sizes), *spec.shape)
+
+        words = map(merge, words, batched, function.specs)
+    out = _call(*words, function=function, lanes=lanes_of(batched), platform=platform)
+    return [y.reshape(*sizes, *y.shape[1:]) for y in out] if len(sizes) > 1 else out
+
+
+def _call(*words, function, lanes, platform):
+    """The call of the kernel in which the arguments marked in `lanes` have an axis of worlds."""
+    worlds = next(x.shape[0] for x, lane in zip(words, lanes, strict=True) if lane)
     if worlds == 0:
         return [jnp.zeros((0, *r.shape), r.dtype) for r in function.results]
-    target, width = function.target(batched, platform)
+    target, width = function.target(lanes, platform)
     if worlds < width:
         fill = lambda x: jnp.concatenate([x, jnp.repeat(x[:1], width - worlds, axis=0)])
-        words = [fill(x) if b else x for x, b in zip(words, batched, strict=True)]
-    lanes = max(worlds, width)
+        words = [fill(x) if lane else x for x, lane in zip(words, lanes, strict=True)]
+    rows = max(worlds, width)
     out = jax.ffi.ffi_call(
         target,
-        [jax.ShapeDtypeStruct((lanes, *r.shape), r.dtype) for r in function.results],
+        [jax.ShapeDtypeStruct((rows, *r.shape), r.dtype) for r in function.results],
         input_layouts=[
-            _lane_minor(s.shape) if b else None
-            for s, b in zip(function.specs, batched, strict=True)
+            _lane_minor(s.shape) if lane else None
+            for s, lane in zip(function.specs, lanes, strict=True)
         ],
         output_layouts=[_lane_minor(r.shape) for r in function.results],
-        # the last group overlaps its neighbour unless the width divides the lanes
-        input_output_aliases=function.in_place(batched) if worlds % width == 0 else None,
+        # the last group overlaps its neighbour unless the width divides the worlds
+        input_output_aliases=function.in_place(lanes) if worlds % width == 0 else None,
     )(*words)
     return [y[:worlds] for y in out] if worlds < width else list(out)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import jax
 from jax.experimental.custom_partitioning import (
     ArrayMapping,
     SdyShardingRule,
@@ -12,38 +13,81 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 
-def spread(call: Callable, batched: tuple[bool, ...]) -> Callable:
-    """`call`, of arrays whose first axis is the worlds where `batched` says so, for XLA's
-    partitioners. They keep the worlds where they are, and copy the other arrays to every device.
+def spread(call: Callable, batched) -> Callable:
+    """`call`, of arrays that begin with those axes of worlds that `batched` says (primitive.py), on
+    every device for the worlds it has. What is no axis of worlds is copied to every device.
     """
+    partitioned = _partitioned(call, batched)
+
+    def of_all(*args):
+        explicit = jax.typeof(args[0]).sharding.mesh.explicit_axes
+        return (_where_types_say if explicit else partitioned)(*args)
+
+    def _where_types_say(*args):
+        """Over mesh axes that are part of an array's type."""
+        types = [jax.typeof(x) for x in args]
+        mesh = types[0].sharding.mesh
+        places = _places(mesh, zip(types, batched, strict=True), len(batched[0]))
+        specs = [_spec(places, marks) for marks in batched]
+        args = [jax.sharding.reshard(x, spec) for x, spec in zip(args, specs, strict=True)]
+        axes = {*mesh.explicit_axes}
+        return jax.shard_map(
+            call, in_specs=tuple(specs), out_specs=P(*places), axis_names=axes, check_vma=False
+        )(*args)
+
+    return of_all
+
+
+def _partitioned(call: Callable, batched) -> Callable:
+    """For XLA's partitioners, which keep worlds where they are."""
+    depth = len(batched[0])
+    every = (True,) * depth  # the axes of a result
+
+    def placed(mesh, arrays):
+        """The shardings of the arguments and of a result, of arrays and the axes that they have."""
+        places = _places(mesh, arrays, depth)
+        where = lambda marks: NamedSharding(mesh, _spec(places, marks))
+        return tuple(map(where, batched)), where(every)
 
     def partition(mesh, args, results):
-        axis = _worlds_axis(mesh, [*results, *(x for x, b in zip(args, batched, strict=True) if b)])
-        place = lambda b: NamedSharding(mesh, P(axis) if b else P())
-        return mesh, call, [place(True) for _ in results], tuple(map(place, batched))
+        known = [*((y, every) for y in results), *zip(args, batched, strict=True)]
+        of_args, of_result = placed(mesh, known)
+        return mesh, call, [of_result for _ in results], of_args
 
     def infer(mesh, args, results):
-        axis = _worlds_axis(mesh, [x for x, b in zip(args, batched, strict=True) if b])
-        return [NamedSharding(mesh, P(axis)) for _ in results]
+        _, of_result = placed(mesh, zip(args, batched, strict=True))
+        return [of_result for _ in results]
 
     def rule(mesh, arg_types, result_types):
-        marks = (*batched, *(True for _ in result_types))
-        mappings = [
-            ArrayMapping(*("worlds" if mark and k == 0 else f"a{n}_{k}" for k in range(t.rank)))
-            for n, (t, mark) in enumerate(zip((*arg_types, *result_types), marks, strict=True))
-        ]
+        names = [*zip(arg_types, batched, strict=True), *((t, every) for t in result_types)]
+        mappings = []
+        for n, (t, marks) in enumerate(names):
+            worlds = [f"worlds{j}" for j, mark in enumerate(marks) if mark]
+            rest = [f"array{n}_{k}" for k in range(t.rank - len(worlds))]
+            mappings.append(ArrayMapping(*worlds, *rest))
         return SdyShardingRule(tuple(mappings[: len(batched)]), tuple(mappings[len(batched) :]))
 
-    spread_call = custom_partitioning(lambda *args: call(*args))
-    spread_call.def_partition(partition, infer_sharding_from_operands=infer, sharding_rule=rule)
-    return spread_call
+    of_worlds = custom_partitioning(lambda *args: call(*args))
+    of_worlds.def_partition(partition, infer_sharding_from_operands=infer, sharding_rule=rule)
+    return of_worlds
 
 
-def _worlds_axis(mesh, arrays):
-    """The mesh axis, or axes, that the worlds of one of these arrays are spread over evenly."""
-    for x in arrays:
-        axis = x.sharding.spec[0] if x.sharding.spec else None
-        names = axis if isinstance(axis, tuple) else (axis,)
-        if axis and x.shape[0] % math.prod(mesh.shape[name] for name in names) == 0:
-            return axis
-    return None
+def _spec(places, marks) -> P:
+    """Where an array with the marked axes of worlds is."""
+    return P(*(place for place, mark in zip(places, marks, strict=True) if mark))
+
+
+def _places(mesh, arrays, depth: int) -> list:
+    """The mesh axis, or axes, that one of the arrays spreads each axis of worlds over evenly."""
+    places: list = [None] * depth
+    taken = set()
+    for x, marks in arrays:
+        own = [j for j, mark in enumerate(marks) if mark]
+        spec = x.sharding.spec if x.sharding else ()  # the partitioner may not know yet
+        for j, size, place in zip(own, x.shape, spec, strict=False):
+            names = place if isinstance(place, tuple) else (place,)
+            free = place is not None and places[j] is None and not taken & {*names}
+            if free and size % math.prod(mesh.shape[name] for name in names) == 0:
+                places[j] = place
+                taken |= {*names}
+    return places
