@@ -38,9 +38,14 @@ def trace_context() -> tuple:
     """
     return (
         *config.trace_context(),
-        jax.config.jax_default_prng_impl,
-        jax.config.jax_enable_custom_prng,
+        flag("jax_default_prng_impl"),
+        flag("jax_enable_custom_prng"),
     )
+
+
+def flag(name: str):
+    """The value of one of JAX's flags, here and now."""
+    return getattr(jax.config, name)
 
 
 def static_arguments(fn, nums, names) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -65,10 +70,9 @@ def passed(jaxpr) -> list[int | None]:
 
 def side_effect(jaxpr):
     """The first equation that does more than compute its results, or None."""
-    eqns = [eqn for eqn in jaxpr.eqns if eqn.effects] if jaxpr.effects else []
-    for eqn in eqns:
-        inside = (side_effect(open_jaxpr(sub)[0]) for sub in jex.jaxprs_in_params(eqn.params))
-        return next((found for found in inside if found), eqn)
+    eqn = next((eqn for eqn in jaxpr.eqns if eqn.effects), None)
+    subs = jex.jaxprs_in_params(eqn.params) if eqn else ()
+    return next(filter(None, (side_effect(open_jaxpr(sub)[0]) for sub in subs)), eqn)
 
 
 def depends(jaxpr, marked: Sequence[bool]) -> list[bool]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from gpusim.lanes import jaxprs
@@ -53,7 +54,7 @@ def kernel(
 
     @functools.wraps(fn)
     def run(*args, **kwargs):
-        if mode() == "xla" or jax.config.jax_disable_jit:
+        if mode() == "xla" or jaxprs.flag("jax_disable_jit"):
             return fn(*args, **kwargs)
         static = _static(fn, nums, names, args, kwargs)
         arrays = {k: x for k, x in enumerate(args) if k not in static}
@@ -72,7 +73,7 @@ def kernel(
         trace = traces.get(key)
         if trace is None:
             bound = functools.partial(fn, **{k: x for k, x in static.items() if k in names})
-            numbers = tuple(k for k in static if k not in names)
+            numbers = tuple(k for k in static if isinstance(k, int))
             trace = Trace(bound, args, named, numbers)
             if not trace.given:
                 traces[key] = trace

@@ -11,6 +11,7 @@ import functools
 import math
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jax.extend import core as jex
 from jax.interpreters import ad, batching, mlir
@@ -126,7 +127,7 @@ def _compiled(*leaves, function, batched, platform, spread=False):
     words = [jax.random.key_data(x) if jaxprs.is_key(x.dtype) else x for x in leaves]
     if batched[0]:
         call = functools.partial(_merged, function=function, batched=batched, platform=platform)
-        results = (sharding.spread(call, batched) if spread else call)(*words)
+        results = sharding.spread(call, batched, words) if spread else call(*words)
     else:  # one world is a group of lanes of which one is of interest
         every = (True,) * len(words)
         one = [x[None] for x in words]

@@ -13,33 +13,26 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 
-def spread(call: Callable, batched) -> Callable:
-    """`call`, of arrays that begin with those axes of worlds that `batched` says (primitive.py), on
-    every device for the worlds it has. What is no axis of worlds is copied to every device.
+def spread(call: Callable, batched, args):
+    """`call(*args)`, of arrays that begin with those axes of worlds that `batched` says (see
+    primitive.py), on every device for the worlds it has. All else is copied to every device.
     """
-    partitioned = _partitioned(call, batched)
-
-    def of_all(*args):
-        explicit = jax.typeof(args[0]).sharding.mesh.explicit_axes
-        return (_where_types_say if explicit else partitioned)(*args)
-
-    def _where_types_say(*args):
-        """Over mesh axes that are part of an array's type."""
-        types = [jax.typeof(x) for x in args]
-        mesh = types[0].sharding.mesh
-        places = _places(mesh, zip(types, batched, strict=True), len(batched[0]))
-        specs = [_spec(places, marks) for marks in batched]
-        args = [jax.sharding.reshard(x, spec) for x, spec in zip(args, specs, strict=True)]
-        axes = {*mesh.explicit_axes}
-        return jax.shard_map(
-            call, in_specs=tuple(specs), out_specs=P(*places), axis_names=axes, check_vma=False
-        )(*args)
-
-    return of_all
+    types = [jax.typeof(x) for x in args]
+    mesh = types[0].sharding.mesh
+    if not mesh.explicit_axes:
+        return _partitioned(call, batched)(*args)
+    places = _places(mesh, zip(types, batched, strict=True), len(batched[0]))
+    specs = tuple(_spec(places, marks) for marks in batched)
+    args = [jax.sharding.reshard(x, spec) for x, spec in zip(args, specs, strict=True)]
+    axes = {*mesh.explicit_axes}  # which are part of the arrays' types
+    on_each = jax.shard_map(
+        call, in_specs=specs, out_specs=P(*places), axis_names=axes, check_vma=False
+    )
+    return on_each(*args)
 
 
 def _partitioned(call: Callable, batched) -> Callable:
-    """For XLA's partitioners, which keep worlds where they are."""
+    """The call for XLA's partitioners, which keep worlds where they are."""
     depth = len(batched[0])
     every = (True,) * depth  # the axes of a result
 
