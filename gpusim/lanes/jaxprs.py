@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src import api_util, config, dispatch, source_info_util
+from jax._src import api_util, config, core, dispatch, source_info_util
 from jax._src.sharding_impls import ShardingContext
 from jax.extend import core as jex
 from jax.extend.core import Literal
@@ -28,7 +28,13 @@ def trace_call(fn, args, kwargs, static_argnums):
     """The same of a call with keyword arguments, of which some positional ones are static."""
     program = jax.make_jaxpr(fn, static_argnums=static_argnums, return_shape=True)
     closed, shape = program(*args, **kwargs)
-    return closed.jaxpr, closed.consts, jax.tree.structure(shape)
+    # As long as JAX's own form of a NumPy array lives, JAX takes it for that array, even if
+    # jax_enable_x64 has changed and another dtype is wanted. So what is kept are copies.
+    consts = [c.copy() if isinstance(c, np.ndarray) else c for c in closed.consts]
+    jaxpr = closed.jaxpr
+    if hasattr(jaxpr, "with_consts"):  # from JAX 0.12 on a jaxpr has its constants
+        jaxpr = jaxpr.with_consts(consts)
+    return jaxpr, consts, jax.tree.structure(shape)
 
 
 def trace_context() -> tuple:
@@ -73,6 +79,11 @@ def side_effect(jaxpr):
     eqn = next((eqn for eqn in jaxpr.eqns if eqn.effects), None)
     subs = jex.jaxprs_in_params(eqn.params) if eqn else ()
     return next(filter(None, (side_effect(open_jaxpr(sub)[0]) for sub in subs)), eqn)
+
+
+def mapped_axes(eqn) -> list:
+    """The names of the mapped axes that the equation reaches along."""
+    return [effect.name for effect in eqn.effects if isinstance(effect, core.NamedAxisEffect)]
 
 
 def depends(jaxpr, marked: Sequence[bool]) -> list[bool]:

@@ -31,9 +31,9 @@ def kernel(
 
     `fn` takes and returns pytrees of small arrays of static shape and is pure. The result has the
     same signature, and gives the same values, dtypes and weak types. Alone it computes one world;
-    under `jax.vmap`, nested too, all lanes are one kernel, on all cores; it works inside every
-    transformation of JAX. With `GPUSIM_LANES=xla`, under `jax.disable_jit` and on platforms without
-    a lane target it is `fn` itself. Derivatives go through XLA.
+    under `jax.vmap`, nested too, all lanes are one kernel, on all cores; it works inside jit, scan,
+    grad, pmap, shard_map and the like. With `GPUSIM_LANES=xla` and under `jax.disable_jit` it is
+    `fn` itself. Derivatives, and platforms without a lane target, go through XLA.
 
     `static_argnums` and `static_argnames` mean what they mean to `jax.jit`: arguments that are no
     arrays but hashable values, for each of which the function is traced anew.
@@ -62,7 +62,7 @@ def kernel(
         leaves, tree = jax.tree.flatten((arrays, named))
         try:
             leaves = [_array(x) for x in leaves]
-        except TypeError:
+        except (TypeError, ValueError):
             raise TypeError(_no_array(fn, arrays, named)) from None
         key = (
             tree,
@@ -187,7 +187,7 @@ def _no_array(fn, args: dict[int, Any], kwargs: dict[str, Any]) -> str:
     for path, x in jax.tree.leaves_with_path((args, kwargs)):
         try:
             _array(x)
-        except TypeError:
+        except (TypeError, ValueError):
             place = f"{parameters.get(path[1].key, path[1].key)}{jax.tree_util.keystr(path[2:])}"
             return (
                 f"lanes.kernel({_name(fn)}): argument {place} is a {type(x).__name__}, neither a "
@@ -201,7 +201,7 @@ def _refuse_side_effects(fn, jaxpr) -> None:
     eqn = jaxprs.side_effect(jaxpr)
     if eqn is None:
         return
-    axes = [effect.name for effect in eqn.effects if hasattr(effect, "name")]
+    axes = jaxprs.mapped_axes(eqn)
     what = f"the mapped axis {axes[0]!r} of" if axes else "the side effect of"
     raise LanesError(
         f"lanes.kernel({_name(fn)}): {what} '{eqn.primitive.name}' is out of a kernel's reach, at "

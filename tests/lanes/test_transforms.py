@@ -347,6 +347,15 @@ def test_flags_are_part_of_the_signature(flag):
     assert found[0] == found[2] != found[1]
 
 
+def test_a_numpy_array_from_outside_has_the_precision_of_the_call():
+    table = np.array([0.1, 0.2, 0.3])
+    fn = lambda x: (x * table, jnp.ones(9)[np.array([1, 2])])
+    k = lanes.kernel(fn)
+    for x64 in (False, True, False):
+        with jax.enable_x64(x64):
+            same(k(jnp.ones(3)), fn(jnp.ones(3)))
+
+
 # --- values from outside ---
 
 
@@ -705,6 +714,11 @@ def test_side_effects_are_refused_where_they_are():
         jax.make_jaxpr(lanes.kernel(chatty))(1.0)
     with pytest.raises(lanes.LanesError, match="debug"):
         lanes.kernel(lambda x: lanes.kernel(chatty)(x))(1.0)
+    ref = jax.new_ref(jnp.ones(3))
+    with pytest.raises(lanes.LanesError, match="side effect of 'get'"):
+        lanes.kernel(lambda x: x * ref[...])(1.0)
+    with pytest.raises(TypeError, match="argument r is a Ref"):
+        lanes.kernel(lambda r, x: x * r[...])(ref, 1.0)
 
 
 # --- random keys ---
