@@ -80,19 +80,11 @@ def phases(fn: Callable, *args: Any) -> dict[str, Any]:
     """Compile a function of one world for arguments of these shapes, all of which differ between
     worlds.
     """
-    import jax
-
-    from gpusim.lanes import jaxprs
     from gpusim.lanes.host import target as host
-    from gpusim.lanes.kernel import LaneFunction, Spec
+    from gpusim.lanes.kernel import Trace
 
-    leaves, tree = jax.tree.flatten((args, {}))
-    keys = tuple(jaxprs.is_key(x.dtype) for x in leaves)
-    words = [
-        jax.eval_shape(jax.random.key_data, x) if jaxprs.is_key(x.dtype) else x for x in leaves
-    ]
     times = [time.perf_counter()]
-    function = LaneFunction(fn, tree, keys, tuple(Spec(x.shape, x.dtype) for x in words))
+    function = Trace(fn, args).function
     times.append(time.perf_counter())
     batched = (True,) * len(function.specs)
     text, _ = function.lower(batched, host.host().vector_bits)

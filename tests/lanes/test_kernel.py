@@ -18,7 +18,7 @@ from jax import lax
 
 from gpusim import lanes
 from gpusim.lanes.host import target as host
-from gpusim.lanes.kernel import LaneFunction
+from gpusim.lanes.kernel import Trace
 from tests.lanes.agreement import agree, assert_same, draw
 
 
@@ -235,8 +235,7 @@ def test_code_for_arm():
     """No such machine is at hand: that the whole of a kernel becomes code is what can be seen."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    leaves, tree = jax.tree.flatten(((*jax.tree.map(lambda x: x[0], worlds(1)),), {}))
-    function = LaneFunction(pendulum, tree, (False,) * 3, tuple(leaves))
+    function = Trace(pendulum, jax.tree.map(lambda x: x[0], worlds(1))).function
     text, width = function.lower((True,) * 3, vector_bits=128)
     assert width == 8
     arm = host.Host("aarch64-unknown-linux-gnu", "neoverse-n1", "", 128)

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpusim.lanes.kernel import LaneFunction, Spec
-from tests.lanes.agreement import agree
+from tests.lanes.agreement import agree, lane_function
 
 N = 17  # products of this size are loops over arrays in memory
 TRIPS = 8
@@ -127,9 +126,7 @@ def test_products_skip_structural_zeros_in_tiles():
 
 def lowered(fn):
     """LLVM IR of a function of two matrices, and its width."""
-    spec = Spec((N, N), jnp.dtype("float32"))
-    tree = jax.tree.structure(((0, 0), {}))
-    return LaneFunction(fn, tree, (False, False), (spec, spec)).lower((True, True), 512)
+    return lane_function(fn, (N, N), (N, N)).lower((True, True), 512)
 
 
 def test_a_carried_matrix_is_overwritten_in_its_array():

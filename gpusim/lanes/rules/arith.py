@@ -215,3 +215,15 @@ def _integer_pow(s, eqn, x):
         return g.div(g.const(g.type[a], 1), out) if n < 0 else out
 
     return [elementwise(power, x)]
+
+
+@rule("one_minus_square")
+def _one_minus_square(s, eqn, x):
+    g, one = s.g, lambda a: s.g.const(s.g.type[a], 1)
+    return [elementwise(lambda a: g.mul(g.add(one(a), a), g.sub(one(a), a)), x)]
+
+
+@rule("empty2")
+def _empty(s, eqn):
+    """A place that JAX fills before it is read: derivatives of branches have some."""
+    return [s.full(eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype, 0)]

@@ -65,3 +65,12 @@ def polygamma(m, x):
 
 defined("zeta", zeta)
 defined("polygamma", polygamma)
+
+# -- reductions over an axis that the function itself maps, which is one of the array by now -------
+
+for name, reduce in (
+    ("psum", lax.reduce_sum),
+    ("pmax", lax.reduce_max),
+    ("pmin", lax.reduce_min),
+):
+    defined(name, lambda x, axes, axis_index_groups, reduce=reduce: [reduce(x, axes)])
