@@ -13,7 +13,7 @@ from gpusim import envs, play
 from gpusim.agents.evaluate import Episodes, Evaluation
 from gpusim.agents.ppo import PPOConfig
 from gpusim.config import ConfigError, TrainConfig
-from gpusim.envs import Moment, MujocoTask
+from gpusim.envs import Moment, MujocoTask, registry
 from gpusim.envs.world import episode_keys
 from gpusim.report import replay
 from gpusim.run import checkpoint, training
@@ -32,7 +32,6 @@ CART = """
 </mujoco>"""
 
 
-@envs.register
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Cart(MujocoTask):
     """A cart that is to move along +x and falls off the table half a metre away."""
@@ -53,6 +52,15 @@ class Cart(MujocoTask):
 
     def terminal(self, memory: Any, now: Moment) -> jax.Array:
         return jnp.abs(now.state.qpos[0]) > 0.5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known():
+    """The cart has a name while these tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gpusim.envs.registry._WORLDS", dict(registry._WORLDS))
+        envs.register(Cart)
+        yield
 
 
 class Silent:

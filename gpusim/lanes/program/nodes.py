@@ -10,6 +10,7 @@ Arrays are values like numbers: `store` gives a new array and leaves the old one
 the new one takes the memory of the old one is decided when the program is written out.
 """
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,10 +49,18 @@ class Region:
     parent: "Region | None" = None
 
 
-class Nodes:
-    """Nodes are integers; `op[n]`, `type[n]`, `args[n]`, `attr[n]`, `region[n]` describe node n."""
+class TooLarge(Exception):
+    """A program of more nodes than were allowed."""
 
-    def __init__(self):
+
+class Nodes:
+    """Nodes are integers; `op[n]`, `type[n]`, `args[n]`, `attr[n]`, `region[n]` describe node n.
+
+    Raises TooLarge when there are more than `limit` operations.
+    """
+
+    def __init__(self, limit: float = math.inf):
+        self.limit = limit
         self.op: list[str] = []
         self.type: list[str] = []
         self.args: list[tuple[int, ...]] = []
@@ -78,6 +87,7 @@ class Nodes:
     def several(self, op, types, args, attrs, region) -> list[int]:
         """New nodes that differ in type and attribute only."""
         first, count = len(self.op), len(types)
+        self.limit += count  # they are names, and cost nothing unless they are used
         self.op += [op] * count
         self.type += types
         self.args += [args] * count
@@ -115,6 +125,8 @@ class Nodes:
             if r is not where and r.depth > where.depth:
                 where = r
         n = len(region)  # as `new` does, without the call: every operation comes by here
+        if n > self.limit:
+            raise TooLarge(f"more than {self.limit:,.0f} operations")
         self.op.append(op)
         self.type.append(type_)
         self.args.append(args)
