@@ -37,16 +37,11 @@ define(
     "is_finite", lambda g, a: g.compare("lt", g.unary("fabs", a, abs), g.const(g.type[a], math.inf))
 )
 for name in (
-    "copy",
-    "copy_p",
-    "stop_gradient",
-    "device_put",
-    "sharding_constraint",
-    "pvary",
-    "name",
-):
+    "copy", "copy_p", "stop_gradient", "name", "optimization_barrier",
+    # where the arrays of one world are is the kernel's own affair
+    "device_put", "reshard", "sharding_constraint", "layout_constraint", "pvary",
+):  # fmt: skip
     rule(name)(lambda s, eqn, *xs: list(xs))
-rule("optimization_barrier")(lambda s, eqn, *xs: list(xs))
 
 
 @rule("pow")
