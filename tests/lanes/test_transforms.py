@@ -788,6 +788,7 @@ def test_worlds_stay_on_their_devices(worlds, partitioner):
     mapped = lambda f: jax.jit(jax.vmap(f, (0, None, 0)))
     actual, expected = mapped(lanes.kernel(world))(x, p, keys), mapped(world)(x, p, keys)
     same(actual, expected, 1e-6)
+    same(jax.vmap(lanes.kernel(world), (0, None, 0))(x, p, keys), expected, 1e-6)  # not in jit
     for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.sharding.is_equivalent_to(e.sharding, a.ndim)
     text = compiled(mapped(lanes.kernel(world)), x, p, keys)
