@@ -23,6 +23,7 @@ class ArrayWriter(NumberWriter):
         super().__init__(*args)
         self.readers = Counter(self.memory.readers)  # of each array, those that are still to come
         self.slots: dict[int, Slot] = {}  # by array
+        self.allocated = 0  # bytes
         # numbers of an array that wait until the one it takes the memory of has been read
         self.late: dict[int, list[Place]] = defaultdict(list)
 
@@ -35,6 +36,7 @@ class ArrayWriter(NumberWriter):
         name = self.fresh("array")
         whole = self.vector(stored) if wide else stored
         self.entry.append(f"  {name} = alloca [{size + 1} x {whole}], align 64")
+        self.allocated += (size + 1) * size_of(stored) * (self.width if wide else 1)
         return Slot(name, t, stored, size, wide, self.within[-1])
 
     def stored(self, array_type: str) -> str:
