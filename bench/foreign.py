@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import math
 import os
 import re
 import resource
@@ -75,7 +74,7 @@ def main(args: Args) -> None:
         for name in names:
             if name.startswith(args.only or ("",)):
                 results.append({"suite": suite, "name": name, **measure(suite, name, args)})
-                print(*row(results[-1]), *notes(results[-1]), sep="  ", flush=True)
+                print(suite, *row(results[-1]), *notes(results[-1]), sep="  ", flush=True)
     report(results)
     packages = {p: metadata.version(p) for s in args.suite for p in SUITES[s].packages}
     result = {"libraries": packages, "worlds": args.worlds, "limit": args.limit, "results": results}
@@ -104,7 +103,8 @@ def measure(suite: str, name: str, args: Args) -> dict[str, Any]:
     result = found(done.stdout)
     if done.returncode != 0 and "failure" not in result:
         lines = [f"ended with status {done.returncode}", *done.stderr.strip().splitlines()]
-        result["failure"] = lines[-1][:500]
+        named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+        result["failure"] = (named or lines)[-1][:500]
     return result
 
 
@@ -192,16 +192,27 @@ def watched(tell: Callable) -> Iterator[None]:
             setattr(LaneFunction, name, method)
 
 
-def speeds(sides: list[Callable], start: Any, args: Args) -> list[float]:
-    """Steps of a world a second of each side, timed in turns; medians.
-
-    All sides start from the same state after `STEPS` steps.
+def spread(side: Callable, start: Any) -> Any:
+    """States of different ages, up to `STEPS`: worlds that all began together would also end
+    together, and a reset be paid for in few steps.
     """
-    begun = sides[-1](start, 0, STEPS)
+    worlds = len(jax.tree.leaves(start)[0])
+    age = np.random.default_rng(0).integers(0, STEPS, worlds)
+    for k in range(STEPS):
+        younger = lambda new, old, k=k: jnp.where(
+            (k < age).reshape(-1, *[1] * (new.ndim - 1)), new, old
+        )
+        start = jax.tree.map(younger, side(start, k, 1), start)
+    return start
+
+
+def speeds(sides: list[Callable], start: Any, args: Args) -> list[float]:
+    """Steps of a world a second of each side, timed in turns; medians."""
+    start = spread(sides[-1], start)
     repeats = []
     for side in sides:
         begin = time.perf_counter()
-        side(begun, 0, 2)
+        side(start, 0, 2)
         once = (time.perf_counter() - begin) / 2
         repeats.append(max(1, min(10_000, round(args.seconds / ROUNDS / once))))
     rates: list[list[float]] = [[] for _ in sides]
@@ -209,7 +220,7 @@ def speeds(sides: list[Callable], start: Any, args: Args) -> list[float]:
     while len(rates[-1]) < ROUNDS or time.perf_counter() < end:
         for side, n, rate in zip(sides, repeats, rates, strict=True):
             begin = time.perf_counter()
-            side(begun, 0, n)
+            side(start, 0, n)
             rate.append(args.worlds * n / (time.perf_counter() - begin))
     return [statistics.median(rate) for rate in rates]
 
@@ -276,7 +287,7 @@ def row(result: dict[str, Any]) -> list[str]:
     """Cells of one environment."""
     cell = lambda key, form: form(result[key]) if key in result else ""
     return [
-        f"{result['suite']} {result['name']}",
+        result["name"],
         cell("operations", lambda n: f"{n:,}"),
         cell("compile_seconds", lambda s: f"{s:.1f}"),
         cell("xla_compile_seconds", lambda s: f"{s:.1f}"),
@@ -320,20 +331,27 @@ def shortened(text: str) -> str:
 
 
 def report(results: list[dict[str, Any]]) -> None:
-    """The table, and the mean ratio of each suite and of all."""
-    remarks = [f"{r['suite']} {r['name']}: {note}" for r in results for note in notes(r)]
-    for suite in (*dict.fromkeys(r["suite"] for r in results), ""):
-        mine = [r for r in results if suite in ("", r["suite"])]
-        ratios = [r["ratio"] for r in mine if "ratio" in r]
-        if ratios:
-            mean = math.exp(statistics.fmean(map(math.log, ratios)))
-            remarks.append(
-                f"{suite or 'all'}: geometric mean {mean:.2f}, least {min(ratios):.2f}, "
-                f"{sum(r < 1 for r in ratios)} below 1, {len(ratios)} of {len(mine)} measured"
-            )
-    remarks.append("ratio: steps/s to those of jax.vmap by XLA on the same cores")
-    remarks.append("error: of the floating-point numbers after one step from the same state")
-    common.show("other people's environments as kernels", COLUMNS, map(row, results), remarks)
+    """A table for each suite, and the mean ratio of each and of all."""
+    suites = dict.fromkeys(r["suite"] for r in results)
+    for suite in suites:
+        mine = [r for r in results if r["suite"] == suite]
+        remarks = [f"{r['name']}: {note}" for r in mine for note in notes(r)]
+        remarks.append("ratio: steps/s to those of jax.vmap by XLA on the same cores")
+        remarks.append("error: of the floating-point numbers after one step from the same state")
+        common.show(suite, COLUMNS, map(row, mine), [*remarks, f"{suite}: {mean(mine)}"])
+    if len(suites) > 1:
+        print(f"all: {mean(results)}")
+
+
+def mean(results: list[dict[str, Any]]) -> str:
+    """The geometric mean of the ratios, in words."""
+    ratios = [r["ratio"] for r in results if "ratio" in r]
+    if not ratios:
+        return "none measured"
+    return (
+        f"geometric mean {statistics.geometric_mean(ratios):.2f}, least {min(ratios):.2f}, "
+        f"{sum(r < 1 for r in ratios)} below 1, {len(ratios)} of {len(results)} measured"
+    )
 
 
 if __name__ == "__main__":
