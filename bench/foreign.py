@@ -98,10 +98,10 @@ def measure(suite: str, name: str, args: Args) -> dict[str, Any]:
             check=False,
         )
     except subprocess.TimeoutExpired as ended:
-        output = (ended.stdout or b"").decode() if isinstance(ended.stdout, bytes) else ""
-        return {**found(output), "failure": f"not done within {args.limit:.0f} s"}
+        result = found((ended.stdout or b"").decode())
+        return {**result, "failure": f"not done within {args.limit:.0f} s"}
     result = found(done.stdout)
-    if done.returncode != 0 and "failure" not in result:
+    if done.returncode != 0:
         lines = [f"ended with status {done.returncode}", *done.stderr.strip().splitlines()]
         named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
         result["failure"] = (named or lines)[-1][:500]
@@ -125,9 +125,9 @@ def child(world: World, args: Args) -> None:
     blank = lambda like: jnp.zeros(like.shape, like.dtype)
     strong = lambda x, like: jnp.asarray(x, like.dtype)  # Python numbers have weak types
     start = jax.tree.map(strong, state, after[0]), jax.tree.map(blank, after[1])
-    tell(stage="compiled by XLA")
+    tell(stage="XLA compiled it")
     xla, seconds = compiled(world.step, start, keys)
-    tell(xla_compile_seconds=seconds, stage="compiled by lanes")
+    tell(xla_compile_seconds=seconds, stage="lanes compiled it")
     try:
         with warnings.catch_warnings(record=True) as caught, watched(tell):
             warnings.simplefilter("always")
@@ -137,10 +137,12 @@ def child(world: World, args: Args) -> None:
         tell(xla_steps_per_s=speeds([xla], start, args)[0])
         return
     said = [str(w.message) for w in caught if "gpusim" in (w.category.__module__ + w.filename)]
-    tell(compile_seconds=seconds, said=said, stage="compared")
-    tell(**difference(ours, xla, start), stage="timed")
+    tell(compile_seconds=seconds, said=said, stage="it was compared")
+    tell(**difference(ours, xla, start), stage="it was timed")
     rates = speeds([ours, xla], start, args)
-    tell(steps_per_s=rates[0], xla_steps_per_s=rates[1], ratio=rates[0] / rates[1], stage="done")
+    tell(
+        steps_per_s=rates[0], xla_steps_per_s=rates[1], ratio=rates[0] / rates[1], stage="it ended"
+    )
 
 
 def compiled(step: Callable, start: Any, keys: jax.Array) -> tuple[Callable, float]:
@@ -314,8 +316,8 @@ def notes(result: dict[str, Any]) -> list[str]:
     if "refused" in result:
         out.append(f"refused: {shortened(result['refused'])}")
     if "failure" in result:
-        stage = result.get("stage", "started")
-        out.append(f"failed while it was to be {stage}: {shortened(result['failure'])}")
+        stage = result.get("stage", "being made")
+        out.append(f"failed while {stage}: {shortened(result['failure'])}")
     out += [f"lanes said: {shortened(said)}" for said in result.get("said", ())]
     if parted := result.get("single_step_parted"):
         leaf, worlds = max(parted.items(), key=lambda item: item[1])
