@@ -90,19 +90,16 @@ def jumanji_world(name: str) -> World:
     offline = {"generator": ToyGenerator()} if name.startswith("Sokoban") else {}
     env = AutoResetWrapper(jumanji.make(name, **offline))
     spec = env.action_spec
-    discrete = hasattr(spec, "num_values")
-    choices = np.asarray(spec.num_values) if discrete else None  # of each number of an action
+    choices = np.asarray(getattr(spec, "num_values", ()))  # of each number of a discrete action
 
     def draw(mask, key):
-        if mask is None and choices is None:
+        if mask is None and not choices.size:
             return jax.random.uniform(key, spec.shape, spec.dtype, spec.minimum, spec.maximum)
         if mask is None:
             return jax.random.randint(key, spec.shape, 0, choices, spec.dtype)
         if mask.ndim == 1:
             return pick(mask, key).astype(spec.dtype)
-        if choices is not None and mask.shape == tuple(
-            choices.ravel()
-        ):  # which combinations are valid
+        if mask.shape == tuple(choices.ravel()):  # which combinations are valid
             found = jnp.unravel_index(pick(mask, key), mask.shape)
             return jnp.stack(found).astype(spec.dtype)
         keys = jax.random.split(key, len(mask))  # a row for each agent
