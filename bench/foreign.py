@@ -126,18 +126,18 @@ def child(world: World, args: Args) -> None:
     strong = lambda x, like: jnp.asarray(x, like.dtype)  # Python numbers have weak types
     start = jax.tree.map(strong, state, after[0]), jax.tree.map(blank, after[1])
     tell(stage="XLA compiled it")
-    xla, seconds = compiled(world.step, start, keys)
-    tell(xla_compile_seconds=seconds, stage="lanes compiled it")
+    xla, wall, cpu = compiled(world.step, start, keys)
+    tell(xla_compile_seconds=wall, xla_compile_cpu_seconds=cpu, stage="lanes compiled it")
     try:
         with warnings.catch_warnings(record=True) as caught, watched(tell):
             warnings.simplefilter("always")
-            ours, seconds = compiled(lanes.kernel(world.step), start, keys)
+            ours, wall, cpu = compiled(lanes.kernel(world.step), start, keys)
     except lanes.LanesError as refusal:
         tell(refused=str(refusal))
         tell(xla_steps_per_s=speeds([xla], start, args)[0])
         return
     said = [str(w.message) for w in caught if "gpusim" in (w.category.__module__ + w.filename)]
-    tell(compile_seconds=seconds, said=said, stage="it was compared")
+    tell(compile_seconds=wall, compile_cpu_seconds=cpu, said=said, stage="it was compared")
     tell(**difference(ours, xla, start), stage="it was timed")
     rates = speeds([ours, xla], start, args)
     tell(
@@ -145,9 +145,9 @@ def child(world: World, args: Args) -> None:
     )
 
 
-def compiled(step: Callable, start: Any, keys: jax.Array) -> tuple[Callable, float]:
-    """A function (state and what was seen, first, n) -> the same n steps later, and the seconds to
-    compile it.
+def compiled(step: Callable, start: Any, keys: jax.Array) -> tuple[Callable, float, float]:
+    """A function (state and what was seen, first, n) -> the same n steps later; and what it takes
+    to compile it: seconds, and seconds of processors.
 
     It is the loop that `lax.scan` makes, but for a number of steps known only when it runs, so that
     one program serves the comparison and the timing. Step k has the keys k modulo `STEPS`.
@@ -158,16 +158,18 @@ def compiled(step: Callable, start: Any, keys: jax.Array) -> tuple[Callable, flo
         return jax.lax.fori_loop(first, first + n, one, carry)
 
     jax.clear_caches()  # of traces: each side pays for its own
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     program = jax.jit(run).lower(start, keys, 0, 0).compile()
-    seconds = time.perf_counter() - begin
+    wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
     call = lambda carry, first, n: jax.block_until_ready(program(carry, keys, first, n))
-    return call, seconds
+    return call, wall, cpu
 
 
 @contextlib.contextmanager
 def watched(tell: Callable) -> Iterator[None]:
-    """Tells of every phase of lanes as soon as it is over: seconds, and operations in the graph."""
+    """Tells of every phase of lanes as soon as it is over: seconds of the processor, and operations
+    in the graph.
+    """
     from gpusim.lanes.kernel import LaneFunction
 
     phases = {"__init__": "trace", "graph": "graph", "lower": "graph_and_ir", "for_host": "kernel"}
@@ -176,9 +178,9 @@ def watched(tell: Callable) -> Iterator[None]:
     def timed(name: str, method: Callable) -> Callable:
         @functools.wraps(method)
         def call(*args, **kwargs):
-            begin = time.perf_counter()
+            begin = time.process_time()
             result = method(*args, **kwargs)
-            tell(**{f"{phases[name]}_seconds": time.perf_counter() - begin})
+            tell(**{f"{phases[name]}_cpu_seconds": time.process_time() - begin})
             if name == "graph":
                 tell(operations=len(result[0].op))
             return result
