@@ -76,7 +76,9 @@ def main(args: Args) -> None:
                 results.append({"suite": suite, "name": name, **measure(suite, name, args)})
                 print(suite, *row(results[-1]), *notes(results[-1]), sep="  ", flush=True)
     report(results)
-    packages = {p: metadata.version(p) for s in args.suite for p in SUITES[s].packages}
+    measured = dict.fromkeys(r["suite"] for r in results)
+    packages = {p: metadata.version(p) for suite in measured for p in SUITES[suite].packages}
+    print(*(f"{name} {version}" for name, version in packages.items()), sep=", ")
     result = {"libraries": packages, "worlds": args.worlds, "limit": args.limit, "results": results}
     common.write(args.out or common.RESULTS / "foreign.json", result)
 

@@ -151,7 +151,7 @@ def jaxmarl_world(name: str) -> World:
 
 
 SUITES = {
-    "gymnax": Suite(gymnax_names, gymnax_world, ("gymnax",)),
+    "gymnax": Suite(gymnax_names, gymnax_world, ("gymnax", "jax")),
     "jumanji": Suite(jumanji_names, jumanji_world, ("jumanji", "chex", "esquilax")),
     "jaxmarl": Suite(jaxmarl_names, jaxmarl_world, ("jaxmarl", "flax")),
 }
