@@ -46,17 +46,16 @@ def measure(world: World, worlds: int, seconds: float, tell: Callable) -> None:
             ours, wall, cpu = compiled(lanes.kernel(world.step), start, keys)
     except lanes.LanesError as refusal:
         tell(refused=str(refusal), stage="XLA was timed")
-        tell(xla_steps_per_s=speeds([xla], start, seconds)[0])
+        tell(xla_steps_per_s=speeds([xla], start, seconds)[0][0])
         return
     said = [str(w.message) for w in caught if "gpusim" in (w.category.__module__ + w.filename)]
     tell(compile_seconds=wall, compile_cpu_seconds=cpu, said=said, stage="it was compared")
     tell(**difference(ours, xla, start), stage="it was timed")
     if not seconds:
         return
-    rates = speeds([ours, xla], start, seconds)
-    tell(
-        steps_per_s=rates[0], xla_steps_per_s=rates[1], ratio=rates[0] / rates[1], stage="it ended"
-    )
+    (rate, busy), (xla_rate, xla_busy) = speeds([ours, xla], start, seconds)
+    tell(steps_per_s=rate, xla_steps_per_s=xla_rate, ratio=rate / xla_rate)
+    tell(cpu_ratio=busy / xla_busy, stage="it ended")
 
 
 def compiled(step: Callable, start: Any, keys: jax.Array) -> tuple[Callable, float, float]:
@@ -124,8 +123,10 @@ def spread(side: Callable, start: Any) -> Any:
     return start
 
 
-def speeds(sides: list[Callable], start: Any, seconds: float) -> list[float]:
-    """Steps of a world a second of each side, timed in turns; medians."""
+def speeds(sides: list[Callable], start: Any, seconds: float) -> list[tuple[float, float]]:
+    """Steps of a world a second, and a second of processors, of each side: medians, timed in
+    turns.
+    """
     start, worlds = spread(sides[-1], start), len(jax.tree.leaves(start)[0])
     repeats = []
     for side in sides:
@@ -133,14 +134,15 @@ def speeds(sides: list[Callable], start: Any, seconds: float) -> list[float]:
         side(start, 0, 2)
         once = (time.perf_counter() - begin) / 2
         repeats.append(max(1, min(10_000, round(seconds / ROUNDS / once))))
-    rates: list[list[float]] = [[] for _ in sides]
+    rates: list[list[tuple[float, float]]] = [[] for _ in sides]
     end = time.perf_counter() + seconds * len(sides)
     while len(rates[-1]) < ROUNDS or time.perf_counter() < end:
         for side, n, rate in zip(sides, repeats, rates, strict=True):
-            begin = time.perf_counter()
+            begin, busy = time.perf_counter(), time.process_time()
             side(start, 0, n)
-            rate.append(worlds * n / (time.perf_counter() - begin))
-    return [statistics.median(rate) for rate in rates]
+            wall, busy = time.perf_counter() - begin, time.process_time() - busy
+            rate.append((worlds * n / wall, worlds * n / busy))
+    return [tuple(map(statistics.median, zip(*rate, strict=True))) for rate in rates]
 
 
 def difference(ours: Callable, xla: Callable, start: Any) -> dict[str, Any]:
