@@ -345,6 +345,8 @@ class ArrayWriter(NumberWriter):
         for k, i in enumerate(items):
             if Place(pack, k) not in memory.places.get(i, ()):
                 self.store_item(Place(pack, k), i)
+            else:
+                self.load(i)  # an input that nobody has read yet is stored now
 
     def store_late(self, pack: int):
         """Stores what had to wait, if it need not wait longer."""
