@@ -4,6 +4,7 @@ import collections
 import contextlib
 import gc
 import itertools
+import math
 import threading
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from gpusim.lanes import (
     jaxprs,
     rules,  # noqa: F401  (fills the table of rules)
 )
+from gpusim.lanes.codegen.buffers import ByWorld
 from gpusim.lanes.codegen.emitter import Output, emit
 from gpusim.lanes.host import target as host
 from gpusim.lanes.nvidia import emitter as nvidia_codegen
@@ -32,6 +34,10 @@ from gpusim.lanes.scalarize import LanesError, Scalarizer
 # times, and they compile in half the time.
 INTERLEAVED = 2
 INTERLEAVED_NODES = 6_000
+# Arrays of so many numbers a world have these side by side on the host. With the worlds side by
+# side each number would be in a page of its own, and in the same set of the cache as its neighbours
+# where the worlds are a power of two.
+BY_WORLD = 256
 
 
 class Spec(NamedTuple):
@@ -46,6 +52,10 @@ def _spec(aval) -> Spec:
         words = jaxprs.key_impl(aval.dtype).key_shape
         return Spec((*aval.shape, *words), np.dtype(np.uint32))
     return Spec(aval.shape, aval.dtype)
+
+
+def _is_by_world(spec: Spec) -> bool:
+    return math.prod(spec.shape) >= BY_WORLD
 
 
 @contextlib.contextmanager
@@ -88,6 +98,11 @@ class LaneFunction:
         self.targets: dict[tuple, tuple[str, int] | None] = {}
         self.parts: dict[tuple[int, ...], tuple[LaneFunction, list[int]]] = {}
         self.lock = threading.Lock()
+
+    def layout(self, spec: Spec, platform: str) -> tuple[int, ...]:
+        """Order, outermost first, of the axes of worlds' arrays in memory."""
+        axes = range(1, len(spec.shape) + 1)
+        return (0, *axes) if platform == "cpu" and _is_by_world(spec) else (*axes, 0)
 
     def part(self, results: tuple[int, ...]) -> tuple["LaneFunction", list[int]]:
         """The function of some of the results alone, and which of the arguments it takes."""
@@ -160,7 +175,13 @@ class LaneFunction:
         g, outputs = self.graph(batched)
         registers = INTERLEAVED if len(g.op) <= INTERLEAVED_NODES else 1
         width = registers * vector_bits // (64 if "double" in g.type else 32)
-        text = emit(g, outputs, width)
+        ins = {
+            k: math.prod(spec.shape)
+            for k, spec in enumerate(self.specs)
+            if batched[k] and _is_by_world(spec)
+        }
+        outs = {k: math.prod(r.shape) for k, r in enumerate(self.results) if _is_by_world(r)}
+        text = emit(g, outputs, width, ByWorld(ins, outs))
         budget.check_text(text, budget.seconds(self.seconds))
         return text, width
 

@@ -172,19 +172,14 @@ def _call(*words, function, lanes, platform):
         target,
         [jax.ShapeDtypeStruct((rows, *r.shape), r.dtype) for r in function.results],
         input_layouts=[
-            _lane_minor(s.shape) if lane else None
+            function.layout(s, platform) if lane else None
             for s, lane in zip(function.specs, lanes, strict=True)
         ],
-        output_layouts=[_lane_minor(r.shape) for r in function.results],
+        output_layouts=[function.layout(r, platform) for r in function.results],
         # the last group overlaps its neighbour unless the width divides the worlds
         input_output_aliases=function.in_place(lanes) if worlds % width == 0 else None,
     )(*words)
     return [y[:worlds] for y in out] if worlds < width else list(out)
-
-
-def _lane_minor(shape) -> tuple[int, ...]:
-    """Major-to-minor order of a [worlds, *shape] array whose worlds are neighbours in memory."""
-    return (*range(1, len(shape) + 1), 0)
 
 
 mlir.register_lowering(lanes_p, mlir.lower_fun(through_xla, multiple_results=True))

@@ -10,8 +10,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gpusim.lanes.codegen.text import Writer, size_of
+from gpusim.lanes.program.operations import BITS
 
 SQUARE = 16  # numbers of a world in one register
+# As what small numbers are transposed: LLVM takes long to find out how to move bytes.
+MOVED = {"i1": "i32", "i8": "i32", "i16": "i32"}
 
 
 class ByWorld(NamedTuple):
@@ -85,30 +88,41 @@ class BufferWriter(Writer):
 
     def load_square(self, t: str, buffer: int, start: int | str) -> list[str]:
         """Numbers start, start + 1... of an argument, a vector of worlds each."""
-        stored = "i8" if t == "i1" else t
+        stored, moved = "i8" if t == "i1" else t, MOVED.get(t, t)
         row = f"<{self.side} x {stored}>"
         rows = [
             self.put(f"load {row}, ptr {at}, align {size_of(stored)}")
             for at in self._rows("ins", buffer, self.by_world.ins[buffer], start, stored)
         ]
+        rows = [self._as(moved, x, stored, self.side) for x in rows]
         groups = [
-            self._transposed(stored, rows[k : k + self.side])
+            self._transposed(moved, rows[k : k + self.side])
             for k in range(0, self.width, self.side)
         ]
-        numbers = [self._joined(stored, list(parts)) for parts in zip(*groups, strict=True)]
-        return [self.as_mask(x, self.vector("i8")) for x in numbers] if t == "i1" else numbers
+        numbers = [self._joined(moved, list(parts)) for parts in zip(*groups, strict=True)]
+        if t == "i1":
+            return [self.as_mask(x, self.vector(moved)) for x in numbers]
+        return [self._as(t, x, moved, self.width) for x in numbers]
 
     def store_square(self, t: str, buffer: int, start: int | str, values: list[str]):
         """Numbers start, start + 1... of a result."""
-        if t == "i1":
-            values, t = [self.as_byte(x) for x in values], "i8"
-        row, side = f"<{self.side} x {t}>", self.side
+        stored, moved = "i8" if t == "i1" else t, MOVED.get(t, t)
+        values = [self._as(moved, x, t, self.width) for x in values]
+        row, side = f"<{self.side} x {stored}>", self.side
         rows: list[str] = []
         for first in range(0, self.width, side):
-            rows += self._transposed(t, [self._part(t, x, first) for x in values])
-        places = self._rows("outs", buffer, self.by_world.outs[buffer], start, t)
+            rows += self._transposed(moved, [self._part(moved, x, first) for x in values])
+        places = self._rows("outs", buffer, self.by_world.outs[buffer], start, stored)
         for at, x in zip(places, rows, strict=True):
-            self.lines.append(f"  store {row} {x}, ptr {at}, align {size_of(t)}")
+            x = self._as(stored, x, moved, side)
+            self.lines.append(f"  store {row} {x}, ptr {at}, align {size_of(stored)}")
+
+    def _as(self, t: str, x: str, source: str, size: int) -> str:
+        """Small integers, or masks, as larger ones or the reverse."""
+        if t == source:
+            return x
+        cast = "zext" if BITS[t] > BITS[source] else "trunc"
+        return self.put(f"{cast} <{size} x {source}> {x} to <{size} x {t}>")
 
     def _rows(self, table: str, buffer: int, size: int, start: int | str, t: str) -> list[str]:
         """Where number `start` of every world is."""
