@@ -34,8 +34,7 @@ JUMPS = [
     *(("jnp.sign({0})", 0), ("lax.round({0}, lax.RoundingMethod.AWAY_FROM_ZERO)", 0)),
     *(("lax.rem({0}, jnp.abs({1}) + 0.5)", None), ("jnp.mod({0}, jnp.abs({1}) + 0.5)", None)),
     *(("jnp.mod({0}, 1.5)", None), ("jnp.fmod({0}, 0.75)", None), ("{0} % 2.0", None)),
-    *(("lax.reduce_precision({0}, 8, 3)", None), ("jnp.heaviside({0}, 0.5)", None)),
-    ("jnp.floor_divide({0}, 0.5)", 0),
+    *(("jnp.heaviside({0}, 0.5)", None), ("jnp.floor_divide({0}, 0.5)", 0)),
 ]
 WHOLE = [
     *("{0} + {1}|{0} - {1}|{0} * {1}|{0} // {1}|{0} % {1}|lax.div({0}, {1})").split("|"),
@@ -78,16 +77,16 @@ def kinked(g):
 def jump(g):
     template, grid = g.rng.choice(JUMPS)
     x = g.exact(bound=16)
-    given = [x, second(g, x, lambda shape: g.exact(shape, 8))] if "{1}" in template else [x]
+    given = [x, second(g, x, lambda shape: g.exact(shape, 8, x.dtype))] if "{1}" in template else [x]
     if grid is None:
         grid = max(*(v.grid for v in given), 3)
     g.add(template, *given, bound=2 * x.bound + 9, grid=grid)
 
 
-@statement(0.5)
+@statement(2)
 def large_remainder(g):
     x = g.pick(lambda v: v.floating and v.exact and v.bound > 1e9 and not v.special)
-    y = second(g, x, lambda shape: g.exact(shape, 4))
+    y = second(g, x, lambda shape: g.exact(shape, 4, x.dtype))
     template = g.rng.choice(["jnp.fmod({0}, jnp.abs({1}) + 0.5)", "lax.rem({0}, jnp.abs({1}) + 3.0)"])
     g.add(template, x, y, bound=8, grid=max(y.grid, 1))
 
@@ -130,9 +129,7 @@ def two_operands(g):
     exact = "nextafter" in template
     if exact and g.smooth:
         raise Unsuitable
-    find = (lambda shape=None: g.exact(shape, 8)) if exact else (
-        lambda shape=None: g.real(shape, largest)
-    )
+    find = lambda shape=None: g.exact(shape, 8, g.float) if exact else g.real(shape, largest)
     x = find()
     g.add(template, x, second(g, x, find), bound=bound, grid=None)
 
@@ -163,7 +160,7 @@ def comparison(g):
     if g.rng.random() < 0.4:
         g.add(f"{{0}} {op} {g.rng.choice([0.0, 0.5, -1.0])}", x, dtype="bool", grid=None)
     else:
-        y = second(g, x, lambda shape: g.exact(shape))
+        y = second(g, x, lambda shape: g.exact(shape, dtype=x.dtype))
         g.add(f"{{0}} {op} {{1}}", x, y, dtype="bool", grid=None, bound=INFINITE)
 
 
@@ -222,7 +219,7 @@ def weak(g):
         g.add("{0} * {1}", x, w, bound=x.bound * w.bound, grid=x.grid + 3 if x.exact else None)
 
 
-@statement(2)
+@statement(4)
 def special(g):
     """NaN and infinities, where they are honest."""
     x = g.pick(lambda v: v.special)
@@ -234,6 +231,7 @@ def special(g):
         *("jnp.minimum({0}, {1})|jnp.where({0} > 0, {0}, {1})|{0} - {1}|jnp.fmin({0}, {1})").split("|"),
         *("jnp.isnan({0})|jnp.isfinite({0})|{0} > 0.0|{0} != {0}|{0} <= 1.0|{0} == {1}").split("|"),
         *("jnp.nan_to_num({0}, nan=0.5, posinf=1.0, neginf=-1.0)", "jnp.isinf({0})"),
+        *("jnp.maximum({0}, jnp.nan)", "jnp.minimum(jnp.nan, {0})", "jnp.clip({0}, jnp.nan, 1.0)"),
     ]
     template = g.rng.choice(templates)
     y = g.pick(lambda v: v.floating and v.exact and v.dtype == x.dtype and fits(v, x.shape))
@@ -251,10 +249,14 @@ def constant(g):
     size = shape[0] if shape else 1
     dtype = g.rng.choice([g.float, g.float, "int32", "bool"])
     draw = {"int32": lambda: g.rng.randint(-3, 9), "bool": lambda: g.rng.random() < 0.5}
-    numbers = [draw.get(dtype, lambda: g.rng.randint(-16, 16) / 8)() for _ in range(size)]
+    texts = [str(draw.get(dtype, lambda: g.rng.randint(-16, 16) / 8)()) for _ in range(size)]
+    special = "float" in dtype and not g.smooth and g.rng.random() < 0.1
+    if special:
+        texts[0] = g.rng.choice(["jnp.nan", "jnp.inf"])
     exact = {"grid": 3} if "float" in dtype else {}
-    like = Value("", dtype, shape, 9, **exact)
-    g.add(f"jnp.array({numbers if shape else numbers[0]}, '{dtype}')", like=like)
+    like = Value("", dtype, shape, 9, special=special, **exact)
+    numbers = f"[{', '.join(texts)}]" if shape else texts[0]
+    g.add(f"jnp.array({numbers}, '{dtype}')", like=like)
 
 
 @statement(1.5)
@@ -276,6 +278,12 @@ def key(g):
         g.add(f"jax.random.randint({{0}}, ({n},), -3, 12, 'int32')", k, like=like)
     else:
         g.add(f"jax.random.bits({{0}}, ({n},), 'uint32')", k, like=Value("", "uint32", (n,)))
+
+
+@statement(0.2)
+def precision(g):
+    x = g.exact(bound=16)
+    g.add("lax.reduce_precision({0}, 8, 3)", x, bound=2 * x.bound)
 
 
 @statement(0.4)

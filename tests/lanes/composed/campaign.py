@@ -5,16 +5,20 @@ fork would not take along. What a process finds out it writes as a line of Pytho
 """
 
 import ast
+import collections
 import os
 import select
 import signal
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tests.lanes.composed import check, guard, shrink
 from tests.lanes.composed.check import Outcome
 
+ALIKE = 3  # errors with the same message that are shrunk
 CHUNK = 50  # programs in a process: XLA's compiled programs stay in its memory
 PATIENCE = 180  # seconds for one program
 
@@ -33,11 +37,17 @@ class Process:
 
     def __init__(self, f: Callable[[Callable[[Any], None]], None]):
         receive, send = os.pipe()
-        self.pid = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # JAX warns of threads, which it has not started
+            self.pid = os.fork()
         if not self.pid:
             os.close(receive)
-            with os.fdopen(send, "w", buffering=1) as pipe:
-                f(lambda data: print(repr(data), file=pipe))
+            try:
+                with os.fdopen(send, "w", buffering=1) as pipe:
+                    f(lambda data: print(repr(data), file=pipe))
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
             os._exit(0)
         os.close(send)
         self.pipe = os.fdopen(receive)
@@ -70,10 +80,11 @@ def run(programs: Sequence[tuple[Any, dict]], processes: int, guarded: Callable[
     """The outcomes of programs with names. Failing ones are shrunk for at most so many seconds."""
     waiting = [list(programs[k : k + CHUNK]) for k in range(0, len(programs), CHUNK)]
     running: dict[Process, list] = {}  # with the programs it has not begun, and the one it has
+    seen = collections.Counter()  # errors, by their message
     while waiting or running:
         while waiting and len(running) < processes:
             chunk = waiting.pop(0)
-            process = Process(lambda write, chunk=chunk: _work(chunk, guarded, seconds, write))
+            process = Process(lambda write, chunk=chunk: _work(chunk, guarded, seconds, seen, write))
             running[process] = [chunk, None]
         pipes = {process.pipe: process for process in running}
         ready, _, _ = select.select(list(pipes), [], [], 1)
@@ -86,6 +97,7 @@ def run(programs: Sequence[tuple[Any, dict]], processes: int, guarded: Callable[
             elif line:
                 seed, stage, outcome, program = ast.literal_eval(line)
                 running[process] = [[p for p in running[process][0] if p[0] != seed], None]
+                seen[message(Outcome(*outcome))] += 1
                 yield Found(seed, stage, Outcome(*outcome), program)
             else:
                 how = process.end()
@@ -99,7 +111,7 @@ def run(programs: Sequence[tuple[Any, dict]], processes: int, guarded: Callable[
                 os.kill(process.pid, signal.SIGKILL)
 
 
-def _work(chunk, guarded, seconds, write):
+def _work(chunk, guarded, seconds, seen, write):
     """Runs the programs of a chunk, in their process."""
     for seed, program in chunk:
         stage = "kernel"
@@ -109,16 +121,17 @@ def _work(chunk, guarded, seconds, write):
             stage = "guard"
             write(("begin", seed, stage))
             outcome = guard.run(program)
-        if outcome.failed:
+        seen[message(outcome)] += 1
+        if outcome.failed and (outcome.kind != "raised" or seen[message(outcome)] <= ALIKE):
             test = {"kernel": check.run, "guard": guard.run}[stage]
-            program = shrink.shrink(program, lambda p: alike(test(p), outcome), seconds)
+            program = shrink.shrink(program, lambda p: message(test(p)) == message(outcome), seconds)
             outcome = test(program)
         write((seed, stage, tuple(outcome), program))
 
 
-def alike(a: Outcome, b: Outcome) -> bool:
-    """Whether both fail in the same way."""
-    return a.kind == b.kind and (a.kind != "raised" or a.detail[:40] == b.detail[:40])
+def message(outcome: Outcome) -> tuple[str, str]:
+    """What is the same of errors that are the same."""
+    return outcome.kind, outcome.detail[:40] if outcome.kind == "raised" else ""
 
 
 def _died(how: str, rest: list, begun, seconds: float) -> Found:

@@ -19,7 +19,6 @@ import numpy as np
 from gpusim.lanes.host import target as host
 from gpusim.lanes.primitive import lanes_p
 from tests.lanes.composed import check
-from tests.lanes.composed import program as programs
 
 PAGE = mmap.PAGESIZE
 MARGIN = 256 * PAGE  # on either side
@@ -55,13 +54,7 @@ class Guarded:
 
 def run(program: dict) -> check.Outcome:
     """As check.run, with the kernels run here, and nothing around them."""
-    program = program | {"outside": []}
-    with jax.enable_x64(program["x64"]):
-        args = programs.arguments(program)
-        want = check.reference(program, args)
-        with mock.patch.object(lanes_p, "impl", _impl), programs.limits(program["limits"]):
-            got = programs.build(program)(*args)
-        return check.compare(program, got, want)
+    return check.run(program | {"outside": []}, mock.patch.object(lanes_p, "impl", _impl))
 
 
 def _impl(*leaves, function, batched):

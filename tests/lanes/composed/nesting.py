@@ -67,7 +67,7 @@ def outcome(g, kind: Value, params: list[Value], before: list[Value]) -> Value:
         (3, g.scopes[-1][len(params) :]),
         (1.5, params),
         (1, before),
-        (1.5, [v for scope in g.scopes[:-1] for v in scope]),
+        (3 if g.depth > 1 else 1, [v for scope in g.scopes[:-1] for v in scope]),
     ]
     ways = [(w, [v for v in vs if suits(v, kind)]) for w, vs in choices]
     ways = [(w, vs) for w, vs in ways if vs]
@@ -207,13 +207,13 @@ def branches(g):
 
 
 @contextmanager
-def alone(g):
-    """No value from outside can be read."""
-    outer, g.scopes = g.scopes, [[]]
+def alone(g, forward: bool):
+    """No value from outside can be read; what is written may have to have a forward derivative."""
+    before, g.scopes, g.forward = (g.scopes, g.forward), [[]], g.forward or forward
     try:
         yield
     finally:
-        g.scopes = outer
+        g.scopes, g.forward = before
 
 
 @statement(2)
@@ -222,7 +222,7 @@ def call(g):
     may_nest(g)
     ways = ["jax.jit({f0})({0})", "jax.checkpoint({f0})({0})", "kernel({f0})({0})"]
     closed = ["with_jvp({f0})({0})"] + ([] if g.forward else ["with_vjp({f0})({0})"])
-    template = g.rng.choice([*ways, *closed])
+    template = g.rng.choice([*ways, *closed, *(closed if g.smooth else [])])
     wanted, given = kinds(g, 1, 3)
     if template in closed and any(v.dtype != g.float for v in given):
         raise Unsuitable
@@ -235,7 +235,7 @@ def call(g):
         return ([names(params)], body, names(results))
 
     if template in closed:
-        with alone(g):
+        with alone(g, "jvp" in template):
             block = write()
     else:
         block = write()

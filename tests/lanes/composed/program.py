@@ -20,8 +20,8 @@ Targets, operands, params and results are names, or lists of them, which stand f
 """
 
 import contextlib
-import importlib
 import itertools
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from unittest import mock
@@ -33,30 +33,29 @@ from jax import lax
 
 from gpusim import lanes
 
-# Limits of the compiler that decide which way a program takes, by the module that has them. Small
-# values lead small programs where otherwise only large ones go.
-LIMITS = {
-    "UNROLL": "gpusim.lanes.rules.control",
-    "SELECT": "gpusim.lanes.rules.control",
-    "ROLL": "gpusim.lanes.rules.linalg",
-    "ROLL_VECTOR": "gpusim.lanes.rules.linalg",
-    "TILE": "gpusim.lanes.rules.linalg",
-    "SELECT_CHAIN": "gpusim.lanes.codegen.memory",
-    "INTERLEAVED_NODES": "gpusim.lanes.kernel",
-}
+# Limits of the compiler that decide which way a program takes. Small values lead small programs
+# where otherwise only large ones go.
+LIMITS = (
+    *("UNROLL", "SELECT"),  # operations of a loop that is unrolled, of a branch that is computed
+    *("ROLL", "ROLL_VECTOR", "TILE"),  # products of matrices and vectors as loops over tiles
+    *("SELECT_CHAIN", "INTERLEAVED_NODES"),  # arrays that are searched; nodes of small kernels
+)
 
 
 @contextlib.contextmanager
 def limits(values: dict[str, int]) -> Iterator[None]:
-    """The compiler with other limits."""
+    """The compiler with other limits, wherever in it they are."""
     with contextlib.ExitStack() as stack:
         for name, value in values.items():
-            module = importlib.import_module(LIMITS[name])
-            if not isinstance(getattr(module, name, None), int):
-                raise AttributeError(
-                    f"{LIMITS[name]} has no number {name} any more: mend LIMITS in {__name__}"
-                )
-            stack.enter_context(mock.patch.object(module, name, value))
+            having = [
+                module
+                for key, module in list(sys.modules.items())
+                if key.startswith("gpusim.lanes") and isinstance(vars(module).get(name), int)
+            ]
+            if not having:
+                raise AttributeError(f"gpusim.lanes has no number {name}: mend LIMITS in {__name__}")
+            for module in having:
+                stack.enter_context(mock.patch.object(module, name, value))
         yield
 
 
@@ -163,12 +162,12 @@ def _argument(program, name, dtype, shape, numbers, axes):
     front = [n for n, at in zip(program["worlds"], axes, strict=True) if at is not None]
     if numbers == "key":
         words = rng.integers(0, 1 << 32, (*front, *shape, 2), np.uint32)
-        return jax.random.wrap_key_data(jnp.asarray(words))
+        return jax.random.wrap_key_data(jax.device_put(words))
     x = DRAW[numbers](rng, (*front, *shape), np.dtype(dtype)).astype(dtype)
     used = [at for at in axes if at is not None]
     for level in reversed(range(len(used))):  # the outer map takes its axis first
         x = np.moveaxis(x, level, level if used[level] == 0 else -1)
-    return jnp.asarray(x)
+    return jax.device_put(x)
 
 
 # -- what stands around ----------------------------------------------------------------------------

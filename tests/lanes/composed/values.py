@@ -154,14 +154,15 @@ class Values:
         v = self.some(shape, dtype=self.float, special=False)
         return self.bounded(v, bound)
 
-    def exact(self, shape=None, bound=64.0) -> Value:
+    def exact(self, shape=None, bound=64.0, dtype=None) -> Value:
         """Exact floats, for a function that jumps."""
+        alike = lambda v: v.floating and dtype in (None, v.dtype)
         try:
-            v = self.pick(lambda v: v.floating and v.exact and fits(v, shape) and not v.special)
+            v = self.pick(lambda v: alike(v) and v.exact and fits(v, shape) and not v.special)
             return self.bounded(v, bound)
         except Unsuitable:
             v = self.pick(lambda v: v.integer and fits(v, shape))
-            return self.converted(v, Value("", self.float, v.shape, min(bound, 8), 3))
+            return self.converted(v, Value("", dtype or self.float, v.shape, min(bound, 8), 3))
 
     def whole(self, shape=None, dtype=None) -> Value:
         """Integers of any size."""
@@ -187,7 +188,7 @@ class Values:
         if not self.smooth and (v.exact or self.rng.random() < 0.5) or v.exact:
             return self.add(f"jnp.clip({{0}}, -{bound}, {bound})", v, bound=bound)
         squash = self.rng.choice(["tanh", "sin"])
-        return self.add(f"{bound} * jnp.{squash}({{0}})", v, bound=bound)
+        return self.add(f"{bound} * jnp.{squash}({{0}} / {bound})", v, bound=bound)
 
     def converts(self, v: Value, like: Value) -> bool:
         """Whether `converted` can make it."""
