@@ -2,7 +2,16 @@
 random numbers.
 """
 
-from tests.lanes.composed.values import INFINITE, Unsuitable, Value, Values, common, finer, fits, statement
+from tests.lanes.composed.values import (
+    INFINITE,
+    Unsuitable,
+    Value,
+    Values,
+    common,
+    finer,
+    fits,
+    statement,
+)
 
 # (template, largest operand, largest result)
 SMOOTH = [
@@ -39,9 +48,13 @@ JUMPS = [
 WHOLE = [
     *("{0} + {1}|{0} - {1}|{0} * {1}|{0} // {1}|{0} % {1}|lax.div({0}, {1})").split("|"),
     *("lax.rem({0}, {1})|{0} & {1}|{0} | {1}|{0} ^ {1}|jnp.maximum({0}, {1})").split("|"),
-    *("jnp.minimum({0}, {1})|lax.shift_left({0}, {1})|lax.shift_right_logical({0}, {1})").split("|"),
+    *("jnp.minimum({0}, {1})|lax.shift_left({0}, {1})|lax.shift_right_logical({0}, {1})").split(
+        "|"
+    ),
     *("lax.shift_right_arithmetic({0}, {1})|-{0}|~{0}|jnp.abs({0})|jnp.sign({0})").split("|"),
-    *("lax.population_count({0})|lax.clz({0})|{0} * 3|{0} // 3|{0} % 5|{0} << 2|{0} >> 1").split("|"),
+    *("lax.population_count({0})|lax.clz({0})|{0} * 3|{0} // 3|{0} % 5|{0} << 2|{0} >> 1").split(
+        "|"
+    ),
     *("{0} ** 2|jnp.clip({0}, 2, 100)|jnp.maximum({0}, 7)|{0} & 12|{0} - 1|3 - {0}").split("|"),
 ]
 MASKS = [
@@ -77,9 +90,11 @@ def kinked(g):
 def jump(g):
     template, grid = g.rng.choice(JUMPS)
     x = g.exact(bound=16)
-    given = [x, second(g, x, lambda shape: g.exact(shape, 8, x.dtype))] if "{1}" in template else [x]
+    given = (
+        [x, second(g, x, lambda shape: g.exact(shape, 8, x.dtype))] if "{1}" in template else [x]
+    )
     if grid is None:
-        grid = max(*(v.grid for v in given), 3)
+        grid = max(3, *(v.grid or 0 for v in given))
     g.add(template, *given, bound=2 * x.bound + 9, grid=grid)
 
 
@@ -87,8 +102,10 @@ def jump(g):
 def large_remainder(g):
     x = g.pick(lambda v: v.floating and v.exact and v.bound > 1e9 and not v.special)
     y = second(g, x, lambda shape: g.exact(shape, 4, x.dtype))
-    template = g.rng.choice(["jnp.fmod({0}, jnp.abs({1}) + 0.5)", "lax.rem({0}, jnp.abs({1}) + 3.0)"])
-    g.add(template, x, y, bound=8, grid=max(y.grid, 1))
+    template = g.rng.choice(
+        ["jnp.fmod({0}, jnp.abs({1}) + 0.5)", "lax.rem({0}, jnp.abs({1}) + 3.0)"]
+    )
+    g.add(template, x, y, bound=8, grid=max(y.grid or 0, 1))
 
 
 @statement(7)
@@ -171,7 +188,7 @@ def choice(g):
     y, c = g.pick(alike), second(g, x, g.mask)
     if g.rng.random() < 0.3 and x.floating:  # with a constant
         c0 = g.rng.choice([0.0, 1.0, -1.0])
-        template = g.rng.choice([f"jnp.where({{1}}, {{0}}, {c0})", f"{{0}} * {{1}}"])
+        template = g.rng.choice([f"jnp.where({{1}}, {{0}}, {c0})", "{0} * {1}"])
         if template.startswith("{0}") and x.special:
             raise Unsuitable  # NaN times a mask
         g.add(template, x, c, bound=max(x.bound, 1))
@@ -190,7 +207,9 @@ def choice(g):
 def conversion(g):
     x = g.pick(lambda v: v.exact and v.dtype != "key" and not v.special and not v.weak)
     dtype = g.rng.choice([*g.integers, *g.floats, "bool"])
-    g.converted(x, Value("", dtype, x.shape, 32, 3) if "float" in dtype else Value("", dtype, x.shape))
+    g.converted(
+        x, Value("", dtype, x.shape, 32, 3) if "float" in dtype else Value("", dtype, x.shape)
+    )
 
 
 @statement(1)
@@ -228,7 +247,9 @@ def special(g):
         *("jnp.minimum(2.0, {0})|jnp.clip({0}, -1.0, 1.0)|jnp.clip({0}, min=-1.0)").split("|"),
         *("jnp.abs({0})|-{0}|jnp.floor({0})|{0} + 1.0|{0} * 2.0|jnp.sign({0})").split("|"),
         *("jnp.round({0})|jax.nn.relu({0})|jnp.fmax({0}, 0.5)|jnp.maximum({0}, {1})").split("|"),
-        *("jnp.minimum({0}, {1})|jnp.where({0} > 0, {0}, {1})|{0} - {1}|jnp.fmin({0}, {1})").split("|"),
+        *("jnp.minimum({0}, {1})|jnp.where({0} > 0, {0}, {1})|{0} - {1}|jnp.fmin({0}, {1})").split(
+            "|"
+        ),
         *("jnp.isnan({0})|jnp.isfinite({0})|{0} > 0.0|{0} != {0}|{0} <= 1.0|{0} == {1}").split("|"),
         *("jnp.nan_to_num({0}, nan=0.5, posinf=1.0, neginf=-1.0)", "jnp.isinf({0})"),
         *("jnp.maximum({0}, jnp.nan)", "jnp.minimum(jnp.nan, {0})", "jnp.clip({0}, jnp.nan, 1.0)"),
@@ -253,8 +274,7 @@ def constant(g):
     special = "float" in dtype and not g.smooth and g.rng.random() < 0.1
     if special:
         texts[0] = g.rng.choice(["jnp.nan", "jnp.inf"])
-    exact = {"grid": 3} if "float" in dtype else {}
-    like = Value("", dtype, shape, 9, special=special, **exact)
+    like = Value("", dtype, shape, 9, 3 if "float" in dtype else None, special)
     numbers = f"[{', '.join(texts)}]" if shape else texts[0]
     g.add(f"jnp.array({numbers}, '{dtype}')", like=like)
 

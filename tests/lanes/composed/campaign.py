@@ -75,8 +75,12 @@ def isolated(f: Callable[..., Any], *args: Any) -> Any:
     return ast.literal_eval(line)
 
 
-def run(programs: Sequence[tuple[Any, dict]], processes: int, guarded: Callable[[Any], bool],
-        seconds: float) -> Iterator[Found]:
+def run(
+    programs: Sequence[tuple[Any, dict]],
+    processes: int,
+    guarded: Callable[[Any], bool],
+    seconds: float,
+) -> Iterator[Found]:
     """The outcomes of programs with names. Failing ones are shrunk for at most so many seconds."""
     waiting = [list(programs[k : k + CHUNK]) for k in range(0, len(programs), CHUNK)]
     running: dict[Process, list] = {}  # with the programs it has not begun, and the one it has
@@ -84,7 +88,9 @@ def run(programs: Sequence[tuple[Any, dict]], processes: int, guarded: Callable[
     while waiting or running:
         while waiting and len(running) < processes:
             chunk = waiting.pop(0)
-            process = Process(lambda write, chunk=chunk: _work(chunk, guarded, seconds, seen, write))
+            process = Process(
+                lambda write, chunk=chunk: _work(chunk, guarded, seconds, seen, write)
+            )
             running[process] = [chunk, None]
         pipes = {process.pipe: process for process in running}
         ready, _, _ = select.select(list(pipes), [], [], 1)
@@ -111,22 +117,28 @@ def run(programs: Sequence[tuple[Any, dict]], processes: int, guarded: Callable[
                 os.kill(process.pid, signal.SIGKILL)
 
 
+def test(stage: str, program: dict) -> Outcome:
+    return check.run(program) if stage == "kernel" else guard.run(program)
+
+
 def _work(chunk, guarded, seconds, seen, write):
     """Runs the programs of a chunk, in their process."""
     for seed, program in chunk:
-        stage = "kernel"
-        write(("begin", seed, stage))
-        outcome = check.run(program)
-        if outcome.kind == "agreed" and guarded(seed):
-            stage = "guard"
+        stage, outcome = "kernel", Outcome("agreed")
+        for stage in ("kernel", "guard") if guarded(seed) else ("kernel",):
             write(("begin", seed, stage))
-            outcome = guard.run(program)
+            outcome = test(stage, program)
+            if outcome.kind != "agreed":
+                break
         seen[message(outcome)] += 1
         if outcome.failed and (outcome.kind != "raised" or seen[message(outcome)] <= ALIKE):
-            test = {"kernel": check.run, "guard": guard.run}[stage]
-            program = shrink.shrink(program, lambda p: message(test(p)) == message(outcome), seconds)
-            outcome = test(program)
+            program = _shrunk(stage, program, message(outcome), seconds)
+            outcome = test(stage, program)
         write((seed, stage, tuple(outcome), program))
+
+
+def _shrunk(stage, program, wanted, seconds) -> dict:
+    return shrink.shrink(program, lambda p: message(test(stage, p)) == wanted, seconds)
 
 
 def message(outcome: Outcome) -> tuple[str, str]:
@@ -139,11 +151,10 @@ def _died(how: str, rest: list, begun, seconds: float) -> Found:
     seed, program = rest[0]
     stage = begun[1] if begun else "kernel"
     kind = "hung" if how == "SIGKILL" else "crashed"
-    test = {"kernel": check.run, "guard": guard.run}[stage]
 
     def crashes(p: dict) -> bool:
         try:
-            isolated(lambda: tuple(test(p)))
+            isolated(lambda: tuple(test(stage, p)))
         except RuntimeError as error:
             return str(error) == how
         return False

@@ -1,10 +1,10 @@
 """Programs at random, each the same for the same seed."""
 
+import contextlib
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 
-from tests.lanes.composed import arithmetic, arrays, nesting  # noqa: F401  (fill STATEMENTS)
+from tests.lanes.composed import arithmetic, arrays, combining, nesting  # noqa: F401  (fill STATEMENTS)
 from tests.lanes.composed.program import LIMITS
 from tests.lanes.composed.values import STATEMENTS, Unsuitable, Value, Values, flat, names
 
@@ -23,6 +23,7 @@ SMALL = {
 assert set(SMALL) == set(LIMITS)
 BOUND = {"rounded": 2, "grid": 4, "special": 4, "large": 2.0**60, "small": 12, "python": 3}
 
+
 class Generator(Values):
     """Builds the program of one seed."""
 
@@ -33,6 +34,7 @@ class Generator(Values):
         self.seed = seed
         self.args: list[tuple] = []
         self.depth = 0  # of blocks around the statement
+        self.loops: list[list[Value]] = []  # what the loops among them carry
         self.worlds = rng.choice(WORLDS)
         self.inside, self.outside = self.surroundings()
         around = {*self.inside, *self.outside}
@@ -60,6 +62,7 @@ class Generator(Values):
             },
             "inside": self.inside,
             "outside": self.outside,
+            "closed": self.choose_closed(),
             "args": self.args,
             "body": self.bodies[0],
             "results": names(results),
@@ -112,6 +115,12 @@ class Generator(Values):
                 *known, axes = self.args[0]
                 self.args[0] = (*known, (*axes[:level], 0, *axes[level + 1 :]))
 
+    def choose_closed(self) -> list[str]:
+        """Some of the arguments that are shared by the worlds."""
+        shared = [arg[0] for arg in self.args if not any(at is not None for at in arg[4])]
+        few = self.worlds != () and not self.inside and self.rng.random() < 0.1
+        return [name for name in shared if few and self.rng.random() < 0.7]
+
     def argument(self, dtype: str, shape: tuple, numbers: str):
         shared = numbers == "python" or self.rng.random() < 0.25
         places = [0] if numbers == "key" else [0, 0, 0, -1]
@@ -148,10 +157,10 @@ class Generator(Values):
             if any(axes) or None in axes or numbers in ("special", "large") or dtype == "key":
                 continue
             like = next(v for v in self.scopes[0] if v.name == name)
-            if self.rng.random() < 0.7:
-                carried.append((k, len(results)))
-                new = self.pick(lambda v, like=like: self.converts(v, like))
+            new = self.pick(lambda v, like=like: self.converts(v, like))
+            with contextlib.suppress(Unsuitable):
                 results.append(self.converted(new, like))
+                carried.append((k, len(results) - 1))
         if carried:
             scan = ("scan", self.rng.randint(2, 3), tuple(carried))
             self.outside = [scan, *(self.outside or ["jit"])]
@@ -163,7 +172,7 @@ class Generator(Values):
         more = 2.5 if self.depth in (1, 2) else 1.0  # to nest what is nested already
         weights = [w * (more if f.__module__ == nesting.__name__ else 1) for w, f in kinds]
         for _ in range(20 * count):
-            (_, write), = self.rng.choices(kinds, weights)
+            ((_, write),) = self.rng.choices(kinds, weights)
             try:
                 write(self)
                 count -= 1
@@ -172,17 +181,22 @@ class Generator(Values):
             if not count:
                 break
 
-    @contextmanager
-    def block(self, *params: Value) -> Iterator[list]:
-        """Statements written within go into the list that it gives."""
+    @contextlib.contextmanager
+    def block(self, *params: Value, carried: Sequence[Value] = ()) -> Iterator[list]:
+        """Statements written within go into the list that it gives; `carried` are the parameters
+        that a loop carries.
+        """
         self.scopes.append(list(params))
         self.bodies.append([])
+        self.loops += [list(carried)] if carried else []
         self.depth += 1
         try:
             yield self.bodies[-1]
         finally:
             self.scopes.pop()
             self.bodies.pop()
+            if carried:
+                self.loops.pop()
             self.depth -= 1
 
     def several(self, targets: list, template: str, operands: list, blocks: list):

@@ -21,6 +21,7 @@ from gpusim.lanes.primitive import lanes_p
 from tests.lanes.composed import check
 
 PAGE = mmap.PAGESIZE
+PROT_NONE = 0  # of mman.h
 MARGIN = 256 * PAGE  # on either side
 _number = itertools.count()
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -38,7 +39,7 @@ class Guarded:
         self.mapping = mmap.mmap(-1, room + 2 * MARGIN)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self.mapping))
         for at in (start, start + MARGIN + room):
-            if _LIBC.mprotect(at, MARGIN, mmap.PROT_NONE if hasattr(mmap, "PROT_NONE") else 0):
+            if _LIBC.mprotect(at, MARGIN, PROT_NONE):
                 raise OSError(ctypes.get_errno(), "mprotect")
         self.address = start + MARGIN + (room - size if at_end else 0)
         self.size = size
@@ -58,18 +59,22 @@ def run(program: dict) -> check.Outcome:
 
 
 def _impl(*leaves, function, batched):
-    """The kernel's results, from both kinds of memory."""
-    at_end, at_start = (_call(leaves, function, batched, place) for place in (True, False))
+    """In place of the primitive's own: what it computes of concrete arrays."""
+    if any(batched):
+        return results(function, leaves, batched)
+    return [y[0] for y in results(function, [x[None] for x in leaves], (True,) * len(leaves))]
+
+
+def results(function, leaves, batched) -> list[jax.Array]:
+    """The kernel's results for these arguments, from both kinds of memory."""
+    at_end, at_start = (_call(function, leaves, batched, place) for place in (True, False))
     for x, y in zip(at_end, at_start, strict=True):
         np.testing.assert_array_equal(x, y, "results depend on where arrays lie")
     return at_end
 
 
-def _call(leaves, function, batched, at_end) -> list[jax.Array]:
-    """The kernel's results for these arguments."""
-    if not any(batched):
-        one = _call([x[None] for x in leaves], function, (True,) * len(leaves), at_end)
-        return [y[0] for y in one]
+def _call(function, leaves, batched, at_end) -> list[jax.Array]:
+    """The same, from memory that ends at a page or begins at one."""
     text, width = function.lower(batched, host.host().vector_bits)
     worlds = next(x.shape[0] for x, b in zip(leaves, batched, strict=True) if b)
     lanes = max(worlds, width)
@@ -86,10 +91,11 @@ def _call(leaves, function, batched, at_end) -> list[jax.Array]:
         for r in function.results
     ]
     group, kept = _load(text, at_end)
-    pointers = [(ctypes.c_void_p * (len(xs) + 1))(*(x.address for x in xs)) for xs in (inputs, results)]
-    starts = [min(k, lanes - width) for k in range(0, lanes, width)]
-    for start in starts:
-        group(*pointers, start, lanes)
+    ins, outs = (
+        (ctypes.c_void_p * (len(xs) + 1))(*(x.address for x in xs)) for xs in (inputs, results)
+    )
+    for start in range(0, lanes, width):  # the last group overlaps its neighbour
+        group(ins, outs, min(start, lanes - width), lanes)
     del kept
     out = []
     for buffer, r in zip(results, function.results, strict=True):
@@ -106,8 +112,12 @@ def _load(text: str, at_end: bool):
         arrays.append(Guarded(_size(match["type"]), at_end))
         return f"{match['name']} = inttoptr i64 {arrays[-1].address} to ptr"
 
-    text, count = re.subn(r"(?P<name>%[\w.]+) = alloca (?P<type>\[.+\])(, align \d+)?$", guarded,
-                          text, flags=re.MULTILINE)
+    text, count = re.subn(
+        r"(?P<name>%[\w.]+) = alloca (?P<type>\[.+\])(, align \d+)?$",
+        guarded,
+        text,
+        flags=re.MULTILINE,
+    )
     if count != text.count("inttoptr") or "alloca" in text:
         raise AssertionError(f"an array on the stack is not as {__name__} expects it:\n{text}")
     text, tables = _tables(text, at_end)

@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 
-from tests.lanes.composed.arrays import array, not_key
+from tests.lanes.composed.arrays import element, too_long
 from tests.lanes.composed.values import INFINITE, Unsuitable, Value, names, statement
 
 DEEPEST = 3  # blocks within blocks
@@ -36,13 +36,21 @@ def kind_of(g, v: Value) -> Value:
 
 
 def kinds(g, least: int, most: int) -> tuple[list[Value], list[Value]]:
-    """Kinds, and values of them to begin with; an array of floats comes first."""
+    """Kinds, and values of them to begin with; an array of floats comes first.
+
+    Often they are what the loop around carries, so that it may go on with what is made of them.
+    """
+    if g.loops and g.rng.random() < 0.4:
+        around = g.loops[-1][:most]
+        return around, around
     first = g.pick(lambda v: v.dtype == g.float and len(v.shape) == 1 and v.size and not v.weak)
     begin = [first]
     for _ in range(g.rng.randint(least, most) - 1):
         if g.rng.random() < 0.4:  # one like another, to be exchanged
             kind = g.rng.choice(begin)
-            begin.append(g.pick(lambda v, kind=kind: (v.dtype, v.shape) == (kind.dtype, kind.shape)))
+            begin.append(
+                g.pick(lambda v, kind=kind: (v.dtype, v.shape) == (kind.dtype, kind.shape))
+            )
         else:
             begin.append(g.pick(lambda v: not v.weak and v.size and v.size <= 40))
     if any(v.size > 40 for v in begin[1:]):
@@ -74,7 +82,9 @@ def outcome(g, kind: Value, params: list[Value], before: list[Value]) -> Value:
     if ways and g.rng.random() < 0.45:
         ((_, values),) = g.rng.choices(ways, [w for w, _ in ways])
         return g.rng.choice(values)
-    made = [v for v in g.scopes[-1] if v.name in g.unread and v not in params and g.converts(v, kind)]
+    made = [
+        v for v in g.scopes[-1] if v.name in g.unread and v not in params and g.converts(v, kind)
+    ]
     if made:
         return g.converted(g.rng.choice(made), kind)
     return g.converted(g.pick(lambda v: g.converts(v, kind)), kind)
@@ -89,18 +99,25 @@ def outcomes(g, wanted: list[Value], params: list[Value]) -> list[Value]:
 
 def touch(g, params: list[Value], counter: Value | None):
     """Reads or writes a carried array, or one from outside, at an index known at run time."""
-    own = [p for p in params if len(p.shape) == 1 and p.dtype != "key"]
+    own = [p for loop in [params, *g.loops] for p in loop if len(p.shape) == 1]
     for _ in range(g.rng.choice([0, 1, 1, 2])):
-        x = g.rng.choice(own) if own and g.rng.random() < 0.7 else array(g, 1)
+        x = g.rng.choice(own) if own and g.rng.random() < 0.7 else g.some(1)
         i = counter if counter is not None and g.rng.random() < 0.6 else g.whole(())
         at = "{1}" if x.size > 127 else g.rng.choice(["{1}", f"{{1}} % {x.size}"])
         if g.rng.random() < 0.6:
             g.add(f"{{0}}[{at}]", x, i, shape=())
         else:
-            if x.size > 127 and "8" in i.dtype:
+            if too_long(x, i):
                 raise Unsuitable
-            y = g.converted(g.pick(lambda v: g.converts(v, x._replace(shape=()))), x._replace(shape=()))
-            g.add(f"{{0}}.at[{at}].set({{2}})", x, i, y)
+            g.add(f"{{0}}.at[{at}].set({{2}})", x, i, element(g, x))
+
+
+def rows_alike(g, suits) -> list[Value]:
+    """One or two arrays with as many rows."""
+    first = g.pick(lambda v: v.plain and len(v.shape) in (1, 2) and suits(v))
+    if g.rng.random() < 0.5:
+        return [first]
+    return [first, g.pick(lambda v: v.plain and v.shape[:1] == first.shape[:1] and suits(v))]
 
 
 def counted(g, name: str, trips: int) -> Value:
@@ -124,32 +141,32 @@ def fori(g):
     if not g.reverse and g.rng.random() < 0.2:  # as many trips as a lane wants
         stop = [g.converted(g.whole(()), Value("", "int32"))]
     params, i = parameters(g, wanted), g.fresh()
-    with g.block(*params) as body:
+    with g.block(*params, carried=params) as body:
         counter = counted(g, i, n)
         touch(g, params, counter)
         fill(g)
         touch(g, params, counter)
         results = outcomes(g, wanted, params)
     block = ([i, names(params)], body, names(results))
-    template = "lax.fori_loop(0, {1} % 7, {f0}, {0})" if stop else f"lax.fori_loop(0, {n}, {{f0}}, {{0}})"
+    template = (
+        "lax.fori_loop(0, {1} % 7, {f0}, {0})" if stop else f"lax.fori_loop(0, {n}, {{f0}}, {{0}})"
+    )
     g.several(wanted, template, [begin, *stop], [block])
 
 
 @statement(3)
 def scan(g):
     may_nest(g)
-    lead = g.pick(lambda v: not_key(v) and len(v.shape) in (1, 2) and 2 <= v.shape[0] and v.size <= 40)
-    n, xs = lead.shape[0], [lead]
-    if g.rng.random() < 0.5:
-        xs.append(g.pick(lambda v: not_key(v) and v.shape[:1] == (n,) and v.size <= 40))
+    xs = rows_alike(g, lambda v: v.shape[0] >= 2 and v.size <= 40)
+    n = xs[0].shape[0]
     wanted, begin = kinds(g, 1, 3)
     params = parameters(g, wanted)
     rows = parameters(g, [x._replace(shape=x.shape[1:]) for x in xs])
-    with g.block(*params, *rows) as body:
+    with g.block(*params, *rows, carried=params) as body:
         touch(g, params, None)
         fill(g)
         results = outcomes(g, wanted, [*params, *rows])
-        few = lambda v: not_key(v) and v.size * n <= 100
+        few = lambda v: v.plain and v.size * n <= 100
         ys = [g.pick(few) for _ in range(g.rng.choice([0, 1, 1, 2]))]
     block = ([names(params), names(rows)], body, [names(results), names(ys)])
     stacked = [y._replace(shape=(n, *y.shape)) for y in ys]
@@ -174,7 +191,7 @@ def while_loop(g):
         if g.rng.random() < 0.4:
             more = g.add("{0} & {1}", more, g.mask(()))
     params = parameters(g, wanted)
-    with g.block(*params) as body:
+    with g.block(*params, carried=params[1:]) as body:
         touch(g, params, params[0])
         fill(g)
         later = g.add("{0} + 1", params[0])
@@ -209,11 +226,12 @@ def branches(g):
 @contextmanager
 def alone(g, forward: bool):
     """No value from outside can be read; what is written may have to have a forward derivative."""
-    before, g.scopes, g.forward = (g.scopes, g.forward), [[]], g.forward or forward
+    before = g.scopes, g.loops, g.forward
+    g.scopes, g.loops, g.forward = [[]], [], g.forward or forward
     try:
         yield
     finally:
-        g.scopes, g.forward = before
+        g.scopes, g.loops, g.forward = before
 
 
 @statement(2)
@@ -246,14 +264,12 @@ def call(g):
 def mapped(g):
     """A function of the rows of arrays: `vmap` within the function."""
     may_nest(g)
-    lead = g.pick(lambda v: not_key(v) and len(v.shape) in (1, 2) and v.shape[0] <= 5 and v.size <= 20)
-    n, xs = lead.shape[0], [lead]
-    if g.rng.random() < 0.5:
-        xs.append(g.pick(lambda v: not_key(v) and v.shape[:1] == (n,) and v.size <= 20))
+    xs = rows_alike(g, lambda v: v.shape[0] <= 5 and v.size <= 20)
+    n = xs[0].shape[0]
     rows = parameters(g, [x._replace(shape=x.shape[1:]) for x in xs])
     with g.block(*rows) as body:
         fill(g)
-        few = lambda v: not_key(v) and v.size * n <= 40
+        few = lambda v: v.plain and v.size * n <= 40
         results = [g.pick(few) for _ in range(g.rng.randint(1, 2))]
     made = [v._replace(shape=(n, *v.shape)) for v in results]
     block = (names(rows), body, names(results))

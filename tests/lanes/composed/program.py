@@ -9,6 +9,7 @@ A program is a dict of plain values (`repr` is its Python source):
     limits   {name: value} of the compiler's limits, see LIMITS
     inside   names of TRANSFORMS between the function and the kernel, innermost first
     outside  the same around the mapped kernel; ("scan", trips, ((argument, result), ...)) too
+    closed   names of arguments that the kernel finds where it is made instead of being given them
     args     [(name, dtype, shape, numbers, axes)]: `numbers` is a key of DRAW, `axes` has for each
              of the worlds' axes where it stands in the argument (0 or -1), or None if it is shared
     body     statements
@@ -20,7 +21,6 @@ Targets, operands, params and results are names, or lists of them, which stand f
 """
 
 import contextlib
-import itertools
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -53,7 +53,9 @@ def limits(values: dict[str, int]) -> Iterator[None]:
                 if key.startswith("gpusim.lanes") and isinstance(vars(module).get(name), int)
             ]
             if not having:
-                raise AttributeError(f"gpusim.lanes has no number {name}: mend LIMITS in {__name__}")
+                raise AttributeError(
+                    f"gpusim.lanes has no number {name}: mend LIMITS in {__name__}"
+                )
             for module in having:
                 stack.enter_context(mock.patch.object(module, name, value))
         yield
@@ -65,22 +67,19 @@ def limits(values: dict[str, int]) -> Iterator[None]:
 def source(program: dict) -> str:
     """The program's function of one world as Python."""
     names = [arg[0] for arg in program["args"]]
-    return "\n".join(_function("fn", names, program["body"], program["results"], "f"))
+    return "\n".join(_function("fn", "f", names, program["body"], program["results"]))
 
 
-def _function(name, params, statements, results, prefix) -> list[str]:
+def _function(name, prefix, params, statements, results) -> list[str]:
     names = [p if isinstance(p, str) else f"{name}_{k}" for k, p in enumerate(params)]
     lines = [f"def {name}({', '.join(names)}):"]
-    lines += [
-        f"    {text(p)} = {n}"
-        for n, p in zip(names, params, strict=True)
-        if p != n and p  # an empty tuple cannot be a target in a useful way
-    ]
+    pairs = zip(names, params, strict=True)
+    lines += [f"    {text(p)} = {n}" for n, p in pairs if p and p != n]
     for k, (targets, template, operands, blocks) in enumerate(statements):
         functions = {}
         for j, block in enumerate(blocks):
-            functions[f"f{j}"] = f"{prefix}{k}_{j}"
-            inner = _function(f"{prefix}{k}_{j}", *block, f"{prefix}{k}_{j}_")
+            own = functions[f"f{j}"] = f"{prefix}{k}_{j}"
+            inner = _function(own, f"{own}_", *block)
             lines += [f"    {line}" for line in inner]
         value = template.format(*map(text, operands), **functions)
         lines.append(f"    {text(targets)} = {value}")
@@ -140,7 +139,9 @@ DRAW: dict[str, Callable] = {  # (generator, shape, dtype) -> numbers
     "rounded": lambda rng, shape, _: rng.uniform(-2, 2, shape),
     "grid": lambda rng, shape, _: rng.integers(-32, 33, shape) / 8 + 0.0,  # no -0
     "special": _special,
-    "large": lambda rng, shape, _: rng.integers(1, 1 << 20, shape) * 2.0 ** rng.integers(0, 30, shape),
+    "large": lambda rng, shape, _: (
+        rng.integers(1, 1 << 20, shape) * 2.0 ** rng.integers(0, 30, shape)
+    ),
     "any": _any_integer,
     "small": lambda rng, shape, dtype: rng.integers(
         0 if np.issubdtype(dtype, np.unsignedinteger) else -3, 13, shape
@@ -242,19 +243,24 @@ def _scanned(fn, trips: int, carried: tuple[tuple[int, int], ...]):
 
 def build(program: dict, kernel: Callable = lanes.kernel) -> Callable:
     """The whole program, with `kernel` for the kernels; `lambda f: f` is what JAX makes of it."""
-    fn = function(program, kernel)
-    for name in program["inside"]:
-        fn = TRANSFORMS[name](fn)
-    fn = kernel(fn)
-    for level in reversed(range(len(program["worlds"]))):
-        fn = jax.vmap(fn, in_axes=tuple(arg[4][level] for arg in program["args"]))
+    whole, names = function(program, kernel), [arg[0] for arg in program["args"]]
+    own = [arg for arg in program["args"] if arg[0] not in program["closed"]]
+
+    def mapped(*args):
+        given = dict(zip(names, args, strict=True))
+
+        def fn(*arguments):
+            read = given | dict(zip([arg[0] for arg in own], arguments, strict=True))
+            return whole(*(read[name] for name in names))
+
+        for name in program["inside"]:
+            fn = TRANSFORMS[name](fn)
+        fn = kernel(fn)
+        for level in reversed(range(len(program["worlds"]))):
+            fn = jax.vmap(fn, in_axes=tuple(arg[4][level] for arg in own))
+        return fn(*(given[arg[0]] for arg in own))
+
     for name in program["outside"]:
-        fn = _scanned(fn, *name[1:]) if isinstance(name, tuple) else TRANSFORMS[name](fn)
-    return fn
-
-
-def statements(body) -> Iterator:
-    """Every statement of a body, those of blocks too, outermost first."""
-    for statement in body:
-        yield statement
-        yield from itertools.chain.from_iterable(statements(b[1]) for b in statement[3])
+        scan = isinstance(name, tuple)
+        mapped = _scanned(mapped, *name[1:]) if scan else TRANSFORMS[name](mapped)
+    return mapped

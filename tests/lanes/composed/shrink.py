@@ -184,7 +184,9 @@ def without_results(program, known):
 
 def _with_results(program, kept):
     outside = [
-        (x[0], x[1], tuple((a, kept.index(r)) for a, r in x[2] if r in kept)) if isinstance(x, tuple) else x
+        (x[0], x[1], tuple((a, kept.index(r)) for a, r in x[2] if r in kept))
+        if isinstance(x, tuple)
+        else x
         for x in program["outside"]
     ]
     names = [program["results"][k] for k in kept]
@@ -199,7 +201,10 @@ def without_surroundings(program, known):
         if isinstance(x, tuple):
             for j in range(len(x[2])):
                 scan = (*x[:2], (*x[2][:j], *x[2][j + 1 :]))
-                yield program | {"outside": [*program["outside"][:k], scan, *program["outside"][k + 1 :]]}
+                yield program | {
+                    "outside": [*program["outside"][:k], scan, *program["outside"][k + 1 :]]
+                }
+    yield program | {"closed": []}
     yield program | {"limits": {}}
     for name in program["limits"]:
         yield program | {"limits": {k: v for k, v in program["limits"].items() if k != name}}
@@ -231,7 +236,7 @@ def without_statements(program, known):
         near = [n for n in flat(operands) if n in known]
         near += [a[0] for a in program["args"]]
         for others in (near, []):
-            by = {}
+            by: dict[str, Any] = {}
             for n in flat(targets):
                 if n not in known:
                     continue
@@ -249,7 +254,7 @@ def inlined(program, known):
         for params, inner, out in blocks:
             given = _first_trip(template, operands)
             by = dict(_pairs(params, given))
-            after = dict(_pairs(targets, renamed(out, by)))
+            after: dict[str, Any] = dict(_pairs(targets, renamed(out, by)))
             for n in flat(targets):  # what is not alike: stacked results
                 new = after.get(n)
                 if new in known and n in known and known[new] != known[n]:
@@ -281,7 +286,7 @@ def _pairs(names, values):
 
 
 def narrowed(program, known):
-    """A carried value, an operand of branches, a result of theirs, a row or a stacked result less."""
+    """Less by a carried value, an operand or a result of branches, a row, a stacked result."""
     body = program["body"]
     for path, statement in walk(body):
         for column in _columns(statement):
@@ -304,7 +309,12 @@ def _columns(statement):
         ((carry, rows), inner, (out, ys)) = blocks[0]
         for k in range(len(out)):
             block = ([less(carry, k), rows], inner, [less(out, k), ys])
-            yield [less(targets[0], k), targets[1]], template, [less(operands[0], k), operands[1]], [block]
+            yield (
+                [less(targets[0], k), targets[1]],
+                template,
+                [less(operands[0], k), operands[1]],
+                [block],
+            )
         for k in range(len(ys)):
             block = ([carry, rows], inner, [out, less(ys, k)])
             yield [targets[0], less(targets[1], k)], template, operands, [block]
@@ -330,12 +340,16 @@ def with_constants(program, known):
                 yield program | {"body": live(replaced(body, path, [one]), program["results"])}
         for j, (params, inner, out) in enumerate(blocks):
             for n in dict.fromkeys(flat(out)):
-                own = [m for m in flat(params) if m in known and n in known and known[m] == known[n]]
+                own = [
+                    m for m in flat(params) if m in known and n in known and known[m] == known[n]
+                ]
                 for new in [*own[:2], *([constant(*known[n])] if n in known else [])]:
                     if new and new != n:
                         block = (params, inner, renamed(out, {n: new}))
                         one = (targets, template, operands, [*blocks[:j], block, *blocks[j + 1 :]])
-                        yield program | {"body": live(replaced(body, path, [one]), program["results"])}
+                        yield program | {
+                            "body": live(replaced(body, path, [one]), program["results"])
+                        }
 
 
 def smaller_numbers(program, known):
@@ -360,13 +374,19 @@ def smaller_arguments(program, known):
                 (*x[:2], tuple((a - (a > k), r) for a, r in x[2])) if isinstance(x, tuple) else x
                 for x in program["outside"]
             ]
-            yield program | {"args": others, "outside": outside}
+            closed = [n for n in program["closed"] if n != name]
+            yield program | {"args": others, "outside": outside, "closed": closed}
         changes = [(name, dtype, shape, n, axes) for n in ("small", "grid") if n != numbers]
-        changes += [(name, dtype, shape[1:], numbers, axes), (name, dtype, shape[:-1], numbers, axes)]
+        changes += [
+            (name, dtype, shape[1:], numbers, axes),
+            (name, dtype, shape[:-1], numbers, axes),
+        ]
         for d, n in enumerate(shape):
             for less in sorted({1, 2, 3, n // 2, n - 1, 17, 129}):
                 if 0 < less < n:
-                    changes.append((name, dtype, (*shape[:d], less, *shape[d + 1 :]), numbers, axes))
+                    changes.append(
+                        (name, dtype, (*shape[:d], less, *shape[d + 1 :]), numbers, axes)
+                    )
         changes.append((name, dtype, shape, numbers, tuple(None if a is None else 0 for a in axes)))
         changes.append((name, dtype, shape, numbers, tuple(0 for _ in axes)))
         for new in changes:

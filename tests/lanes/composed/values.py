@@ -41,6 +41,11 @@ class Value(NamedTuple):
         return not self.floating or self.grid is not None
 
     @property
+    def plain(self) -> bool:
+        """Whether it is numbers, some at least, of a type of their own."""
+        return self.dtype != "key" and not self.weak and self.size > 0
+
+    @property
     def size(self) -> int:
         size = 1
         for n in self.shape:
@@ -105,11 +110,11 @@ class Values:
 
     def rounded_if_it_must(self, v: Value) -> Value:
         """v, rounded if its numbers may not fit into the mantissa."""
-        if v.special or not v.floating or v.size > LARGE:
-            if v.size > LARGE:
-                raise Unsuitable
+        if v.size > LARGE:
+            raise Unsuitable
+        if v.special or not v.floating:
             return v
-        if v.grid is not None and v.bound * 2.0**v.grid > 2**MANTISSA and v.bound < INFINITE:
+        if v.grid is not None and 2**MANTISSA < v.bound * 2.0**v.grid < INFINITE:
             v = v._replace(grid=None)
         if v.grid is None and v.dtype != self.float and self.float == "float64":
             raise Unsuitable  # the tolerance is that of float64
@@ -135,15 +140,14 @@ class Values:
             self.hot.append(value.name)
         return value
 
-    def some(self, shape=None, **known) -> Value:
-        """A value that is as known; `shape` is one, or a number of dimensions."""
+    def some(self, shape=None, most=LARGE, **known) -> Value:
+        """A value that is as known, no larger than `most`; `shape` is one, or the number of its
+        dimensions.
+        """
 
         def suits(v: Value) -> bool:
-            if v.weak or (isinstance(shape, tuple) and v.shape != shape):
-                return False
-            if isinstance(shape, int) and (len(v.shape) != shape or not v.size):
-                return False
-            return all(getattr(v, k) == x for k, x in known.items())
+            alike = all(getattr(v, k) == x for k, x in known.items())
+            return alike and fits(v, shape) and v.size <= most
 
         return self.pick(suits)
 
@@ -185,7 +189,7 @@ class Values:
             return v
         if v.integer:
             return self.add(f"{{0}} % {int(bound) + 1}", v, bound=bound)
-        if not self.smooth and (v.exact or self.rng.random() < 0.5) or v.exact:
+        if (not self.smooth and (v.exact or self.rng.random() < 0.5)) or v.exact:
             return self.add(f"jnp.clip({{0}}, -{bound}, {bound})", v, bound=bound)
         squash = self.rng.choice(["tanh", "sin"])
         return self.add(f"{bound} * jnp.{squash}({{0}} / {bound})", v, bound=bound)
