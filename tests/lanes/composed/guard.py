@@ -6,18 +6,19 @@ outside them stops the process with SIGSEGV. Arrays on the stack begin as bytes 
 so a number that is read before it is written shows in the results.
 """
 
+import contextlib
 import ctypes
+import functools
 import itertools
 import mmap
 import re
+from collections.abc import Iterator
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gpusim.lanes.host import target as host
-from gpusim.lanes.primitive import lanes_p
 from tests.lanes.composed import check
 
 PAGE = mmap.PAGESIZE
@@ -54,54 +55,66 @@ class Guarded:
 
 
 def run(program: dict) -> check.Outcome:
-    """As check.run, with the kernels run here, and nothing around them."""
-    return check.run(program | {"outside": []}, mock.patch.object(lanes_p, "impl", _impl))
+    """As check.run, with the kernels run here."""
+    return check.run(program, _kernels_here())
 
 
-def _impl(*leaves, function, batched):
-    """In place of the primitive's own: what it computes of concrete arrays."""
-    if any(batched):
-        return results(function, leaves, batched)
-    return [y[0] for y in results(function, [x[None] for x in leaves], (True,) * len(leaves))]
+@contextlib.contextmanager
+def _kernels_here() -> Iterator[None]:
+    """XLA calls `results` in place of the machine code that it is given."""
+    groups: dict[str, tuple] = {}  # by target
+    load = host.load
+
+    def loaded(text, *, width, arg_lanes):
+        target = load(text, width=width, arg_lanes=arg_lanes)
+        groups[target] = text, width, arg_lanes
+        return target
+
+    def call(target, shapes, **layouts):
+        return lambda *leaves: jax.pure_callback(
+            functools.partial(results, *groups[target], shapes), shapes, *leaves
+        )
+
+    patched = mock.patch.object
+    with patched(host, "load", loaded), patched(jax.ffi, "ffi_call", call):
+        yield
 
 
-def results(function, leaves, batched) -> list[jax.Array]:
-    """The kernel's results for these arguments, from both kinds of memory."""
-    at_end, at_start = (_call(function, leaves, batched, place) for place in (True, False))
+def results(text, width, arg_lanes, shapes, *leaves) -> list[np.ndarray]:
+    """What a group makes of these arguments, in both kinds of memory.
+
+    `shapes`: of the results; they have lanes in front, as the arguments in `arg_lanes`.
+    """
+    leaves = [np.asarray(x) for x in leaves]
+    lanes = shapes[0].shape[0]
+    at_end, at_start = (_call(text, width, arg_lanes, shapes, leaves, x) for x in (True, False))
     for x, y in zip(at_end, at_start, strict=True):
-        np.testing.assert_array_equal(x, y, "results depend on where arrays lie")
+        np.testing.assert_array_equal(x, y, f"{lanes} lanes: where arrays lie is seen")
     return at_end
 
 
-def _call(function, leaves, batched, at_end) -> list[jax.Array]:
+def _call(text, width, arg_lanes, shapes, leaves, at_end: bool) -> list[np.ndarray]:
     """The same, from memory that ends at a page or begins at one."""
-    text, width = function.lower(batched, host.host().vector_bits)
-    worlds = next(x.shape[0] for x, b in zip(leaves, batched, strict=True) if b)
-    lanes = max(worlds, width)
-    inputs = []
-    for x, b in zip(leaves, batched, strict=True):
-        x = np.asarray(x)
-        if b:  # worlds are neighbours in memory; the first stands in where there are too few
-            x = np.concatenate([x, np.repeat(x[:1], lanes - worlds, axis=0)])
-            x = np.ascontiguousarray(np.moveaxis(x, 0, -1))
-        inputs.append(Guarded(x.nbytes, at_end))
-        inputs[-1].write(x.tobytes())
-    results = [
-        Guarded(int(np.prod(r.shape)) * lanes * np.dtype(r.dtype).itemsize, at_end)
-        for r in function.results
-    ]
+    lanes = shapes[0].shape[0]
+    inputs, outputs = [], []
+    for x, varies in zip(leaves, arg_lanes, strict=True):
+        data = (np.moveaxis(x, 0, -1) if varies else x).tobytes()  # lanes are neighbours
+        inputs.append(Guarded(len(data), at_end))
+        inputs[-1].write(data)
+    for y in shapes:
+        outputs.append(Guarded(int(np.prod(y.shape)) * y.dtype.itemsize, at_end))
     group, kept = _load(text, at_end)
     ins, outs = (
-        (ctypes.c_void_p * (len(xs) + 1))(*(x.address for x in xs)) for xs in (inputs, results)
+        (ctypes.c_void_p * (len(xs) + 1))(*(x.address for x in xs)) for xs in (inputs, outputs)
     )
     for start in range(0, lanes, width):  # the last group overlaps its neighbour
         group(ins, outs, min(start, lanes - width), lanes)
     del kept
-    out = []
-    for buffer, r in zip(results, function.results, strict=True):
-        y = np.frombuffer(buffer.read(), np.dtype(r.dtype)).reshape(*r.shape, lanes)
-        out.append(jnp.asarray(np.moveaxis(y, -1, 0)[:worlds]))
-    return out
+    arrays = [np.frombuffer(x.read(), y.dtype) for x, y in zip(outputs, shapes, strict=True)]
+    return [
+        np.moveaxis(x.reshape(*y.shape[1:], lanes), -1, 0)
+        for x, y in zip(arrays, shapes, strict=True)
+    ]
 
 
 def _load(text: str, at_end: bool):
