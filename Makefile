@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 CUDA := $(shell if [ -e /proc/driver/nvidia/version ] || nvidia-smi >/dev/null 2>&1; then echo '[cuda]'; fi)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check format bench lock clean
+.PHONY: help setup train test test-quick test-all check format bench lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ train: $(VENV)/.base ## train the ant (ARGS="--env humanoid ..." adds or overrid
 
 test: $(VENV)/.dev ## all fast tests
 	$(RUN) -m pytest $(ARGS)
+
+test-quick: $(VENV)/.dev ## a first answer, within a minute
+	$(RUN) -m pytest -m quick $(ARGS)
 
 test-all: $(VENV)/.dev ## the slow tests too
 	$(RUN) -m pytest -m "not gpu" $(ARGS)

@@ -1,1 +1,49 @@
-"""Learners that run wholly on the device. They know environments only through the Env contract."""
+"""Learners that run wholly on the device. They know worlds only through the contract.
+
+A learner NAME is a module here with a `Config` and a `Learner` (see learner.py); its presets are
+presets/NAME.yaml. Importing this package starts no JAX.
+"""
+
+import importlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from gpusim.suggest import unknown
+
+if TYPE_CHECKING:
+    from gpusim.agents.config import LearnerConfig
+
+DEFAULT = "ppo"
+_HERE = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The learners there are: modules that name a `Learner`."""
+    files = {f.stem: f for f in _HERE.glob("*.py")} | {
+        f.parent.name: f for f in _HERE.glob("*/__init__.py")
+    }
+    says_so = re.compile(r"^Learner = |\bas Learner$", re.MULTILINE)
+    return sorted(name for name, file in files.items() if says_so.search(file.read_text()))
+
+
+def find(name: str) -> Any:
+    """The module of a learner. Raises ValueError if there is none of this name."""
+    if name not in names():
+        raise ValueError(unknown("learner", name, names()))
+    return importlib.import_module(f"gpusim.agents.{name}")
+
+
+def name_of(config: "LearnerConfig") -> str:
+    """The learner that a configuration is of."""
+    return type(config).__module__.split(".")[2]
+
+
+def preset(learner: str, env: str) -> dict[str, Any]:
+    """What is known to work for an environment: values of the learner's configuration, by name;
+    none for an environment without."""
+    file = _HERE / "presets" / f"{learner}.yaml"
+    presets = yaml.safe_load(file.read_text()) if file.exists() else {}
+    return presets.get(env) or {}

@@ -1,43 +1,70 @@
 """How good is a policy: whole episodes from fresh starts, without autoreset."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from gpusim.envs.world import State, World, episode_keys
 
-@partial(jax.jit, static_argnames=("env", "policy_apply", "num_envs", "episode_length"))
-def evaluate(
-    env: Any,
-    policy_apply: Callable[[Any, jax.Array], jax.Array],
-    policy: Any,
-    key: jax.Array,
-    num_envs: int,
-    episode_length: int,
-) -> dict[str, jax.Array]:
-    """Return of `num_envs` episodes of at most `episode_length` control steps.
 
-    env: one world (reset and step). policy_apply(policy, obs): actions for obs (worlds, features).
-    Rewards count up to and including the step that terminates. Gives return_mean and return_std
-    over worlds, length_mean in control steps, and alive, the share of worlds never terminated.
+class Episodes(NamedTuple):
+    """N episodes."""
+
+    total: jax.Array  # (N,) return: the sum of the rewards up to and including the last step
+    length: jax.Array  # (N,) control steps made in the episode
+    alive: jax.Array  # (N,) bool: never terminated within the time limit
+    watched: Any  # (T + 1, N, ...) what `watch` saw at the start and after every step
+
+    def summary(self) -> dict[str, jax.Array]:
+        """Mean and spread of the return, mean length, and the share of worlds never terminated."""
+        return {
+            "return_mean": self.total.mean(),
+            "return_std": self.total.std(),
+            "length_mean": self.length.mean(),
+            "alive": self.alive.mean(),
+        }
+
+
+class Evaluation:
+    """`num_envs` episodes of at most `episode_length` control steps, compiled once.
+
+    watch(state) of one world is recorded; what it gives after an episode's end means nothing.
     """
 
-    def step(carry, _):
-        state, alive, total, length = carry
-        state = jax.vmap(env.step)(state, policy_apply(policy, state.obs))
-        total = total + jnp.where(alive, state.reward, 0.0)
-        length = length + alive
-        return (state, alive & ~state.terminated, total, length), None
+    def __init__(
+        self,
+        world: World,
+        num_envs: int,
+        episode_length: int,
+        watch: Callable[[State], Any] = lambda state: (),
+    ):
+        self.world, self.num_envs, self.episode_length = world, num_envs, episode_length
+        self.watch = jax.vmap(watch)
+        self._compiled = jax.jit(self._play)
 
-    state = jax.vmap(env.reset)(jax.random.split(key, num_envs))
-    alive, zero = jnp.ones(num_envs, bool), jnp.zeros(num_envs)
-    start = (state, alive, zero, zero)
-    (_, alive, total, length), _ = jax.lax.scan(step, start, length=episode_length)
-    return {
-        "return_mean": total.mean(),
-        "return_std": total.std(),
-        "length_mean": length.mean(),
-        "alive": alive.mean(),
-    }
+    def __call__(self, policy: Any, key: jax.Array) -> Episodes:
+        """Play them with the policy's likeliest actions, from starts drawn with `key`."""
+        return self._compiled(policy, key)
+
+    def _play(self, policy: Any, key: jax.Array) -> Episodes:
+        def step(carry, _):
+            state, memory, running, alive, total, length = carry
+            memory, action = policy.act(memory, state.obs)
+            state = jax.vmap(self.world.step)(state, action)
+            total = total + jnp.where(running, state.reward, 0.0)
+            length = length + running
+            alive = alive & ~(running & state.terminated)
+            running = running & ~(state.terminated | state.truncated)
+            return (state, memory, running, alive, total, length), self.watch(state)
+
+        _, starts = jax.vmap(episode_keys)(jax.random.split(key, self.num_envs))
+        state = jax.vmap(self.world.reset)(starts)
+        yes, zero = jnp.ones(self.num_envs, bool), jnp.zeros(self.num_envs)
+        carry = (state, policy.initial((self.num_envs,)), yes, yes, zero, zero)
+        first = self.watch(state)
+        carry, rest = jax.lax.scan(step, carry, length=self.episode_length)
+        *_, alive, total, length = carry
+        watched = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
+        return Episodes(total, length, alive, watched)

@@ -5,13 +5,15 @@ backward passes of these small networks a quarter faster in it than with samples
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from agents.distributions import Normal
+from gpusim.agents.distributions import Normal
+from gpusim.envs.world import PRIVILEGED
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": jnp.tanh,
@@ -19,6 +21,17 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "silu": jax.nn.silu,
     "elu": jax.nn.elu,
 }
+
+
+def joined(obs: Any, *, privileged: bool) -> jax.Array:
+    """One array (features, *batch) of an observation, which may be a dict of them, by name.
+
+    privileged: whether that part of it may be seen.
+    """
+    if not isinstance(obs, Mapping):
+        return obs
+    parts = [obs[name] for name in sorted(obs) if privileged or name != PRIVILEGED]
+    return jnp.concatenate(parts)
 
 
 class Dense(nn.Module):
@@ -62,7 +75,8 @@ class Policy(nn.Module):
     initial_std: float
 
     @nn.compact
-    def __call__(self, obs: jax.Array) -> Normal:
+    def __call__(self, obs: Any) -> Normal:
+        obs = joined(obs, privileged=False)
         mean = MLP(self.hidden, self.actions, 0.01, self.activation)(obs)
         start = nn.initializers.constant(math.log(self.initial_std))
         log_std = self.param("log_std", start, (self.actions,))
@@ -70,11 +84,12 @@ class Policy(nn.Module):
 
 
 class Value(nn.Module):
-    """Expected discounted return. (features, *batch) -> batch."""
+    """Expected discounted return. (features, *batch) -> batch. It sees all there is."""
 
     hidden: tuple[int, ...]
     activation: str
 
     @nn.compact
-    def __call__(self, obs: jax.Array) -> jax.Array:
+    def __call__(self, obs: Any) -> jax.Array:
+        obs = joined(obs, privileged=True)
         return MLP(self.hidden, 1, 1.0, self.activation)(obs)[0]

@@ -1,6 +1,9 @@
-"""Running mean and variance of observations, the same on every device."""
+"""Running mean and variance of observations, the same on every device.
 
-from typing import NamedTuple
+An observation is an array or a dict of arrays, (features, *batch) each; so are mean and variance.
+"""
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,39 +18,46 @@ class Statistics(NamedTuple):
     """What has been seen so far of each observation feature."""
 
     count: jax.Array  # () float32, samples seen; its rounding is far below one batch until 1e12
-    mean: jax.Array  # (features,)
-    variance: jax.Array  # (features,) population variance
+    mean: Any  # (features,) of each part
+    variance: Any  # (features,) of each part: population variance
 
 
-def init(size: int) -> Statistics:
-    """Statistics of nothing: `normalize` is then the identity up to EPSILON and CLIP."""
-    return Statistics(jnp.zeros(()), jnp.zeros(size), jnp.ones(size))
+def init(obs: Any) -> Statistics:
+    """Statistics of nothing, for observations like this one, (features,): `normalize` is then the
+    identity up to EPSILON and CLIP."""
+    ones = jax.tree.map(jnp.ones_like, obs)
+    return Statistics(jnp.zeros(()), jax.tree.map(jnp.zeros_like, obs), ones)
 
 
-def normalize(statistics: Statistics | None, obs: jax.Array) -> jax.Array:
+def normalize(statistics: Statistics | None, obs: Any) -> Any:
     """(obs - mean) / standard deviation, clipped; obs itself without statistics.
 
     obs: (features, *batch).
     """
     if statistics is None:
         return obs
-    ones = (1,) * (obs.ndim - 1)
-    mean = statistics.mean.reshape(-1, *ones)
-    scale = jax.lax.rsqrt(statistics.variance + EPSILON).reshape(-1, *ones)
-    return jnp.clip((obs - mean) * scale, -CLIP, CLIP)
+
+    def part(mean, variance, x):
+        ones = (1,) * (x.ndim - mean.ndim)
+        scale = jax.lax.rsqrt(variance + EPSILON).reshape(*mean.shape, *ones)
+        return jnp.clip((x - mean.reshape(*mean.shape, *ones)) * scale, -CLIP, CLIP)
+
+    return jax.tree.map(part, statistics.mean, statistics.variance, obs)
 
 
-def measure(obs: jax.Array) -> Statistics:
+def measure(obs: Any) -> Statistics:
     """Statistics of one batch, (features, samples)."""
-    mean = obs.mean(1)
-    return Statistics(jnp.float32(obs.shape[1]), mean, jnp.square(obs - mean[:, None]).mean(1))
+    count = jnp.float32(jax.tree.leaves(obs)[0].shape[-1])
+    mean = jax.tree.map(lambda x: x.mean(-1), obs)
+    variance = jax.tree.map(lambda x, m: jnp.square(x - m[..., None]).mean(-1), obs, mean)
+    return Statistics(count, mean, variance)
 
 
 def over_devices(batch: Statistics) -> Statistics:
     """Statistics of the batches of all devices, which are equally large; inside `spmd` only."""
     mean = sharding.mean(batch.mean)
-    between = jnp.square(batch.mean - mean)
-    variance = sharding.mean(batch.variance + between)
+    spread = lambda v, own, all_: v + jnp.square(own - all_)
+    variance = sharding.mean(jax.tree.map(spread, batch.variance, batch.mean, mean))
     return Statistics(sharding.total(batch.count), mean, variance)
 
 
@@ -58,11 +68,17 @@ def merge(old: Statistics, new: Statistics) -> Statistics:
     """
     count = old.count + new.count
     share = new.count / count
-    delta = new.mean - old.mean
-    mean = old.mean + share * delta
-    within = (1 - share) * old.variance + share * new.variance
-    variance = within + share * (1 - share) * jnp.square(delta)
-    finite = jnp.isfinite(mean) & jnp.isfinite(variance)
-    return Statistics(
-        count, jnp.where(finite, mean, old.mean), jnp.where(finite, variance, old.variance)
-    )
+
+    def part(old_mean, old_variance, new_mean, new_variance):
+        delta = new_mean - old_mean
+        mean = old_mean + share * delta
+        within = (1 - share) * old_variance + share * new_variance
+        variance = within + share * (1 - share) * jnp.square(delta)
+        finite = jnp.isfinite(mean) & jnp.isfinite(variance)
+        return jnp.where(finite, mean, old_mean), jnp.where(finite, variance, old_variance)
+
+    tree = jax.tree.structure(old.mean)
+    parts = map(jax.tree.leaves, (old.mean, old.variance, new.mean, new.variance))
+    merged = [part(*leaves) for leaves in zip(*parts, strict=True)]
+    mean, variance = (jax.tree.unflatten(tree, [m[k] for m in merged]) for k in (0, 1))
+    return Statistics(count, mean, variance)

@@ -4,29 +4,59 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
-from agents.distributions import DISTRIBUTIONS, sample
-from agents.normalize import Statistics, normalize
+from gpusim.agents import normalize
+from gpusim.agents.distributions import DISTRIBUTIONS, sample
 
 
 @struct.dataclass
-class Policy:
-    """Parameters, observation statistics, and how to use them. A pytree."""
+class GaussianPolicy:
+    """Parameters, observation statistics, and how to use them. A pytree; see `learner.Policy`."""
 
     params: Any
-    normalizer: Statistics | None
+    normalizer: normalize.Statistics | None
     network: Any = struct.field(pytree_node=False)  # networks.Policy
     distribution: str = struct.field(pytree_node=False)
 
-    def apply(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Actions in [-1, 1] for obs (*batch, features): (*batch, actions).
+    def initial(self, batch: tuple[int, ...]) -> Any:
+        """It remembers nothing."""
+        return ()
 
-        Without a key the most likely action, with one a random draw.
-        """
-        features_first = jnp.moveaxis(obs, -1, 0)
-        normal = self.network.apply(self.params, normalize(self.normalizer, features_first))
+    def act(self, memory: Any, obs: Any, key: jax.Array | None = None) -> tuple[Any, jax.Array]:
+        """Actions in [-1, 1], (*batch, actions), for obs (*batch, features) of each part."""
+        features_first = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), obs)
+        seen = normalize.normalize(self.normalizer, features_first)
+        normal = self.network.apply(self.params, seen)
         raw = normal.mean
         if key is not None:
             raw = sample(normal, jax.random.normal(key, raw.shape))
-        return jnp.moveaxis(DISTRIBUTIONS[self.distribution].to_action(raw), 0, -1)
+        return memory, jnp.moveaxis(DISTRIBUTIONS[self.distribution].to_action(raw), 0, -1)
+
+    def export(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Arrays by name, and in words and numbers what a program needs to act with them.
+
+        Raises ValueError for a policy on a dict of observations.
+        """
+        stack = self.params["params"]["MLP_0"]
+        layers = [stack[name] for name in sorted(stack, key=lambda name: int(name.split("_")[1]))]
+        size = layers[0]["weight"].shape[1]
+        arrays = {"mean": np.zeros(size, np.float32), "std": np.ones(size, np.float32)}
+        if self.normalizer is not None:
+            seen = self.normalizer
+            if not hasattr(seen.mean, "shape"):
+                raise ValueError("a policy on a dict of observations cannot be exported yet")
+            std = np.sqrt(np.asarray(seen.variance + normalize.EPSILON))
+            arrays = {"mean": np.asarray(seen.mean), "std": std}
+        for i, layer in enumerate(layers):
+            arrays |= {f"{name}{i}": np.asarray(layer[name]) for name in ("weight", "bias")}
+        return arrays, {
+            "observation_clip": None if self.normalizer is None else normalize.CLIP,
+            "layers": len(layers),
+            "activation": self.network.activation,
+            "output": self.distribution,
+            "formula": "x = (observation - mean) / std, clipped to +-observation_clip; for each "
+            "layer x = weight @ x + bias, followed by the activation except after the last; "
+            "action = x clipped to [-1, 1] if output is clip, tanh(x) if output is tanh",
+        }

@@ -1,5 +1,6 @@
 """Returns and advantages of batched trajectories."""
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -23,8 +24,7 @@ def gae(
     episode still bootstraps from where it was cut, and a terminated one from nothing, even if its
     last observation is not finite. All arguments are (T, worlds); A_t + V_t is the value's target.
     """
-    if not reward_t.shape == value_t.shape == value_tp1.shape == terminated_t.shape:
-        raise ValueError(f"gae: shapes differ: {reward_t.shape} {value_t.shape} {value_tp1.shape}")
+    chex.assert_equal_shape([reward_t, value_t, value_tp1, terminated_t, truncated_t])
     delta_t = reward_t + discount * jnp.where(terminated_t, 0.0, value_tp1) - value_t
     decay_t = jnp.where(terminated_t | truncated_t, 0.0, discount * lambda_)
 

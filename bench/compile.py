@@ -72,9 +72,10 @@ def first_update(env: str, flags: Sequence[str], folder: Path) -> dict[str, floa
     """Train for one update in this process: seconds by phase, and in all."""
     import jax
 
-    from gpusim import config, metrics, train
+    from gpusim import config, train
+    from gpusim.run import clock
 
-    origin = time.perf_counter() - metrics.process_age()
+    origin = time.perf_counter() - clock.process_age()
     imported = time.perf_counter()
     spans: dict[str, list[Interval]] = {event: [] for event in EVENTS.values()}
 
@@ -85,7 +86,7 @@ def first_update(env: str, flags: Sequence[str], folder: Path) -> dict[str, floa
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     flags = [f"--env={env}", *flags]
-    steps = config.parse(flags).train.ppo.steps_per_update
+    steps = config.parse(flags).train.learner.steps_per_update
     one = [f"--total-steps={steps}", "--updates-per-call=1", "--evaluations=0", "--no-tensorboard"]
     status = train.main([*flags, *one, f"--out={folder}"])
     if status:

@@ -46,7 +46,7 @@ def lanes(work: Work) -> Run:
     import gpusim
     from gpusim.envs import autoreset
 
-    env = gpusim.make(work.env)
+    env: Any = gpusim.make(work.env)
     venv = autoreset(env, work.num_envs)
     step = lambda state, action: (venv.step(state, action), None)
     run = _scanned(jax.jit(venv.reset)(jax.random.key(0)), step, _actions(work, env.action_size))
@@ -61,11 +61,12 @@ def lanes_physics(work: Work) -> Run:
 
     import gpusim
     from gpusim import lanes, physics
+    from gpusim.envs.mujoco_task import onto_control_range
 
-    env = gpusim.make(work.env)
+    env: Any = gpusim.make(work.env)
 
     def substeps(state: physics.State, action: jax.Array) -> physics.State:
-        ctrl = env.control(action)
+        ctrl = onto_control_range(env.model, action)
         one = lambda _, state: physics.step(env.model, state, ctrl)[0]
         return jax.lax.fori_loop(0, env.n_frames, one, state)
 
@@ -84,8 +85,9 @@ def rollout(work: Work) -> Run:
     from mujoco.rollout import Rollout
 
     import gpusim
+    from gpusim.envs.mujoco_task import onto_control_range
 
-    env = gpusim.make(work.env)
+    env: Any = gpusim.make(work.env)
     model = env.model.mj
     worlds = min(work.num_envs, 64 * work.threads)  # more worlds cost memory and gain nothing
     keys = jax.random.split(jax.random.key(0), worlds)
@@ -93,7 +95,8 @@ def rollout(work: Work) -> Run:
     start = np.zeros((worlds, mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)))
     start[:, 1 : 1 + model.nq + model.nv] = np.concatenate([qpos, qvel], axis=1)  # after the time
     work = dataclasses.replace(work, num_envs=worlds)
-    ctrl = np.asarray(jax.vmap(jax.vmap(env.control))(_actions(work, env.action_size)))
+    control = functools.partial(onto_control_range, env.model)
+    ctrl = np.asarray(jax.vmap(jax.vmap(control))(_actions(work, env.action_size)))
     ctrl = np.repeat(ctrl.swapaxes(0, 1).astype(float), env.n_frames, axis=1)
     data = [mujoco.MjData(model) for _ in range(work.threads)]
     with Rollout(nthread=work.threads if work.threads > 1 else 0) as pool:

@@ -195,7 +195,7 @@ def warp(work: Work) -> Run:
 
     import gpusim
 
-    env = gpusim.make(work.env)
+    env: Any = gpusim.make(work.env)
     host = env.model.mj
     start = mujoco.MjData(host)  # pyright: ignore[reportAttributeAccessIssue]  # no stubs
     model = mujoco_warp.put_model(host)

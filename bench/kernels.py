@@ -72,27 +72,19 @@ def environment(name: str) -> dict[str, Any]:
         return phases(function.step, *shapes)
     env = gpusim.make(name)
     state = jax.eval_shape(env.start, key)
-    action = jax.ShapeDtypeStruct((env.action_size,), state.obs.dtype)
-    return phases(env.transition, state.physics, state.memory, action)
+    action = jax.ShapeDtypeStruct((env.action_size,), state.reward.dtype)
+    return phases(env.transition, state, action)
 
 
 def phases(fn: Callable, *args: Any) -> dict[str, Any]:
     """Compile a function of one world for arguments of these shapes, all of which differ between
     worlds.
     """
-    import jax
-
-    from gpusim.lanes import jaxprs
     from gpusim.lanes.host import target as host
-    from gpusim.lanes.kernel import LaneFunction, Spec
+    from gpusim.lanes.kernel import Trace
 
-    leaves, tree = jax.tree.flatten((args, {}))
-    keys = tuple(jaxprs.is_key(x.dtype) for x in leaves)
-    words = [
-        jax.eval_shape(jax.random.key_data, x) if jaxprs.is_key(x.dtype) else x for x in leaves
-    ]
     times = [time.perf_counter()]
-    function = LaneFunction(fn, tree, keys, tuple(Spec(x.shape, x.dtype) for x in words))
+    function = Trace(fn, args).function
     times.append(time.perf_counter())
     batched = (True,) * len(function.specs)
     text, _ = function.lower(batched, host.host().vector_bits)

@@ -24,7 +24,7 @@ from bench import common
 from gpusim import envs
 from gpusim.lanes.nvidia import emitter as nvidia_codegen
 from gpusim.lanes.nvidia import target as nvidia
-from gpusim.lanes.primitive import lanes_p
+from gpusim.lanes.primitive import lanes_of, lanes_p
 
 SPILLS = r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
 
@@ -81,7 +81,8 @@ def kernels(jaxpr: Any) -> Iterator[nvidia_codegen.Kernel]:
     """The CUDA kernels a program launches."""
     for eqn in jaxpr.eqns:
         if eqn.primitive is lanes_p:
-            yield eqn.params["function"].thread(eqn.params["batched"])
+            yield eqn.params["function"].thread(lanes_of(eqn.params["batched"]))
+            continue  # the kernels that it calls are part of it
         for value in eqn.params.values():
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):

@@ -56,7 +56,7 @@ def train(args: Args, flags: Sequence[str]) -> dict[str, Any]:
     """Run the training program for a few calls; its rates as it logged them."""
     from gpusim import config
 
-    preset = config.parse([f"--env={args.env}", *flags]).train.ppo
+    preset = config.parse([f"--env={args.env}", *flags]).train.learner
     steps = (args.calls + 2) * preset.steps_per_call
     with tempfile.TemporaryDirectory() as folder:
         limits = [f"--total-steps={steps}", "--evaluations=0", f"--out={folder}/run"]

@@ -1,27 +1,35 @@
 """What a training run is: frozen dataclasses that are the flags and the YAML file.
 
-A value comes from, later ones winning: the environment's preset, the file given with --config (or
-the resumed run's own), the flags. The file a run writes is complete: what it says is what was run.
+A value comes from, later ones winning: the environment's preset, the files given with --config from
+left to right (or the resumed run's own), the flags. They are merged as one mapping in which every
+value knows where it was said, and become typed once, in `build`. The file a run writes is complete:
+what it says is what was run.
+
 Nothing here imports JAX, so `--help` and a mistyped flag are answered at once.
 """
 
-import contextlib
 import dataclasses
-import difflib
-import io
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 
-import tyro
 import yaml
 
-from agents.config import PPOConfig
+from gpusim import agents
+from gpusim.agents.config import LearnerConfig
+from gpusim.envs import registry
+from gpusim.parse import Words, fields_of, flags, typed
+from gpusim.suggest import nearest, unknown
+
+Kind = TypeVar("Kind")
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be meant; the message is one line for the user."""
+
+
+class HelpWanted(Exception):
+    """--help was among the flags; `args[0]` is the Command of the others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +37,11 @@ class TrainConfig:
     """Everything that decides the course of a run."""
 
     env: str = "ant"
-    """Environment to train on; its preset gives the defaults shown here."""
+    """Environment: a name, path/to/file.py:Class or package.module:Class."""
+    physics: str = "mujoco"
+    """What computes it: mujoco, or brax-spring, brax-positional, brax-generalized."""
+    env_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Options of the environment's constructor; as flags, --env.NAME VALUE."""
     seed: int = 0
     """Seed of everything random."""
     episode_length: int | None = None
@@ -48,10 +60,12 @@ class TrainConfig:
     """How many of the newest checkpoints are kept."""
     tensorboard: bool = True
     """Write TensorBoard event files."""
-    ppo: Annotated[PPOConfig, tyro.conf.OmitArgPrefixes] = dataclasses.field(
-        default_factory=PPOConfig
-    )
-    """The learner."""
+    learner: LearnerConfig = None  # type: ignore[assignment]
+    """The learner's configuration; by default the environment's preset."""
+
+    def __post_init__(self):
+        if self.learner is None:
+            object.__setattr__(self, "learner", preset(self.env))
 
     def check(self, num_devices: int) -> None:
         """Raise ConfigError if this cannot run on so many devices."""
@@ -62,7 +76,14 @@ class TrainConfig:
             if value is not None and value < least:
                 raise ConfigError(f"{name} is {value}, needs to be at least {least}")
         try:
-            self.ppo.check(num_devices)
+            self.learner.check(num_devices)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    def world(self) -> Any:
+        """The world that is trained on. Raises ConfigError where there is none."""
+        try:
+            return registry.make(self.env, physics=self.physics, **self.env_options)
         except ValueError as error:
             raise ConfigError(str(error)) from error
 
@@ -71,82 +92,90 @@ class TrainConfig:
 class Command:
     """Train a policy and write a run folder."""
 
-    train: Annotated[TrainConfig, tyro.conf.arg(name="")] = TrainConfig()
-    config: Path | None = None
-    """A run's config.yaml, or any part of one: its values stand in for the preset's."""
+    train: TrainConfig
+    config: tuple[Path, ...] = ()
+    """Configuration files, or parts of them: their values stand in for the preset's."""
     resume: Path | None = None
     """A run folder to continue; flags given beside it change its configuration."""
     out: Path | None = None
     """The run folder to write; None: runs/ENV-SEED-TIME."""
 
 
-# Tuned on 2 CPU cores for the shortest time to a good return, see docs/training.md.
-_ANT = PPOConfig(
-    total_steps=36_000_000,
-    num_envs=4096,
-    unroll_length=8,
-    num_minibatches=16,
-    learning_rate=1e-3,
-    discount=0.98,
-    gae_lambda=0.9,
-    training_episode_length=250,
-    entropy_cost=1e-2,
-    max_grad_norm=10.0,
-    reward_scale=0.1,
-    distribution="tanh",
-    updates_per_call=8,
-)
-_PLANAR = dataclasses.replace(_ANT, discount=0.99, gae_lambda=0.95, training_episode_length=None)
-PRESETS: Mapping[str, PPOConfig] = {
-    "ant": _ANT,
-    "humanoid": PPOConfig(
-        total_steps=10_000_000,
-        num_envs=2048,
-        unroll_length=16,
-        num_minibatches=8,
-        learning_rate=1e-3,
-        discount=0.98,
-        max_grad_norm=10.0,
-        reward_scale=0.1,
-    ),
-    "half_cheetah": _PLANAR,
-    "hopper": dataclasses.replace(
-        _PLANAR, total_steps=20_000_000, discount=0.995, max_grad_norm=1.0
-    ),
-    "walker2d": _PLANAR,
-}
+class Setting(NamedTuple):
+    """A value as it was said."""
 
-ALIASES = {"--steps": "--total-steps"}  # and --ppo.X is --X, as the YAML file nests it
+    value: Any  # the words behind a flag, or what YAML makes of a file
+    where: str  # "--seed", "run.yaml: seed"
+
+
+Settings = dict[str, Setting]  # by "seed", "env_options.reset_noise_scale", "LEARNER.clip"
+
+ALIASES = {"steps": "total_steps"}
 
 
 def parse(argv: Sequence[str]) -> Command:
     """The command line as a Command, presets and files filled in.
 
-    Raises ConfigError for what cannot be understood, SystemExit(0) after printing --help.
+    Raises ConfigError for what cannot be understood, HelpWanted for --help.
     """
-    argv = [_plain(token) for token in argv]
-    config, resume = _value_of(argv, "--config"), _value_of(argv, "--resume")
-    if config and resume:
+    try:
+        given = flags(argv)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    about = {field.name for field in dataclasses.fields(Command)} - {"train"}
+    its = {name: Setting(words, f"--{name}") for name, words in given if name in about}
+    said = [(name, words) for name, words in given if name not in {*about, "help", "h"}]
+    if {"config", "resume"} <= its.keys():
         raise ConfigError("--resume continues with the run's own configuration; leave out --config")
-    if resume and _value_of(argv, "--out"):
+    if {"out", "resume"} <= its.keys():
         raise ConfigError("--resume continues in the run's own folder; leave out --out")
-    if resume:
-        config = str(Path(resume) / "config.yaml")
-    overrides = read_yaml(Path(config)) if config else {}
+    configs = [Path(word) for name, words in given if name == "config" for word in words]
+    values = {name: _typed(its[name], Path) for name in ("resume", "out") if name in its}
+    files = [values["resume"] / "config.yaml"] if "resume" in values else configs
+    train = merge(files, said)
+    command = Command(train, config=tuple(configs), **values)
+    if {"help", "h"} & {name for name, _ in given}:
+        raise HelpWanted(command)
+    return command
 
-    name = _value_of(argv, "--env") or str(overrides.get("env", TrainConfig.env))
-    default = TrainConfig(env=name, ppo=_preset(name))
-    if config:
-        try:
-            default = _from_flags(_as_flags(overrides), Command(default)).train
-        except ConfigError as error:
-            raise ConfigError(f"{config}: {error}") from error
-    return _from_flags(argv, Command(default))
+
+def merge(files: Sequence[Path], said: Sequence[tuple[str, Words]] = ()) -> TrainConfig:
+    """Preset, files from left to right, and flags (name, words) together."""
+    settings: Settings = {}
+    for file in files:
+        settings |= _of_file(file)
+    learner = Setting(agents.DEFAULT, "")
+    for name, words in said:
+        learner = Setting(words, "--learner") if name == "learner" else learner
+    learner = learner if learner.where else settings.get("learner", learner)
+    kind = _learner(learner)
+    name = _typed(learner, str)
+    for flag, words in said:
+        spelt = f"--{flag.replace('_', '-')}"
+        settings[_key(flag, spelt, name, kind)] = Setting(words, spelt)
+    physics = _typed(settings["physics"], str) if "physics" in settings else TrainConfig.physics
+    env = _env(settings["env"], physics) if "env" in settings else TrainConfig.env
+    known = agents.preset(name, env).items()
+    settings = {f"{name}.{key}": Setting(value, "preset") for key, value in known} | settings
+    settings["env"] = Setting(env, "env")
+    return _build(settings, name, kind)
+
+
+def preset(env: str, learner: str = agents.DEFAULT) -> LearnerConfig:
+    """A learner's configuration for an environment: what is known to work, or the defaults."""
+    known = agents.preset(learner, env).items()
+    settings = {key: Setting(value, "preset") for key, value in known}
+    return _make(agents.find(learner).Config, settings)
 
 
 def to_yaml(config: TrainConfig) -> str:
     """The complete configuration, as `read_yaml` and --config read it."""
-    values = dataclasses.asdict(config, dict_factory=_yaml_values)
+    plain = lambda items: {k: list(v) if isinstance(v, tuple) else v for k, v in items}
+    values = dataclasses.asdict(config, dict_factory=plain)
+    values["env_options"] = plain(config.env_options.items())
+    section = values.pop("learner")
+    name = agents.name_of(config.learner)
+    values |= {"learner": name, name: section}
     return yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
 
 
@@ -155,115 +184,116 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read ({_one_line(str(error))})") from error
+        raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(values or {}, dict):
         raise ConfigError(f"{path}: expected names and values, found {type(values).__name__}")
     return values or {}
 
 
-def _preset(name: str) -> PPOConfig:
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(
-            f"unknown environment {name!r}; {hint}There are: {', '.join(sorted(PRESETS))}"
-        )
-    return PRESETS[name]
-
-
-def _plain(token: str) -> str:
-    """The one spelling of a flag that tyro knows."""
-    flag, equals, value = token.partition("=")
-    if flag.startswith("--"):
-        flag = flag.replace("--ppo.", "--", 1).replace("_", "-")
-    return ALIASES.get(flag, flag) + equals + value if flag.startswith("--") else token
-
-
-def _value_of(argv: Sequence[str], flag: str) -> str | None:
-    """The last value of a flag that has to be known before the others can be read."""
-    value = None
-    for token, following in zip(argv, [*argv, ""][1:], strict=True):
-        if token == flag:
-            value = following
-        elif token.startswith(f"{flag}="):
-            value = token.removeprefix(f"{flag}=")
-    return value or None
-
-
-def _as_flags(values: Mapping[str, Any]) -> list[str]:
-    """Values of a file as flags, so that one parser checks the types of both."""
-    flags = []
-    for name, value in values.items():
-        flag = f"--{str(name).replace('_', '-')}"
-        if isinstance(value, dict):
-            flags += _as_flags(value)
-        elif isinstance(value, bool):
-            flags.append(flag if value else f"--no-{flag[2:]}")
-        elif isinstance(value, list):
-            flags += [flag, *map(str, value)]
+def _of_file(path: Path) -> Settings:
+    """What a file says, flat."""
+    settings: Settings = {}
+    sections = {"env_options", *agents.names()}
+    for key, value in read_yaml(path).items():
+        key = str(key)
+        if key not in sections:
+            if key not in fields_of(TrainConfig):
+                raise ConfigError(
+                    f"{path}: {key}: there is no such key; "
+                    f"{nearest(key, [*fields_of(TrainConfig), *sections])}".rstrip("; ")
+                )
+            settings[key] = Setting(value, f"{path}: {key}")
+        elif not isinstance(value, dict):
+            raise ConfigError(f"{path}: {key}: expected names and values, found {value!r}")
         else:
-            flags.append(f"{flag}={value}")
-    return flags
+            for name, inner in value.items():
+                settings[f"{key}.{name}"] = Setting(inner, f"{path}: {key}.{name}")
+    return settings
 
 
-def _yaml_values(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in items}
+def _key(flag: str, spelt: str, learner: str, kind: type) -> str:
+    """The key of a flag: a learner's field needs no prefix, an environment's option has `env.`."""
+    prefix, dot, rest = flag.partition(".")
+    if dot and prefix in ("env", "env_options"):
+        return f"env_options.{rest}"
+    name = rest if dot and prefix in (learner, "learner") else flag
+    name = ALIASES.get(name, name)
+    run, its = fields_of(TrainConfig), fields_of(kind)
+    if name in its and (name not in run or name != flag):
+        return f"{learner}.{name}"
+    if name in run and name == flag:
+        return name
+    if dot and prefix in agents.names():  # of a learner that this run has not
+        return flag
+    known = [f"--{n.replace('_', '-')}" for n in (*run, *its, *ALIASES, "config", "resume", "out")]
+    raise ConfigError(f"{spelt}: there is no such flag; {nearest(spelt, known)}".rstrip("; "))
 
 
-def _from_flags(argv: Sequence[str], default: Command) -> Command:
-    """Let tyro read the flags, and make its framed error messages one line."""
-    said = io.StringIO()
+def _build(settings: Settings, learner: str, kind: type) -> TrainConfig:
+    """The typed configuration; every mistake is told with where it was made."""
+    section = lambda prefix: {
+        key.removeprefix(f"{prefix}."): setting
+        for key, setting in settings.items()
+        if key.startswith(f"{prefix}.")
+    }
+    for other in agents.names():  # a file may have sections of several: all must make sense
+        if other != learner and section(other):
+            _make(agents.find(other).Config, section(other))
+    run = {k: s for k, s in settings.items() if "." not in k and k != "learner"}
+    config = _make(TrainConfig, run, learner=_make(kind, section(learner)))
+    options = _env_options(config, section("env_options"))
+    return dataclasses.replace(config, env_options=options)
+
+
+def _make(kind: type[Kind], settings: Settings, **others: Any) -> Kind:
+    """A dataclass from settings by the names of its fields."""
+    fields = fields_of(kind)
+    for name, setting in settings.items():
+        if name not in fields:
+            hint = nearest(name, fields)
+            raise ConfigError(f"{setting.where}: there is no such key; {hint}".rstrip("; "))
+    return kind(**{name: _typed(s, fields[name]) for name, s in settings.items()}, **others)
+
+
+def _typed(setting: Setting, kind: Any) -> Any:
     try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(
-                Command,
-                args=argv,
-                default=default,
-                prog="python -m gpusim.train",
-                description=Command.__doc__,
-                registry=_REGISTRY,
+        return typed(setting.value, kind)
+    except ValueError as error:
+        raise ConfigError(f"{setting.where}: {error}") from None
+
+
+def _learner(setting: Setting) -> type:
+    try:
+        return agents.find(_typed(setting, str)).Config
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _env(setting: Setting, physics: str) -> str:
+    """The environment's name; a file is named by its whole path, to be found from anywhere. Other
+    physics have names of their own, and check them."""
+    name = _typed(setting, str)
+    ours = physics == TrainConfig.physics
+    if ours and ":" not in name and name not in registry.names():
+        raise ConfigError(unknown("environment", name, registry.names()))
+    file, _, kind = name.rpartition(":")
+    return f"{Path(file).expanduser().resolve()}:{kind}" if file.endswith(".py") else name
+
+
+def _env_options(config: TrainConfig, settings: Settings) -> dict[str, Any]:
+    """Options of the environment, typed as its constructor says; only now is its code needed."""
+    if not settings:
+        return {}
+    try:
+        known = registry.option_types(config.env, config.physics)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    for name, setting in settings.items():
+        if known is not None and name not in known:
+            hint = nearest(name, known)
+            raise ConfigError(
+                f"{setting.where}: {config.env} has no such option; {hint}There are: "
+                f"{', '.join(known)}"
             )
-    except SystemExit as exit:
-        if not exit.code:
-            raise
-        raise ConfigError(_first_message(said.getvalue())) from None
-
-
-def _first_message(framed: str) -> str:
-    """The first paragraph of tyro's error in a frame, and the flag it suggests."""
-    paragraphs = re.split(r"\n│ ─+ │\n", framed)
-    message = _one_line(re.sub(r"[╭╰][^\n]*|│", "", paragraphs[0]))
-    near = re.search(r"Perhaps you meant:\s*(--[\w.-]+)", framed.replace("│", ""))
-    return message + (f"; did you mean {near[1]}?" if near else "")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-_REGISTRY = tyro.constructors.ConstructorRegistry()
-
-
-@_REGISTRY.primitive_rule
-def _whole_number(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
-    """int flags also take 20e6 and 20_000_000."""
-    if info.type is not int:
-        return None
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="INT",
-        instance_from_str=lambda args: _to_int(args[0]),
-        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
-        str_from_instance=lambda value: [str(value)],
-    )
-
-
-def _to_int(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    number = float(text)
-    if number != number // 1:
-        raise ValueError(f"{text} is not a whole number")
-    return int(number)
+    kinds = known or {}
+    return {name: _typed(s, kinds.get(name, Any)) for name, s in settings.items()}

@@ -3,40 +3,40 @@
 Evaluates the newest checkpoint of a run on fixed starts and writes RUN/replay.html. From Python:
 
     player = play.load("runs/ant-0-20260101-120000")
-    episodes = play.record(player.env, player.policy, jax.random.key(0), 16, player.episode_length)
-    replay.write("replay.html", player.env.model, play.tracks(episodes), player.env.dt)
+    episodes = play.record(player, jax.random.key(0), 16)
+    replay.write("replay.html", player.env.drawing(), play.tracks(episodes), player.env.dt)
 """
 
 import argparse
-import difflib
 import json
 import sys
 import webbrowser
-import zipfile
-import zlib
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-import gpusim
-from agents import normalize
-from agents.ppo import PPO, Policy
-from gpusim import checkpoint, config, envs
-from gpusim.checkpoint import CheckpointError
+from gpusim import agents, config
+from gpusim.agents.evaluate import Episodes, Evaluation
+from gpusim.agents.learner import Policy
 from gpusim.config import ConfigError, TrainConfig
+from gpusim.envs.world import State, World
+from gpusim.parse import Words, flags
 from gpusim.report import replay, report
+from gpusim.run import checkpoint
+from gpusim.run.checkpoint import CheckpointError
+from gpusim.suggest import nearest
 
 
 class Player(NamedTuple):
     """A trained policy in its environment."""
 
     config: TrainConfig
-    env: Any  # one world
+    env: World
     policy: Policy
     path: Path  # the checkpoint it was read from
 
@@ -51,62 +51,54 @@ class Player(NamedTuple):
         return jax.random.fold_in(jax.random.key(self.config.seed), 2**31 - 1)
 
 
-class Episodes(NamedTuple):
-    """N episodes, one a column; what comes after an episode's end means nothing."""
+class Frame(NamedTuple):
+    """What a replay shows of one world at one time."""
 
-    qpos: jax.Array  # (T + 1, N, nq) the start, then the position after each control step
-    reward: jax.Array  # (T, N)
-    speed: jax.Array | None  # (T, N) m/s along x, of the environments that measure it
-    length: jax.Array  # (N,) control steps up to and including the one that terminated
-    total: jax.Array  # (N,) return: the sum of the rewards up to there
+    pose: jax.Array  # (nq,) of the world's drawing; (0,) if it has none
+    reward: jax.Array  # () of the step that led here; 0 at the start
+    gauges: dict[str, jax.Array]  # () each, likewise: metrics that the world wants shown, by label
 
 
-def load(run: str | Path, checkpoint_path: Path | None = None) -> Player:
+def load(
+    run: str | Path,
+    checkpoint_path: Path | None = None,
+    said: Sequence[tuple[str, Words]] = (),
+) -> Player:
     """The policy of a run folder, from its newest checkpoint or the one given.
 
-    Only the policy is read, so it does not matter on how many devices it was trained. Raises
-    ConfigError or CheckpointError, with a message of one line.
+    said: flags that change the run's configuration, those of the environment above all. Only the
+    policy is read, so it does not matter on how many devices it was trained. Raises ConfigError or
+    CheckpointError, with a message of one line.
     """
     run = Path(run)
     if not (run / "config.yaml").exists():
-        raise ConfigError(f"{run} is not a run folder: it has no config.yaml{_nearest(run)}")
-    settings = config.parse(["--config", str(run / "config.yaml")]).train
-    env = gpusim.make(settings.env)
+        beside = {path.parent.name: path.parent for path in run.parent.glob("*/config.yaml")}
+        hint = nearest(run.name, beside).rstrip()
+        raise ConfigError(f"{run} is not a run folder: it has no config.yaml; {hint}".rstrip("; "))
+    settings = config.merge([run / "config.yaml"], said)
+    env = settings.world()
     path = checkpoint_path or checkpoint.latest(run / "checkpoints")
-    # A learner on one device, for what it knows about the policy's network.
-    learner = PPO(settings.ppo, lambda n: envs.autoreset(env, n), devices=1)
-    network = learner.policy_network
-    blank = {
-        "params": {"policy": jax.eval_shape(network.init, jax.random.key(0), _observation(env))},
-        "normalizer": normalize.init(env.observation_size) if _normalizes(settings) else None,
-    }
-    state = _read(path, blank)
-    policy = Policy(
-        state["params"]["policy"], state["normalizer"], network, settings.ppo.distribution
-    )
-    return Player(settings, env, policy, path)
+    # A learner on one device, for what it knows about the policy.
+    kind = agents.find(agents.name_of(settings.learner)).Learner
+    learner = kind(settings.learner, env, devices=1)
+    state = checkpoint.load_part(path, learner.essentials(learner.blank()))
+    try:
+        chex.assert_tree_all_finite(state)
+    except AssertionError:
+        raise CheckpointError(f"checkpoint {path}: its policy is not finite") from None
+    return Player(settings, env, learner.policy(state), path)
 
 
-@partial(jax.jit, static_argnames=("env", "num_envs", "episode_length"))
-def record(env: Any, policy: Any, key: jax.Array, num_envs: int, episode_length: int) -> Episodes:
-    """`num_envs` whole episodes of the deterministic policy, from starts drawn with `key`.
+def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:
+    """`num_envs` whole episodes, watched as `Frame`s, from starts drawn with `key`."""
+    env = player.env
+    drawn = env.drawing() is not None
 
-    The same episodes that `agents.ppo.evaluate` averages over.
-    """
+    def watch(state: State) -> Frame:
+        gauges = {label: state.metrics[name] for name, label in env.gauges.items()}
+        return Frame(env.pose(state) if drawn else jnp.zeros(0), state.reward, gauges)
 
-    def step(carry, _):
-        state, alive, total, length = carry
-        state = jax.vmap(env.step)(state, policy.apply(state.obs))
-        total = total + jnp.where(alive, state.reward, 0.0)
-        speed = getattr(state.metrics, "x_velocity", None)
-        carry = (state, alive & ~state.terminated, total, length + alive)
-        return carry, (state.physics.qpos, state.reward, speed)
-
-    start = jax.vmap(env.reset)(jax.random.split(key, num_envs))
-    alive = jnp.ones(num_envs, bool)
-    carry = (start, alive, jnp.zeros(num_envs), jnp.zeros(num_envs, jnp.int32))
-    (_, _, total, length), (qpos, reward, speed) = jax.lax.scan(step, carry, length=episode_length)
-    return Episodes(jnp.concatenate([start.physics.qpos[None], qpos]), reward, speed, length, total)
+    return Evaluation(env, num_envs, player.episode_length, watch)(player.policy, key)
 
 
 def tracks(episodes: Episodes) -> list[replay.Track]:
@@ -119,18 +111,12 @@ def tracks(episodes: Episodes) -> list[replay.Track]:
 def export(player: Player, folder: str | Path) -> tuple[Path, Path]:
     """Write the policy for programs without gpusim: policy.npz, and policy.json to explain it.
 
-    Both are plain: arrays and numbers, no pickle.
+    Both are plain: arrays and numbers, no pickle. Raises ConfigError for a policy that cannot be.
     """
-    folder, policy = Path(folder), player.policy
-    stack = policy.params["params"]["MLP_0"]
-    layers = [stack[name] for name in sorted(stack, key=lambda name: int(name.split("_")[1]))]
-    seen = policy.normalizer or normalize.init(player.env.observation_size)
-    unchanged = policy.normalizer is None
-    arrays = {"mean": np.asarray(seen.mean), "std": np.sqrt(seen.variance + normalize.EPSILON)}
-    if unchanged:
-        arrays["std"] = np.ones_like(arrays["std"])
-    for i, layer in enumerate(layers):
-        arrays |= {f"weight{i}": np.asarray(layer["weight"]), f"bias{i}": np.asarray(layer["bias"])}
+    try:
+        folder, (arrays, told) = Path(folder), player.policy.export()
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     description = {
         "format": "gpusim policy 1",
         "env": player.config.env,
@@ -138,13 +124,7 @@ def export(player: Player, folder: str | Path) -> tuple[Path, Path]:
         "observation_size": player.env.observation_size,
         "action_size": player.env.action_size,
         "arrays": {name: list(array.shape) for name, array in arrays.items()},
-        "observation_clip": None if unchanged else normalize.CLIP,
-        "layers": len(layers),
-        "activation": player.config.ppo.activation,
-        "output": player.config.ppo.distribution,
-        "formula": "x = (observation - mean) / std, clipped to +-observation_clip; for each layer "
-        "x = weight @ x + bias, followed by the activation except after the last; action = x "
-        "clipped to [-1, 1] if output is clip, tanh(x) if output is tanh",
+        **told,
     }
     files = folder / "policy.npz", folder / "policy.json"
     np.savez(files[0], allow_pickle=False, **arrays)
@@ -155,35 +135,40 @@ def export(player: Player, folder: str | Path) -> tuple[Path, Path]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 with one line of explanation."""
     try:
-        _play(_parse(sys.argv[1:] if argv is None else argv))
+        _play(*_parse(sys.argv[1:] if argv is None else argv))
     except (ConfigError, CheckpointError) as error:
         print(f"gpusim.play: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _play(options: argparse.Namespace) -> None:
+def _play(options: argparse.Namespace, said: Sequence[tuple[str, Words]]) -> None:
     if options.episodes < 1:
         raise ConfigError(f"--episodes is {options.episodes}, needs to be at least 1")
-    player = load(options.run, options.checkpoint)
+    player = load(options.run, options.checkpoint, said)
     key = player.evaluation_key if options.seed is None else jax.random.key(options.seed)
-    episodes = record(player.env, player.policy, key, options.episodes, player.episode_length)
+    episodes = record(player, key, options.episodes)
     print(_table(player, episodes))
-    shown = tracks(episodes)
-    page = replay.write(
-        options.run / "replay.html",
-        player.env.model,
-        shown,
-        player.env.dt,
-        title=f"{player.config.env} · {options.run.resolve().name}",
-    )
-    print(f"replay: {page} shows {', '.join(track.label for track in shown)}")
+    page = _draw(player, episodes, options.run)
     if (options.run / "metrics.jsonl").exists():
         report.write(options.run)
     if options.export:
         print("policy: {} and {}".format(*export(player, options.run)))
-    if options.open:
+    if options.open and page:
         webbrowser.open(page.resolve().as_uri())
+
+
+def _draw(player: Player, episodes: Episodes, run: Path) -> Path | None:
+    """Write the replay, if the world can be drawn."""
+    drawing = player.env.drawing()
+    if drawing is None:
+        print(f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)")
+        return None
+    shown = tracks(episodes)
+    title = f"{player.config.env} · {run.resolve().name}"
+    page = replay.write(run / "replay.html", drawing, shown, player.env.dt, title=title)
+    print(f"replay: {page} shows {', '.join(track.label for track in shown)}")
+    return page
 
 
 def _table(player: Player, episodes: Episodes) -> str:
@@ -200,57 +185,17 @@ def _table(player: Player, episodes: Episodes) -> str:
 def _track(episodes: Episodes, i: int, name: str) -> replay.Track:
     """Episode i up to its end, or up to where it blew up."""
     length = int(episodes.length[i])
-    qpos = np.asarray(episodes.qpos[: length + 1, i])
-    finite = np.isfinite(qpos).all(axis=1)
-    frames = len(qpos) if finite.all() else int(finite.argmin())
-    reward = np.concatenate([[0.0], np.asarray(episodes.reward[:length, i])])[:frames]
-    extras = {"reward": reward, "return": np.nancumsum(reward)}
-    if episodes.speed is not None:
-        speed = np.asarray(episodes.speed[:length, i])
-        extras["speed, m/s"] = np.concatenate([speed[:1], speed])[:frames]
-    return replay.Track(qpos[:frames], f"{name} ({float(episodes.total[i]):,.0f})", extras)
-
-
-def _read(path: Path, blank: Any) -> Any:
-    """The part of a saved training state that `blank` has the shape of, of its first device."""
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            return jax.tree_util.tree_map_with_path(partial(_leaf, saved, path), blank)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"checkpoint {path}: cannot be read ({error})") from error
-
-
-def _leaf(saved: Any, path: Path, where: Any, blank: Any) -> jax.Array:
-    name = f"state/{jax.tree_util.keystr(where, simple=True, separator='/')}"
-    if name not in saved:
-        raise CheckpointError(f"checkpoint {path}: leaf {name} is missing in it")
-    leaf = saved[name][0]
-    if leaf.shape != blank.shape:
-        raise CheckpointError(
-            f"checkpoint {path}: leaf {name} is {list(leaf.shape)} in it, "
-            f"config.yaml asks for {list(blank.shape)}"
-        )
-    return jnp.asarray(leaf, blank.dtype)
-
-
-def _observation(env: Any) -> jax.Array:
-    return jnp.zeros(env.observation_size)
-
-
-def _normalizes(settings: TrainConfig) -> bool:
-    return settings.ppo.normalize_observations
-
-
-def _nearest(run: Path) -> str:
-    """A hint at the run folder that may have been meant."""
-    beside = [path.parent.name for path in run.parent.glob("*/config.yaml")]
-    close = difflib.get_close_matches(run.name, beside, n=1, cutoff=0.3)
-    return f"; did you mean {run.parent / close[0]}?" if close else ""
+    pose, reward, gauges = jax.tree.map(lambda x: np.asarray(x[: length + 1, i]), episodes.watched)
+    finite = np.isfinite(pose).all(axis=1)
+    frames = len(pose) if finite.all() else int(finite.argmin())
+    extras = {"reward": reward[:frames], "return": np.nancumsum(reward[:frames])}
+    for label, values in gauges.items():
+        extras[label] = np.concatenate([values[1:2], values[1:]])[:frames]  # a start has none
+    return replay.Track(pose[:frames], f"{name} ({float(episodes.total[i]):,.0f})", extras)
 
 
 _SUMMARY = "Evaluate a trained policy on fixed starts and write a 3D replay of it."
+_EPILOG = "--env, --env.NAME VALUE and --physics play in another environment than the run's."
 
 
 class _Parser(argparse.ArgumentParser):
@@ -258,8 +203,10 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(message)
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m gpusim.play", description=_SUMMARY)
+def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Words]]]:
+    parser = _Parser(
+        prog="python -m gpusim.play", description=_SUMMARY, epilog=_EPILOG, allow_abbrev=False
+    )
     parser.add_argument("run", type=Path, help="run folder that gpusim.train wrote")
     parser.add_argument("--episodes", type=int, default=128, help="how many (default: 128)")
     parser.add_argument(
@@ -270,7 +217,15 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--export", action="store_true", help="write policy.npz and policy.json: no pickle, no JAX"
     )
     parser.add_argument("--open", action="store_true", help="open the replay in a browser")
-    return parser.parse_args(argv)
+    options, rest = parser.parse_known_args(argv)
+    try:
+        said = flags(rest)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    for name, _ in said:
+        if name not in ("env", "physics") and not name.startswith("env."):
+            raise ConfigError(f"unrecognized arguments: {' '.join(rest)}")
+    return options, said
 
 
 if __name__ == "__main__":

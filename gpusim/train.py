@@ -1,17 +1,18 @@
 """Train a policy: ``python -m gpusim.train --env ant --num-envs 4096``.
 
 From the command line to a run folder. The only file with argv and print; the run itself, which
-notebooks call too, is `gpusim.training.train`.
+notebooks call too, is `gpusim.run.training.train`.
 """
 
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from gpusim import config
-from gpusim.config import ConfigError, TrainConfig
+from gpusim import config, usage
+from gpusim.config import ConfigError, HelpWanted, TrainConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,10 +22,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = command.resume or command.out or _new_folder(command.train)
 
         # Not above: it imports JAX, and --help or a mistyped flag are answered without.
-        from gpusim import metrics, training
+        from gpusim.run import clock, training
 
-        age = metrics.process_age()
+        age = clock.process_age()
         run = training.train(command.train, folder, resume=bool(command.resume), age=age)
+    except HelpWanted as wanted:
+        print(usage.text(wanted.args[0], shutil.get_terminal_size().columns))
+        return 0
     except ConfigError as error:
         return _complain(str(error), 2)
     except KeyboardInterrupt:  # a second Ctrl-C
@@ -41,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _new_folder(config: TrainConfig) -> Path:
     """runs/ENV-SEED-TIME."""
-    return Path("runs") / f"{config.env}-{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = config.env.rpartition(":")[2]
+    return Path("runs") / f"{name}-{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def _complain(message: str, status: int) -> int:

@@ -28,10 +28,11 @@ import jax
 import jax.numpy as jnp
 
 import gpusim
-from gpusim import play, training
-from gpusim.config import PRESETS, TrainConfig
+from gpusim import play
+from gpusim.config import TrainConfig
 from gpusim.report import replay, report
 from gpusim.report.live import LiveCurve
+from gpusim.run import training
 
 # The tests run this notebook at a tiny size.
 TINY = os.environ.get("GPUSIM_NOTEBOOK_TINY") == "1"
@@ -86,17 +87,17 @@ print(f"mean reward {reward:.3f}, {worlds * steps / seconds:,.0f} environment st
 # early, interrupt the kernel: it saves first.
 
 # %%
-settings = TrainConfig(env="ant", seed=0, ppo=PRESETS["ant"])
+settings = TrainConfig(env="ant", seed=0)
 if TINY:
     small = dataclasses.replace(
-        settings.ppo, total_steps=512, num_envs=16, unroll_length=4, num_minibatches=2
+        settings.learner, total_steps=512, num_envs=16, unroll_length=4, num_minibatches=2
     )
     settings = dataclasses.replace(
-        settings, ppo=small, episode_length=20, evaluations=1, eval_envs=4, tensorboard=False
+        settings, learner=small, episode_length=20, evaluations=1, eval_envs=4, tensorboard=False
     )
 
 folder = Path("runs") / f"ant-notebook-{datetime.now():%Y%m%d-%H%M%S}"
-run = training.train(settings, folder, display=LiveCurve(settings.ppo.total_steps))
+run = training.train(settings, folder, display=LiveCurve(settings.learner.total_steps))
 print(run.text())
 
 # %% [markdown]
@@ -116,8 +117,6 @@ report.show(folder)
 
 # %%
 player = play.load(folder)
-episodes = play.record(
-    env, player.policy, jax.random.key(1), 4 if TINY else 32, player.episode_length
-)
+episodes = play.record(player, jax.random.key(1), 4 if TINY else 32)
 print(f"return {episodes.total.mean():,.0f} ± {episodes.total.std():,.0f}")
-replay.show(env.model, play.tracks(episodes), env.dt, title="the ant")
+replay.show(env.drawing(), play.tracks(episodes), env.dt, title="the ant")

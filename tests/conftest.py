@@ -6,6 +6,7 @@ The environment is set before anything imports jax, and child processes inherit 
 import os
 import socket
 import tempfile
+from pathlib import Path
 
 _cache = tempfile.TemporaryDirectory(prefix="gpusim-test-cache-")
 os.environ["GPUSIM_CACHE"] = _cache.name  # one for the session: kernels compile once
@@ -15,6 +16,26 @@ if "xla_force_host_platform_device_count" not in _flags:
     os.environ["XLA_FLAGS"] = f"{_flags} --xla_force_host_platform_device_count=2".strip()
 
 import pytest  # noqa: E402
+
+# What `-m quick` runs: of every part the tests that compile little.
+QUICK = (
+    "test_imports.py", "test_config.py", "agents/test_config.py", "agents/test_losses.py",
+    "agents/test_returns.py", "agents/test_normalize.py", "envs/test_registry.py",
+    "envs/test_world.py", "lanes/test_passes.py", "physics/test_features.py",
+    "physics/test_linalg.py", "report/test_charts.py", "report/test_report.py",
+    "run/test_checkpoint.py", "run/test_sinks.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is quick. The files named are there: a name that has gone is an error."""
+    here = Path(__file__).parent
+    missing = [name for name in QUICK if not (here / name).exists()]
+    assert not missing, f"tests/conftest.py: {missing} are gone"
+    for item in items:
+        slow = {"slow", "gpu"} & {marker.name for marker in item.iter_markers()}
+        if not slow and any(item.path == here / name for name in QUICK):
+            item.add_marker("quick")
 
 
 def pytest_unconfigure() -> None:

@@ -1,22 +1,22 @@
 """Playing a trained policy: what is loaded, played, shown and exported is what was trained."""
 
 import dataclasses
-import functools
 import json
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 import pytest
 
-import gpusim
-from agents.ppo import PPOConfig, evaluate
-from gpusim import checkpoint, physics, play, training
+from gpusim import envs, play
+from gpusim.agents.evaluate import Episodes, Evaluation
+from gpusim.agents.ppo import PPOConfig
 from gpusim.config import ConfigError, TrainConfig
-from gpusim.envs.env import Env, World
+from gpusim.envs import Moment, MujocoTask, registry
+from gpusim.envs.world import episode_keys
 from gpusim.report import replay
+from gpusim.run import checkpoint, training
 
 CART = """
 <mujoco>
@@ -32,38 +32,35 @@ CART = """
 </mujoco>"""
 
 
-class Metrics(NamedTuple):
-    x_velocity: jax.Array
-    diverged: jax.Array
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Cart(Env[Metrics]):
+class Cart(MujocoTask):
     """A cart that is to move along +x and falls off the table half a metre away."""
 
     name: ClassVar[str] = "cart"
-    asset: ClassVar[str] = ""
+    mjcf: ClassVar[str] = CART
+    gauges: ClassVar[dict[str, str]] = {"reward_speed": "speed, m/s"}
     n_frames: int = 2
-
-    @functools.cached_property
-    def model(self) -> physics.Model:
-        return physics.load(mujoco.MjModel.from_xml_string(CART))  # type: ignore[attr-defined]
 
     def initial(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jax.random.uniform(key, (1,), minval=-0.3, maxval=0.3), jnp.zeros(1)
 
-    def observation(self, world: World) -> jax.Array:
-        return jnp.concatenate([world.state.qpos, world.state.qvel])
+    def observation(self, memory: Any, now: Moment) -> jax.Array:
+        return jnp.concatenate([now.state.qpos, now.state.qvel])
 
-    def remember(self, world: World) -> Any:
-        return ()
+    def rewards(self, past: Any, memory: Any, now: Moment) -> dict[str, jax.Array]:
+        return {"alive": jnp.ones(()), "speed": now.state.qvel[0]}
 
-    def reward(self, memory: Any, world: World) -> tuple[jax.Array, Metrics]:
-        speed = world.state.qvel[0]
-        return 1.0 + speed, Metrics(speed, jnp.zeros_like(speed))
+    def terminal(self, memory: Any, now: Moment) -> jax.Array:
+        return jnp.abs(now.state.qpos[0]) > 0.5
 
-    def terminal(self, world: World) -> jax.Array:
-        return jnp.abs(world.state.qpos[0]) > 0.5
+
+@pytest.fixture(scope="module", autouse=True)
+def known():
+    """The cart has a name while these tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gpusim.envs.registry._WORLDS", dict(registry._WORLDS))
+        envs.register(Cart)
+        yield
 
 
 class Silent:
@@ -88,24 +85,19 @@ PPO = PPOConfig(
     initial_std=1.0,
 )
 CONFIG = TrainConfig(
-    env="ant", episode_length=25, evaluations=1, eval_envs=6, tensorboard=False, ppo=PPO
+    env="cart", episode_length=25, evaluations=1, eval_envs=6, tensorboard=False, learner=PPO
 )
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """(run folder, what training said); the name ant stands for a Cart meanwhile."""
-    cart = Cart()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gpusim, "make", lambda name: cart)
-        folder = tmp_path_factory.mktemp("runs") / "ant-0-today"
-        yield folder, training.train(CONFIG, folder, env=cart, display=Silent())
+    """(run folder, what training said)."""
+    folder = tmp_path_factory.mktemp("runs") / "cart-0-today"
+    return folder, training.train(CONFIG, folder, display=Silent())
 
 
-def episodes_of(player: play.Player, count: int = 6) -> play.Episodes:
-    return play.record(
-        player.env, player.policy, player.evaluation_key, count, player.episode_length
-    )
+def episodes_of(player: play.Player, count: int = 6) -> Episodes:
+    return play.record(player, player.evaluation_key, count)
 
 
 def test_plays_what_training_evaluated(trained):
@@ -117,15 +109,16 @@ def test_plays_what_training_evaluated(trained):
     np.testing.assert_allclose(episodes.length.mean(), told["evaluation_length"])
 
 
-def test_record_agrees_with_evaluate(trained):
+def test_record_watches_what_is_evaluated(trained):
     """With a constant push that moves the cart 0.5 m: off the table from half of the starts."""
     player = play.load(trained[0])
-    params = jax.tree.map(jnp.zeros_like, player.policy.params)
+    trained_policy: Any = player.policy
+    params = jax.tree.map(jnp.zeros_like, trained_policy.params)
     params["params"]["MLP_0"]["Dense_2"]["bias"] += 0.27
-    policy = dataclasses.replace(player.policy, params=params)
+    policy = dataclasses.replace(trained_policy, params=params)
     key = jax.random.key(3)
-    episodes = play.record(player.env, policy, key, 16, 25)
-    told = evaluate(player.env, type(policy).apply, policy, key, 16, 25)
+    episodes = play.record(player._replace(policy=policy), key, 16)
+    told = Evaluation(player.env, 16, 25)(policy, key).summary()
     assert len(set(np.asarray(episodes.length).tolist())) > 1
     np.testing.assert_allclose(episodes.total.mean(), told["return_mean"], rtol=1e-4)
     np.testing.assert_allclose(episodes.total.std(), told["return_std"], rtol=1e-3)
@@ -135,22 +128,23 @@ def test_record_agrees_with_evaluate(trained):
 def test_recorded_positions_are_those_of_one_world_stepped_alone(trained):
     player = play.load(trained[0])
     episodes = episodes_of(player)
-    state = player.env.reset(jax.random.split(player.evaluation_key, 6)[2])
-    step, act = jax.jit(player.env.step), jax.jit(player.policy.apply)
+    state = player.env.reset(episode_keys(jax.random.split(player.evaluation_key, 6)[2])[1])
+    step, act = jax.jit(player.env.step), jax.jit(player.policy.act)
+    frames = episodes.watched
     for t in range(10):
-        np.testing.assert_allclose(episodes.qpos[t, 2], state.physics.qpos, atol=1e-5)
-        state = step(state, act(state.obs))
-        np.testing.assert_allclose(episodes.reward[t, 2], state.reward, rtol=1e-4)
+        np.testing.assert_allclose(frames.pose[t, 2], state.carry.physics.qpos, atol=1e-5)
+        np.testing.assert_allclose(frames.reward[t, 2], state.reward, rtol=1e-4)
+        state = step(state, act((), state.obs)[1])
 
 
 def made_up(totals, lengths, steps=4):
     """Episodes whose position is 10 * episode + time."""
     count = len(totals)
     qpos = np.arange(steps + 1)[:, None, None] + 10 * np.arange(count)[None, :, None]
-    reward = np.ones((steps, count))
-    return play.Episodes(
-        *map(jnp.asarray, (qpos.astype(float), reward, 2 * reward, lengths, totals))
-    )
+    reward = np.ones((steps + 1, count))
+    reward[0] = 0
+    frames = play.Frame(*jax.tree.map(jnp.asarray, (qpos.astype(float), reward, {"v": 2 * reward})))
+    return Episodes(jnp.asarray(totals), jnp.asarray(lengths), jnp.ones(count), frames)
 
 
 def test_tracks_are_median_best_and_worst_cut_at_their_ends():
@@ -162,13 +156,15 @@ def test_tracks_are_median_best_and_worst_cut_at_their_ends():
         [10, 11],
     ]
     np.testing.assert_array_equal(shown[1].extras["return"], [0, 1, 2, 3])
-    np.testing.assert_array_equal(shown[1].extras["speed, m/s"], [2, 2, 2, 2])
+    np.testing.assert_array_equal(shown[1].extras["v"], [2, 2, 2, 2])
     assert len(play.tracks(made_up([5.0], [4]))) == 1
 
 
 def test_track_ends_where_the_world_blew_up():
     episodes = made_up([3.0], [4])
-    episodes = episodes._replace(qpos=episodes.qpos.at[3].set(jnp.nan))
+    frames = episodes.watched
+    frames = frames._replace(pose=frames.pose.at[3].set(jnp.nan))
+    episodes = episodes._replace(watched=frames)
     (track,) = play.tracks(episodes)
     assert np.asarray(track.qpos)[:, 0].tolist() == [0, 1, 2]
     np.testing.assert_array_equal(track.extras["return"], [0, 1, 2])
@@ -188,7 +184,7 @@ def test_exported_policy_works_without_us(trained, tmp_path):
             x = np.tanh(x) if i + 1 < told["layers"] else x
     assert (told["activation"], told["output"]) == ("tanh", "clip")
     np.testing.assert_allclose(
-        x.clip(-1, 1).T, player.policy.apply(jnp.asarray(obs, jnp.float32)), atol=1e-5
+        x.clip(-1, 1).T, player.policy.act((), jnp.asarray(obs, jnp.float32))[1], atol=1e-5
     )
 
 
@@ -227,8 +223,8 @@ def test_errors_are_one_line(trained, tmp_path, capsys):
         return told.err
 
     assert "is not a run folder" in complaint(tmp_path / "nothing")
-    near = complaint(folder.parent / "ant-0-tody")
-    assert f"did you mean {folder}?" in near
+    near = complaint(folder.parent / "cart-0-tody")
+    assert "did you mean 'cart-0-today'?" in near
     assert "needs at least 1" in complaint(folder, "--episodes", "0").replace("to be ", "")
     assert "--epsodes" in complaint(folder, "--epsodes", "3")
     empty = tmp_path / "empty"
@@ -248,7 +244,9 @@ def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     source = checkpoint.latest(folder / "checkpoints")
     (tmp_path / "checkpoints" / source.name).write_bytes(source.read_bytes())
-    with pytest.raises(checkpoint.CheckpointError, match=r"is \[6\] in it, .*asks for \[7\]"):
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"is float32\[1, 6\] in it, .* float32\[1, 7\]"
+    ):
         play.load(tmp_path)
     with pytest.raises(ConfigError, match="is not a run folder"):
         play.load(tmp_path / "nothing")

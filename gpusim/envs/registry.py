@@ -1,61 +1,143 @@
-"""The environments by name."""
+"""Worlds by name, and by where their code is: `make`.
+
+A name stands for a class or for where one is found, `package.module:Class`, which is imported when
+the world is made: this file starts neither JAX nor MuJoCo.
+"""
 
 import dataclasses
-import difflib
-from collections.abc import Iterable
-from typing import Any, cast
+import importlib
+import importlib.util
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gpusim.envs.ant import Ant
-from gpusim.envs.env import Env
-from gpusim.envs.half_cheetah import HalfCheetah
-from gpusim.envs.hopper import Hopper
-from gpusim.envs.humanoid import Humanoid
-from gpusim.envs.walker2d import Walker2d
+from gpusim.suggest import unknown
 
-_TASKS: dict[str, type[Env]] = {}
+if TYPE_CHECKING:
+    from gpusim.envs.world import World
+
+Kind = TypeVar("Kind", bound="type[World]")
+
+_WORLDS: dict[str, "str | type[World]"] = {
+    "ant": "gpusim.envs.tasks.brax.ant:Ant",
+    "half_cheetah": "gpusim.envs.tasks.brax.half_cheetah:HalfCheetah",
+    "hopper": "gpusim.envs.tasks.brax.hopper:Hopper",
+    "humanoid": "gpusim.envs.tasks.brax.humanoid:Humanoid",
+    "walker2d": "gpusim.envs.tasks.brax.walker2d:Walker2d",
+}
+# What computes a world: a function of its name and options, by where it is found.
+_PHYSICS = {
+    "mujoco": "gpusim.envs.registry:_make",
+    "brax-spring": "gpusim.envs.brax_world:spring",
+    "brax-positional": "gpusim.envs.brax_world:positional",
+    "brax-generalized": "gpusim.envs.brax_world:generalized",
+}
 
 
-def register(task: type[Env]) -> type[Env]:
-    """Make a task known to `make`; a class decorator. Raises ValueError if its name is taken."""
-    if _TASKS.setdefault(task.name, task) is not task:
-        raise ValueError(f"environment {task.name!r} is registered already, by {_TASKS[task.name]}")
-    return task
+def register(world: Kind) -> Kind:
+    """Make a world known to `make` by its `name`; a class decorator. A later one replaces it."""
+    _WORLDS[world.name] = world
+    return world
 
 
 def names() -> list[str]:
     """The registered names."""
-    return sorted(_TASKS)
+    return sorted(_WORLDS)
 
 
-def make(name: str, *, physics: str = "mujoco", **options: Any) -> Env:
-    """Create an environment: `make("ant", reset_noise_scale=0.2)`.
+def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
+    """Create a world: `make("ant", reset_noise_scale=0.2)`.
 
-    physics: "mujoco", or one of Brax's own: "brax-spring", "brax-positional", "brax-generalized".
-    Those environments are Brax's (options too) compiled to lanes, and a `brax.envs.Env` as well:
-    see docs/brax.md.
+    name: a registered one, "path/to/file.py:Class" or "package.module:Class". physics: "mujoco", or
+    one of Brax's own: "brax-spring", "brax-positional", "brax-generalized"; those worlds are Brax's
+    (options too) compiled to lanes, see docs/brax.md.
 
     Raises ValueError for a name, physics or option that is not known.
     """
-    if physics != "mujoco":
-        from gpusim.envs import brax  # Brax costs a second to import
+    if physics not in _PHYSICS:
+        raise ValueError(unknown("physics", physics, _PHYSICS))
+    factory: Callable[..., World] = find(_PHYSICS[physics])
+    return factory(name, **options)
 
-        return cast(Env, brax.make(name, physics, **options))
-    if name not in _TASKS:
-        raise ValueError(unknown("environment", name, _TASKS))
-    task = _TASKS[name]
-    known = [field.name for field in dataclasses.fields(task)]
+
+def world_class(name: str) -> "type[World]":
+    """The class that a name of `make` stands for."""
+    known = name if ":" in name else _WORLDS.get(name)
+    if known is None:
+        raise ValueError(
+            unknown("environment", name, _WORLDS)
+            + "; or one of your own: path/to/file.py:Class, package.module:Class"
+        )
+    return find(known) if isinstance(known, str) else known
+
+
+def option_types(name: str, physics: str = "mujoco") -> Mapping[str, Any] | None:
+    """The options of a world's constructor: name -> type, `Any` where none is said; None where
+    the options are somebody else's, who checks them."""
+    if physics != "mujoco":
+        return None
+    kind = world_class(name)
+    hints = typing.get_type_hints(kind if dataclasses.is_dataclass(kind) else kind.__init__)
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind) if field.init]
+    else:
+        names = list(inspect.signature(kind).parameters)
+    return {name: hints.get(name, Any) for name in names}
+
+
+def find(place: str) -> Any:
+    """What "path/to/file.py:name" or "package.module:name" means.
+
+    Raises ValueError, naming the file or module, where there is none.
+    """
+    module_name, _, name = place.rpartition(":")
+    module = _from_file(module_name) if module_name.endswith(".py") else _import(module_name)
+    if not hasattr(module, name):
+        classes = [n for n, x in vars(module).items() if isinstance(x, type)]
+        raise ValueError(unknown(f"class in {module_name}:", name, classes))
+    return getattr(module, name)
+
+
+def _make(name: str, **options: Any) -> "World":
+    """A world of our own or of the user's."""
+    known = option_types(name) or {}
     for option in options:
         if option not in known:
             raise ValueError(unknown(f"option of environment {name!r}:", option, known))
-    return task(**options)
+    return world_class(name)(**options)
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Say what is not known, the nearest name that is, and all of them."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown {what} {name!r}; {hint}There are: {', '.join(sorted(known))}"
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and lacks something itself
+        raise ValueError(f"there is no module {name!r} to import") from error
 
 
-for _task in (Ant, HalfCheetah, Hopper, Humanoid, Walker2d):
-    register(_task)
+def _from_file(file: str) -> Any:
+    """The module of a file, run once in a process for each state the file is in."""
+    path = Path(file).expanduser().resolve()
+    if not path.is_file():
+        raise ValueError(f"there is no file {file}")
+    name = f"gpusim_user_{path.stem}_{abs(hash((str(path), path.stat().st_mtime_ns))):x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look for their module here
+    sys.path.insert(0, str(path.parent))  # the file's neighbours, as for a script
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    return module

@@ -21,6 +21,11 @@ class LaneEnv(Wrapper):
     """
 
     def __init__(self, env: Any):
+        if not isinstance(env, Env):
+            raise TypeError(
+                "lanes.vectorize takes a Brax environment (a brax.envs.Env), not a "
+                f"{type(env).__name__}; compile functions of your own with lanes.kernel"
+            )
         super().__init__(env)
         self._reset, self._step = kernel(env.reset), kernel(env.step)
         self._reset_with = kernel(self._with_sys(env.reset))
@@ -29,13 +34,13 @@ class LaneEnv(Wrapper):
     def reset(self, rng: jax.Array) -> State:
         """A start, drawn with the key `rng`."""
         if self._randomised():
-            return self._reset_with(jax.tree.leaves(self.sys), rng)
+            return self._reset_with(self.sys, rng)
         return self._reset(rng)
 
     def step(self, state: State, action: jax.Array) -> State:
         """One control step."""
         if self._randomised():
-            return self._step_with(jax.tree.leaves(self.sys), state, action)
+            return self._step_with(self.sys, state, action)
         return self._step(state, action)
 
     @functools.cached_property
@@ -59,12 +64,11 @@ class LaneEnv(Wrapper):
         return "sys" in vars(self) and self.sys is not getattr(self.env.unwrapped, "sys", None)
 
     def _with_sys(self, method):
-        """The method of one world as a function of the system's leaves too."""
+        """The method of one world as a function of the system too."""
 
-        def run(leaves, *args):
+        def run(sys, *args):
             inner: Any = self.env.unwrapped
-            own = inner.sys
-            inner.sys = jax.tree.unflatten(jax.tree.structure(own), leaves)
+            own, inner.sys = inner.sys, sys
             try:
                 return method(*args)
             finally:

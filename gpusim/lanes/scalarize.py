@@ -35,6 +35,9 @@ class LanesError(NotImplementedError):
     """A function cannot be compiled to lanes."""
 
 
+# An array in memory and another of more numbers than this are chosen from in memory.
+CHOSEN = 64
+
 RULES: dict[str, Callable] = {}
 
 
@@ -136,15 +139,35 @@ class Scalarizer:
         return self.lift(c)
 
     def keys(self, data: np.ndarray) -> np.ndarray:
-        """uint32 pairs [..., 2] as nodes of type key."""
-        pairs = data.reshape(-1, 2).tolist()
-        return np.array([self.g.node("key", "key", a, b) for a, b in pairs], np.int64).reshape(
+        """uint32 words [..., w] as nodes of type key."""
+        rows = data.reshape(-1, data.shape[-1]).tolist()
+        return np.array([self.g.node("key", "key", *row) for row in rows], np.int64).reshape(
             data.shape[:-1]
         )
 
-    def key_data(self, keys: np.ndarray) -> np.ndarray:
+    def key_data(self, keys: np.ndarray, words: int = 2) -> np.ndarray:
+        """The words [..., w] of keys."""
         data = [self.g.args[k] for k in keys.ravel().tolist()]
-        return np.array(data, np.int64).reshape(*keys.shape, 2)
+        return np.array(data, np.int64).reshape(*keys.shape, len(data[0]) if data else words)
+
+    def is_keys(self, x: np.ndarray) -> bool:
+        """Whether it is an array of random keys."""
+        return x.size > 0 and self.g.type[x.flat[0]] == "key"
+
+    def in_memory(self, x: np.ndarray) -> bool:
+        """Whether most of its numbers are those of an array in memory."""
+        return x.size > 0 and self.g.nearest(x.ravel().tolist()) is not None
+
+    def choose(self, c: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """x where the mask c is true, else y."""
+        g, a, b = self.g, x.ravel().tolist(), y.ravel().tolist()
+        arrays = [g.nearest(n) for n in (a, b)] if a else [None]
+        small = len(a) <= CHOSEN
+        if arrays.count(None) > (0 if small else 1):
+            chosen = [g.select(c, i, j) for i, j in zip(a, b, strict=True)]
+        else:
+            chosen = g.items(g.choose(c, g.array(a), g.array(b)))
+        return np.array(chosen, np.int64).reshape(x.shape)
 
     def error(self, what: str) -> LanesError:
         """What to raise in a rule that cannot go on: it names the function, the user's line and the

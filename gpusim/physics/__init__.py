@@ -3,6 +3,11 @@
 from gpusim.physics.derived import Derived
 from gpusim.physics.features import Unsupported
 from gpusim.physics.model import Model, load
-from gpusim.physics.step import State, forward, init, step, steps
+from gpusim.physics.setconst import with_constants
+from gpusim.physics.stages import State
+from gpusim.physics.step import forward, init, step, steps
 
-__all__ = ["Derived", "Model", "State", "Unsupported", "forward", "init", "load", "step", "steps"]
+__all__ = [
+    "Derived", "Model", "State", "Unsupported", "forward", "init", "load", "step",
+    "steps", "with_constants",
+]  # fmt: skip

@@ -12,10 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gpusim.physics.actuation import Actuation
-from gpusim.physics.collision import Contacts
-from gpusim.physics.dynamics import Motion
-from gpusim.physics.inertia import Inertia
 from gpusim.physics.kinematics import Pose, orientations, positions, to_body
 from gpusim.physics.linalg import (
     Array,
@@ -29,7 +25,7 @@ from gpusim.physics.linalg import (
     stack,
 )
 from gpusim.physics.model import Model
-from gpusim.physics.solver import Solution
+from gpusim.physics.stages import Dynamics
 
 
 class Derived(NamedTuple):
@@ -55,21 +51,6 @@ class Derived(NamedTuple):
     qacc: jax.Array  # (nv,)
     actuator_force: jax.Array  # (nu,)
     solver_niter: jax.Array  # () Newton steps
-
-
-class Dynamics(NamedTuple):
-    """The stages' results for one state; vectors (nv,) with free joints in world axes."""
-
-    pose: Pose
-    mass: Inertia
-    motion: Motion
-    bias: jax.Array  # (nv,)
-    passive: jax.Array  # (nv,)
-    action: Actuation
-    smooth_force: jax.Array  # (nv,)
-    smooth: jax.Array  # (nv,) acceleration without constraints
-    contacts: Contacts
-    solution: Solution
 
 
 def derive(model: Model, qpos: Array, now: Dynamics) -> Derived:

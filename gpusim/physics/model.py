@@ -11,13 +11,13 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 
 from gpusim.physics import features
 from gpusim.physics.collision_pairs import ContactPoint, contact_points
 from gpusim.physics.linalg import Array, quat_to_mat
+from gpusim.suggest import nearest
 
 FREE = int(mujoco.mjtJoint.mjJNT_FREE)
 SLIDE = int(mujoco.mjtJoint.mjJNT_SLIDE)
@@ -60,7 +60,6 @@ class Options:
     iterations: int  # Newton steps at most
     ls_iterations: int  # evaluations of a line search at most
     tolerance: float  # of scaled gradient and improvement
-    scale: float  # 1 / (mean inertia · nv): makes tolerance a pure number
     impratio: float
     density: float  # of the medium, kg/m³
     viscosity: float  # Pa s
@@ -71,8 +70,8 @@ class Options:
 NUMBERS = (
     "gravity", "qpos0", "qpos_spring", "body_ipos", "body_mass", "body_inertia",
     "body_invweight0", "jnt_range", "jnt_margin", "jnt_stiffness", "dof_armature", "dof_damping",
-    "dof_invweight0", "geom_size", "geom_friction", "actuator_gear", "actuator_gainprm",
-    "actuator_biasprm", "actuator_ctrlrange", "actuator_forcerange",
+    "dof_invweight0", "mean_inertia", "geom_size", "geom_friction", "actuator_gear",
+    "actuator_gainprm", "actuator_biasprm", "actuator_ctrlrange", "actuator_forcerange",
 )  # fmt: skip
 # Numbers that decide which zeros and ones exist at compile time: always numpy.
 _FIXED = (
@@ -110,6 +109,7 @@ class Model:
     dof_armature: Array  # (nv,), equal for the three rotations of a free joint
     dof_damping: Array  # (nv,), likewise
     dof_invweight0: Array  # (nv,)
+    mean_inertia: Array  # () mean of the mass matrix's diagonal in the pose qpos0
     geom_pos: np.ndarray  # (ngeom, 3)
     geom_mat: np.ndarray  # (ngeom, 3, 3)
     geom_is_capsule: np.ndarray  # (ngeom,) 0 or 1
@@ -135,13 +135,14 @@ class Model:
     def replace(self, **changes: Any) -> "Model":
         """A model with some numbers replaced, by one world's jax arrays for instance.
 
-        Quantities MuJoCo's compiler computes from others (the invweights, the mean inertia) stay
-        as they were. Raises ValueError for anything but the fields listed in `NUMBERS`.
+        Quantities MuJoCo's compiler computes from others stay as they were: see `with_constants`.
+        Raises ValueError for anything but fields in `NUMBERS`.
         """
         for field, value in changes.items():
             if field not in NUMBERS:
                 raise ValueError(
-                    f"model {self.name}: {field!r} cannot be replaced; these can: {NUMBERS}"
+                    f"model {self.name}: {field!r} cannot be replaced; {nearest(field, NUMBERS)}"
+                    f"These can: {', '.join(NUMBERS)}"
                 )
             if np.shape(value) != np.shape(getattr(self, field)):
                 raise ValueError(
@@ -152,12 +153,13 @@ class Model:
 
     def astype(self, dtype: Any) -> "Model":
         """The same model with all numbers in `dtype`, so that no world is promoted by it."""
-        cast = lambda a: (a.astype if isinstance(a, np.ndarray) else jnp.asarray(a).astype)(dtype)
+        keep = lambda a: isinstance(a, float)  # promotes nothing
+        cast = lambda a: a if keep(a) else a.astype(dtype)
         return dataclasses.replace(self, **{f: cast(getattr(self, f)) for f in NUMBERS + _FIXED})
 
 
 def load(source: str | os.PathLike | mujoco.MjModel, **options: Any) -> Model:
-    """Read a model from an MJCF file or from a compiled mujoco.MjModel.
+    """Read a model from an MJCF file, an XML string or a compiled mujoco.MjModel.
 
     options: fields of `Options` to override (timestep, iterations, tolerance ...).
     Raises features.Unsupported (a ValueError) naming the first element that is not simulated.
@@ -165,11 +167,17 @@ def load(source: str | os.PathLike | mujoco.MjModel, **options: Any) -> Model:
     mj: mujoco.MjModel
     if isinstance(source, mujoco.MjModel):
         mj, name = source, _model_name(source)
+    elif isinstance(source, str) and source.lstrip().startswith("<"):
+        mj = mujoco.MjModel.from_xml_string(source)
+        name = _model_name(mj)
     else:
         mj, name = mujoco.MjModel.from_xml_path(os.fspath(source)), pathlib.Path(source).name
     features.check(mj, name)
-    numbers = {f: _clean(getattr(mj, f)) for f in NUMBERS + _FIXED if hasattr(mj, f)}
+    numbers: dict[str, Any] = {
+        f: _clean(getattr(mj, f)) for f in NUMBERS + _FIXED if hasattr(mj, f)
+    }
     numbers["gravity"] = _clean(mj.opt.gravity)
+    numbers["mean_inertia"] = float(mj.stat.meaninertia)
     numbers["body_mat"] = _rotations(mj.body_quat)
     numbers["body_imat"] = _rotations(mj.body_iquat)
     numbers["geom_mat"] = _rotations(mj.geom_quat)
@@ -191,7 +199,6 @@ def _options(mj: mujoco.MjModel, **overrides: Any) -> Options:
         "iterations": int(mj.opt.iterations),
         "ls_iterations": int(mj.opt.ls_iterations),
         "tolerance": float(mj.opt.tolerance),
-        "scale": 1.0 / (float(mj.stat.meaninertia) * max(1, mj.nv)),
         "impratio": float(mj.opt.impratio),
         "density": float(mj.opt.density),
         "viscosity": float(mj.opt.viscosity),

@@ -36,6 +36,7 @@ class _Iterate(NamedTuple):
 
 def solve_constraints(
     options: Options,
+    scale: Array,
     matrix: jax.Array,
     qacc_smooth: jax.Array,
     rows: Constraints,
@@ -43,11 +44,12 @@ def solve_constraints(
 ) -> Solution:
     """Minimise the cost from the better of the warm start and the unconstrained acceleration.
 
-    matrix: (nv, nv) mass matrix, lower triangle; qacc_smooth, warmstart: (nv,). A world in which
+    scale: 1 / (mean inertia · nv), which makes options.tolerance a pure number; matrix: (nv, nv)
+    mass matrix, lower triangle; qacc_smooth, warmstart: (nv,). A world in which
     no row acts stops where it starts, at qacc_smooth; one that is not finite stops at once too.
     """
     stiffness = _stiffness(rows)
-    start = _start(options, matrix, qacc_smooth, rows, stiffness, warmstart)
+    start = _start(options, scale, matrix, qacc_smooth, rows, stiffness, warmstart)
 
     def newton(at: _Iterate) -> _Iterate:
         value = edges(at.residual)
@@ -61,14 +63,14 @@ def solve_constraints(
         crossed = _each(lambda d, y: d * y, stiffness, _where_negative(beyond, beyond))
         gradient = (1 - alpha) * at.gradient + gather(rows, crossed)
         iteration = at.iteration + 1
-        more = (iteration < options.iterations) & _steep(options, gradient)
+        more = (iteration < options.iterations) & _steep(options, scale, gradient)
         # Half the slope is what the quadratic model promised of this step: MuJoCo's decrement.
         return _Iterate(
             qacc=at.qacc + alpha * step,
             gradient=gradient,
             residual=Values(*_each(lambda r, c: r + alpha * c, at.residual, change)),
             iteration=iteration,
-            active=more & (-0.5 * options.scale * slope > options.tolerance),
+            active=more & (-0.5 * scale * slope > options.tolerance),
         )
 
     end = lax.while_loop(lambda at: at.active, newton, start)
@@ -81,6 +83,7 @@ def solve_constraints(
 
 def _start(
     options: Options,
+    scale: Array,
     matrix: jax.Array,
     qacc_smooth: jax.Array,
     rows: Constraints,
@@ -102,13 +105,13 @@ def _start(
         gradient=gradient,
         residual=residual,
         iteration=jnp.int32(0),
-        active=_steep(options, gradient) & (options.iterations > 0),
+        active=_steep(options, scale, gradient) & (options.iterations > 0),
     )
 
 
-def _steep(options: Options, gradient: jax.Array) -> jax.Array:
+def _steep(options: Options, scale: Array, gradient: jax.Array) -> jax.Array:
     """Whether the scaled gradient exceeds the tolerance; false where it is not a number."""
-    return dot(gradient, gradient) > (options.tolerance / options.scale) ** 2
+    return dot(gradient, gradient) > (options.tolerance / scale) ** 2
 
 
 # ------------------------------------------------------------------------------------ line search

@@ -1,6 +1,6 @@
 """The display of a training run in a notebook: progress, numbers and the curve as it grows.
 
-A sink like `gpusim.metrics.Terminal`: training.train(config, folder, display=LiveCurve()).
+A sink like `gpusim.run.sinks.Terminal`: training.train(config, folder, display=LiveCurve(total)).
 """
 
 import html
@@ -41,7 +41,7 @@ class LiveCurve:
         self.stage(text)
 
     def write(self, row: Any) -> None:
-        """row: steps, seconds, values (a mapping of numbers), as `gpusim.metrics.Row` has them."""
+        """row: a `gpusim.run.sinks.Row`: steps, seconds, values (a mapping of numbers)."""
         self._note = ""
         self._rows.append({"steps": row.steps, "seconds": row.seconds, **row.values})
         if time.monotonic() - self._drawn >= _QUIET_SECONDS or row.steps >= self._total:

@@ -15,17 +15,8 @@ from gpusim.report.embed import Embedded
 
 _HERE = Path(__file__).parent
 
-# What is drawn first and large, then the charts known by name; every other metric follows, small.
+# What is drawn first and large; every other metric follows, small.
 RETURNS = {"return": "training, exploring", "evaluation_return": "evaluated, whole episodes"}
-_TITLES = {
-    "episode_length": "Training episode length (control steps)",
-    "evaluation_length": "Episode length, evaluated",
-    "steps_per_second": "Environment steps per second",
-    "policy_loss": "Policy loss",
-    "value_loss": "Value loss",
-    "entropy": "Entropy (nats)",
-    "kl": "KL divergence (nats)",
-}
 
 Row = Mapping[str, Any]  # a line of metrics.jsonl: steps, seconds, and one number a metric
 
@@ -54,9 +45,16 @@ def _page_of(folder: Path, replay: str | None) -> str:
         name=folder.resolve().name,
         config_text=(folder / "config.yaml").read_text(encoding="utf-8"),
         rows=read_metrics(folder / "metrics.jsonl"),
+        titles=_titles(folder / "labels.json"),
         summary=json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else {},
         replay=replay,
     )
+
+
+def _titles(path: Path) -> dict[str, str]:
+    """What the run's metrics are called, in the order of the charts."""
+    labels = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {name: label["title"] for name, label in labels.items()}
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -77,13 +75,15 @@ def page(
     name: str,
     config_text: str,
     rows: Sequence[Row],
+    titles: Mapping[str, str],
     summary: Mapping[str, Any],
     replay: str | None,
 ) -> str:
     """The whole page.
 
-    config_text: YAML. rows: see `read_metrics`. summary: what summary.json holds, {} without one.
-    replay: the address of a replay page beside this one, if there is one.
+    config_text: YAML. rows: see `read_metrics`. titles: of the charts, by metric. summary: what
+    summary.json holds, {} without one. replay: the address of a replay page beside this one, None
+    where there is none.
     """
     config = yaml.safe_load(config_text) or {}
     parts = {
@@ -92,7 +92,7 @@ def page(
         "TILES": "".join(_tile(*tile) for tile in _facts(rows, summary)),
         "REPLAY": f'<iframe src="{html.escape(replay)}" title="replay"></iframe>' if replay else "",
         "CURVES": returns_chart(rows),
-        "DETAILS": "".join(_chart(rows, metric) for metric in _other_metrics(rows)),
+        "DETAILS": "".join(_chart(rows, *metric) for metric in _others(rows, titles)),
         "TIMING": _timing(summary.get("seconds", {})),
         "MACHINE": _machine(summary.get("machine", {})),
         "CONFIG": html.escape(config_text),
@@ -108,8 +108,7 @@ def returns_chart(rows: Sequence[Row]) -> str:
     return _lines(rows, RETURNS, "Return of an episode", width=960, height=330)
 
 
-def _chart(rows: Sequence[Row], metric: str) -> str:
-    title = _TITLES.get(metric, metric.replace("_", " ").capitalize())
+def _chart(rows: Sequence[Row], metric: str, title: str) -> str:
     return _lines(rows, {metric: title}, title, width=460, height=230)
 
 
@@ -124,12 +123,13 @@ def _curve(rows: Sequence[Row], metric: str, label: str) -> Curve:
     return Curve(label, [x for x, _ in points], [y for _, y in points])
 
 
-def _other_metrics(rows: Sequence[Row]) -> list[str]:
-    """Metrics to draw small: the known ones first, the rest in the order they appeared."""
+def _others(rows: Sequence[Row], titles: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Metrics to draw small and their titles: those with one first, then as they appeared."""
     seen = dict.fromkeys(name for row in rows for name in row)
+    order = [name for name in (*titles, *seen) if name in seen]
     skip = {"steps", "seconds", *RETURNS}
-    known = [name for name in _TITLES if name in seen]
-    return known + [name for name in seen if name not in skip and name not in _TITLES]
+    name_of = lambda name: titles.get(name, name.replace("_", " ").capitalize())
+    return [(name, name_of(name)) for name in dict.fromkeys(order) if name not in skip]
 
 
 def _facts(rows: Sequence[Row], summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:

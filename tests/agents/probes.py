@@ -1,104 +1,52 @@
-"""Environments so small that the right answer is known, and the batched contract around them.
+"""Worlds so small that the right answer is known.
 
 Each probe isolates one thing a learner must do (after rejax and Andy Jones' "Debugging RL").
 """
 
+import dataclasses
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from gpusim.envs import Box, State, World
 
-class State(NamedTuple):
-    """One world."""
 
+class Carry(NamedTuple):
     obs: jax.Array  # (features,)
-    reward: jax.Array  # ()
-    terminated: jax.Array  # () bool
-    truncated: jax.Array  # () bool
     steps: jax.Array  # () int32, since the start of the episode
-    key: jax.Array
+    key: jax.Array  # of the episode
 
 
-class Probe(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Probe(World):
     """observe(steps, key) and reward(obs, action, steps) make a world of fixed episode length."""
 
     reward: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
     observe: Callable[[jax.Array, jax.Array], jax.Array] = lambda steps, key: jnp.zeros(1)
     length: int = 1
     truncates: bool = False  # the episode is cut at `length` rather than over
-    observation_size: int = 1
-    action_size: int = 1
 
-    def reset(self, key: jax.Array) -> State:
-        zero, no = jnp.zeros(()), jnp.zeros((), bool)
+    action_space = Box(1)
+    max_episode_steps = 10**9  # episodes end by themselves
+
+    def start(self, key: jax.Array) -> State:
         steps = jnp.zeros((), jnp.int32)
-        return State(self.observe(steps, key), zero, no, no, steps, key)
+        obs = self.observe(steps, key)
+        return State.of(Carry(obs, steps, key), obs)
 
-    def step(self, state: State, action: jax.Array) -> State:
-        steps = state.steps + 1
+    def transition(self, state: State, action: jax.Array) -> State:
+        before, key = state.carry.steps, state.carry.key
+        steps = before + 1
         over = steps >= self.length
-        return State(
-            obs=self.observe(steps, state.key),
-            reward=self.reward(state.obs, action, state.steps),
+        obs = self.observe(steps, key)
+        return State.of(
+            Carry(obs, steps, key),
+            obs,
+            reward=self.reward(state.carry.obs, action, before),
             terminated=over & (not self.truncates),
             truncated=over & self.truncates,
-            steps=steps,
-            key=state.key,
-        )
-
-
-class VecState(NamedTuple):
-    """The fields of the environments' contract that a learner reads."""
-
-    env: State
-    final_obs: jax.Array
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    episode_return: jax.Array
-    done_return_sum: jax.Array
-    done_length_sum: jax.Array
-    done_count: jax.Array
-
-
-class Vec:
-    """num_envs worlds of one probe that start anew when they are over."""
-
-    def __init__(self, env: Any, num_envs: int):
-        self.env, self.num_envs = env, num_envs
-        self.observation_size, self.action_size = env.observation_size, env.action_size
-
-    def reset(self, key: jax.Array) -> VecState:
-        env = jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
-        zeros = jnp.zeros(self.num_envs)
-        no = zeros.astype(bool)
-        return VecState(env, env.obs, zeros, no, no, zeros, zeros, zeros, zeros)
-
-    def step(self, state: VecState, action: jax.Array) -> VecState:
-        return jax.vmap(self._step_one)(state, action)
-
-    def clear_stats(self, state: VecState) -> VecState:
-        zeros = jnp.zeros(self.num_envs)
-        return state._replace(done_return_sum=zeros, done_length_sum=zeros, done_count=zeros)
-
-    def _step_one(self, state: VecState, action: jax.Array) -> VecState:
-        env = self.env.step(state.env, action)
-        done = env.terminated | env.truncated
-        episode_return = state.episode_return + env.reward
-        fresh = self.env.reset(jax.random.fold_in(env.key, 1))
-        return VecState(
-            env=jax.tree.map(partial(jax.lax.select, done), fresh, env),
-            final_obs=env.obs,
-            reward=env.reward,
-            terminated=env.terminated,
-            truncated=env.truncated,
-            episode_return=jnp.where(done, 0.0, episode_return),
-            done_return_sum=state.done_return_sum + jnp.where(done, episode_return, 0.0),
-            done_length_sum=state.done_length_sum + jnp.where(done, env.steps, 0),
-            done_count=state.done_count + done,
         )
 
 
@@ -132,36 +80,30 @@ ObsActionReward = Probe(
 """Best action obs / 2: does the policy see the observation?"""
 
 
-class PointMass:
+@dataclasses.dataclass(frozen=True, eq=False)
+class PointMass(World):
     """A mass pushed towards the origin of the plane: (position, velocity), force in [-1, 1].
 
     It starts at (1, -1) whatever the key, so worlds differ by exploration alone, and episodes are
     cut after 25 steps. With `poison` the reward of the step after t = 3 is not a number.
     """
 
-    observation_size, action_size = 4, 2
+    poison: bool = False
 
-    def __init__(self, poison: bool = False):
-        self.poison = poison
+    action_space = Box(2)
+    max_episode_steps = 10**9
 
-    def reset(self, key: jax.Array) -> State:
-        zero, no = jnp.zeros(()), jnp.zeros((), bool)
-        start = jnp.array([1.0, -1.0, 0.0, 0.0])
-        return State(start, zero, no, no, jnp.zeros((), jnp.int32), key)
+    def start(self, key: jax.Array) -> State:
+        obs = jnp.array([1.0, -1.0, 0.0, 0.0])
+        return State.of(Carry(obs, jnp.zeros((), jnp.int32), key), obs)
 
-    def step(self, state: State, action: jax.Array) -> State:
-        position, velocity = state.obs[:2], state.obs[2:]
+    def transition(self, state: State, action: jax.Array) -> State:
+        (position, velocity), steps = jnp.split(state.carry.obs, 2), state.carry.steps + 1
         velocity = 0.9 * velocity + 0.2 * action
         position = position + 0.2 * velocity
-        steps = state.steps + 1
         reward = -jnp.sum(position**2) - 0.1 * jnp.sum(velocity**2)
         if self.poison:
             reward = jnp.where(steps == 4, jnp.nan, reward)
-        return State(
-            obs=jnp.concatenate([position, velocity]),
-            reward=reward,
-            terminated=jnp.zeros((), bool),
-            truncated=steps >= 25,
-            steps=steps,
-            key=state.key,
-        )
+        obs = jnp.concatenate([position, velocity])
+        carry = Carry(obs, steps, state.carry.key)
+        return State.of(carry, obs, reward=reward, truncated=steps >= 25)

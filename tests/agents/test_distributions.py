@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.distributions import Clipped, Normal, Tanh, sample
+from gpusim.agents.distributions import Clipped, Normal, Tanh, sample
 
 STANDARD = Normal(jnp.zeros((1, 1)), jnp.zeros((1, 1)))
 

@@ -4,16 +4,15 @@ import json
 import socket
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from probes import PointMass, Vec
+from probes import PointMass
 
-from agents.ppo import PPO, PPOConfig
+from gpusim.agents.ppo import PPO, PPOConfig
 
 ROOT = Path(__file__).parents[2]
 CONFIG = PPOConfig(
@@ -36,7 +35,7 @@ print(json.dumps(outcome(None, sys.argv[3])))
 
 def outcome(devices, spmd):
     """Parameters after two calls, and the number of devices."""
-    learner = PPO(CONFIG, partial(Vec, PointMass()), devices=devices, spmd=spmd)
+    learner = PPO(CONFIG, PointMass(), devices=devices, spmd=spmd)
     state = learner.init(jax.random.key(0))
     for _ in range(2):
         state, _ = learner.train_step(state)

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from agents.shuffle import shuffle
 from gpusim import sharding
+from gpusim.agents.shuffle import shuffle
 
 LENGTH, WORLDS, EPOCHS = 6, 8, 40
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents import networks
+from gpusim.agents import networks
 
 
 def policy(hidden=(8, 8), actions=3, features=5):

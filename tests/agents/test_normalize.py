@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents import normalize
 from gpusim import sharding
+from gpusim.agents import normalize
 
 
 def batches(sizes, features=3, offset=0.0):
@@ -17,7 +17,7 @@ def batches(sizes, features=3, offset=0.0):
 @pytest.mark.parametrize("offset", [0.0, 100.0])
 def test_merge_is_exact_however_the_samples_are_split(offset):
     parts = batches([5, 1, 100, 17], offset=offset)
-    statistics = normalize.init(3)
+    statistics = normalize.init(jnp.zeros(3))
     for part in parts:
         statistics = normalize.merge(statistics, normalize.measure(jnp.asarray(part)))
     whole = np.concatenate(parts, axis=1, dtype=np.float64)
@@ -41,7 +41,7 @@ def test_devices_merge_to_the_whole():
 
 def test_normalized_samples_have_unit_moments_and_are_clipped():
     samples = jnp.asarray(batches([1000])[0])
-    statistics = normalize.merge(normalize.init(3), normalize.measure(samples))
+    statistics = normalize.merge(normalize.init(jnp.zeros(3)), normalize.measure(samples))
     got = normalize.normalize(statistics, samples)
     np.testing.assert_allclose(got.mean(1), 0, atol=1e-5)
     np.testing.assert_allclose(got.std(1), 1, rtol=1e-3)
@@ -50,12 +50,14 @@ def test_normalized_samples_have_unit_moments_and_are_clipped():
 
 
 def test_a_feature_that_never_moves_stays_finite():
-    statistics = normalize.merge(normalize.init(1), normalize.measure(jnp.full((1, 8), 7.0)))
+    statistics = normalize.merge(
+        normalize.init(jnp.zeros(1)), normalize.measure(jnp.full((1, 8), 7.0))
+    )
     assert normalize.normalize(statistics, jnp.array([7.0])) == 0
 
 
 def test_what_is_not_finite_is_not_learned():
-    good = normalize.merge(normalize.init(2), normalize.measure(jnp.ones((2, 4))))
+    good = normalize.merge(normalize.init(jnp.zeros(2)), normalize.measure(jnp.ones((2, 4))))
     bad = normalize.merge(good, normalize.measure(jnp.array([[1.0, jnp.nan], [3.0, 3.0]])))
     assert bad.mean[0] == good.mean[0]
     assert jnp.isfinite(bad.variance).all()

@@ -1,7 +1,7 @@
 """The learner on environments whose answer is known, and what a run must not depend on."""
 
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,12 @@ from probes import (
     ObsActionReward,
     ObsReward,
     PointMass,
-    Vec,
 )
 
-from agents import normalize
-from agents.ppo import PPO, Policy, PPOConfig, evaluate
 from gpusim import sharding
+from gpusim.agents import normalize
+from gpusim.agents.evaluate import Evaluation
+from gpusim.agents.ppo import PPO, PPOConfig
 
 TINY = PPOConfig(
     total_steps=200_000,
@@ -41,15 +41,15 @@ TINY = PPOConfig(
 @cache
 def make(env, config=TINY, devices=1, spmd: sharding.Mode = "pmap"):
     """One learner for all tests that want the same: it holds no state, and compiles once."""
-    return PPO(config, partial(Vec, env), devices=devices, spmd=spmd)
+    return PPO(config, env, devices=devices, spmd=spmd)
 
 
 def trained(env, config=TINY, calls=2):
     learner = make(env, config)
     state = learner.init(jax.random.key(0))
     for _ in range(calls):
-        state, metrics = learner.train_step(state)
-    return learner, state, metrics
+        state, report = learner.train_step(state)
+    return learner, state, report.metrics
 
 
 def values(learner, state, *observations):
@@ -60,7 +60,7 @@ def values(learner, state, *observations):
 
 
 def actions(learner, state, *observations):
-    return np.asarray(learner.policy(state).apply(jnp.array(observations)))[:, 0]
+    return np.asarray(learner.policy(state).act((), jnp.array(observations))[1])[:, 0]
 
 
 def equal(a, b):
@@ -148,10 +148,12 @@ def test_env_steps_are_exact_beyond_32_bits():
 
 def test_metrics_are_finite_scalars_with_exact_episode_counts():
     learner = make(MASS, replace(SHORT, updates_per_call=10))
-    _, metrics = learner.train_step(learner.init(jax.random.key(0)))
+    _, report = learner.train_step(learner.init(jax.random.key(0)))
+    assert not report.diverged
+    metrics = report.metrics
     assert all(np.shape(value) == () for value in metrics.values())
     assert all(np.isfinite(value) for value in metrics.values())
-    assert metrics["episodes"] == 3 * 32  # 80 steps, cut after every 25
+    assert metrics["episodes"] == 2 * 32  # 80 steps, cut after every 25; the first began late
     assert metrics["episode_length"] == 25
     assert metrics["skipped_updates"] == 0
 
@@ -173,7 +175,7 @@ def test_a_copy_of_the_state_in_a_new_learner_goes_on_bit_for_bit():
     state, _ = learner.train_step(learner.init(jax.random.key(0)))
     saved = jax.tree.map(jnp.copy, state)
     uninterrupted, _ = learner.train_step(state)
-    resumed, _ = PPO(SHORT, partial(Vec, MASS), devices=1).train_step(saved)
+    resumed, _ = PPO(SHORT, MASS, devices=1).train_step(saved)
     assert equal(uninterrupted, resumed)
 
 
@@ -182,8 +184,8 @@ def test_learning_rate_falls_to_nothing_if_annealed():
     learner = make(MASS, config)
     done, _ = learner.train_step(learner.init(jax.random.key(0)))
     before = np.asarray(ravel_pytree(done.params)[0])
-    later, metrics = learner.train_step(done)
-    assert metrics["gradient_norm"] > 0.1
+    later, report = learner.train_step(done)
+    assert report.metrics["gradient_norm"] > 0.1
     np.testing.assert_allclose(ravel_pytree(later.params)[0], before, atol=1e-7)
 
 
@@ -193,11 +195,13 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted():
     learner = make(PointMass(poison=True), config)
     start = learner.init(jax.random.key(0))
     weights = jax.tree.map(jnp.copy, start.params)
-    state, metrics = learner.train_step(start)  # steps 1 to 4: the fourth is bad
-    assert metrics["skipped_updates"] == config.num_epochs * config.num_minibatches
+    state, report = learner.train_step(start)  # steps 1 to 4: the fourth is bad
+    assert report.metrics["skipped_updates"] == config.num_epochs * config.num_minibatches
+    assert report.diverged
     assert equal(weights, state.params)
-    state, metrics = learner.train_step(state)
-    assert metrics["skipped_updates"] == 0
+    state, report = learner.train_step(state)
+    assert report.metrics["skipped_updates"] == 0
+    assert not report.diverged
     assert not equal(weights, state.params)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
@@ -209,8 +213,8 @@ def test_two_devices_agree_with_one():
     states = []
     for devices in (1, 2):
         learner = make(MASS, SHORT, devices)
-        state, metrics = learner.train_step(learner.init(jax.random.key(0)))
-        states.append((jax.tree.map(lambda x: x[0], state.params), metrics))
+        state, report = learner.train_step(learner.init(jax.random.key(0)))
+        states.append((jax.tree.map(lambda x: x[0], state.params), report.metrics))
     for one, two in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_allclose(one, two, rtol=2e-3, atol=2e-4)
 
@@ -220,7 +224,7 @@ def test_parameters_are_the_same_bits_on_both_devices():
     state, _ = learner.train_step(learner.init(jax.random.key(0)))
     shared = (state.params, state.optimizer, state.normalizer)
     assert equal(*(jax.tree.map(lambda x: x[device], shared) for device in range(2)))  # noqa: B023
-    assert not equal(*(state.envs.env.obs[device] for device in range(2)))
+    assert not equal(*(state.envs.obs[device] for device in range(2)))
 
 
 def test_pmap_and_shard_map_give_the_same_bits():
@@ -239,9 +243,8 @@ def test_training_improves_the_evaluated_return():
     config = replace(TINY, discount=0.95, updates_per_call=100)
     learner = make(MASS, config)
     state = learner.init(jax.random.key(0))
-    score = lambda state: evaluate(
-        MASS, Policy.apply, learner.policy(state), jax.random.key(1), 4, 25
-    )
+    evaluation = Evaluation(MASS, 4, 25)
+    score = lambda state: evaluation(learner.policy(state), jax.random.key(1)).summary()
     before = score(state)["return_mean"]
     state, _ = learner.train_step(state)
     after = score(state)
@@ -250,10 +253,22 @@ def test_training_improves_the_evaluated_return():
     assert (after["alive"], after["length_mean"], after["return_std"]) == (1, 25, 0)
 
 
+class Zero:
+    """A policy that does nothing."""
+
+    def initial(self, batch):
+        return jnp.zeros(batch, jnp.int32)
+
+    def act(self, memory, obs, key=None):
+        return memory + 1, jnp.zeros((obs.shape[0], 1))
+
+
+jax.tree_util.register_static(Zero)
+
+
 def test_evaluation_counts_until_termination():
     fall = LateReward  # ends at its second step, whose reward is 1; later rewards do not count
-    zero = lambda policy, obs: jnp.zeros((obs.shape[0], 1))
-    result = evaluate(fall, zero, None, jax.random.key(0), num_envs=3, episode_length=10)
+    result = Evaluation(fall, 3, 10)(Zero(), jax.random.key(0)).summary()
     assert {k: float(v) for k, v in result.items()} == {
         "return_mean": 1,
         "return_std": 0,
@@ -262,12 +277,23 @@ def test_evaluation_counts_until_termination():
     }
 
 
+def test_evaluation_starts_what_training_would_start():
+    evaluation = Evaluation(ObsReward, 6, 1, watch=lambda state: state.obs)
+    found = evaluation(Zero(), jax.random.key(3))
+    assert found.watched.shape == (2, 6, 1)
+    keys = jax.random.split(jax.random.key(3), 6)
+    started = [ObsReward.start(jax.random.split(key)[1]).obs for key in keys]
+    np.testing.assert_array_equal(found.watched[0], jnp.stack(started))
+
+
 def test_policy_draws_with_a_key_and_is_sure_without():
     learner = make(MASS, SHORT)
     policy = learner.policy(learner.init(jax.random.key(0)))
+    assert policy.initial((5,)) == ()
+    act = lambda obs, key=None: policy.act((), obs, key)[1]
     obs = jnp.ones((5, 4))
-    np.testing.assert_array_equal(policy.apply(obs), policy.apply(obs))
-    drawn = policy.apply(obs, jax.random.key(1))
+    np.testing.assert_array_equal(act(obs), act(obs))
+    drawn = act(obs, jax.random.key(1))
     assert drawn.shape == (5, 2)
-    assert not np.array_equal(drawn, policy.apply(obs))
-    np.testing.assert_allclose(policy.apply(obs[0]), policy.apply(obs)[0], rtol=1e-5, atol=1e-7)
+    assert not np.array_equal(drawn, act(obs))
+    np.testing.assert_allclose(act(obs[0]), act(obs)[0], rtol=1e-5, atol=1e-7)

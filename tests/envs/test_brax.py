@@ -66,10 +66,10 @@ def test_facts_of_a_vectorized_environment(original):
     assert isinstance(env, brax_envs.Env)
 
 
-def test_made_environments_are_brax_environments(original):
+def test_made_worlds_have_a_face_of_brax(original):
     env: Any = gpusim.make("inverted_pendulum", physics="brax-spring")
-    assert isinstance(env, brax_envs.Env)
-    (expected, _), (actual, one) = rollout(original), rollout(env)
+    assert isinstance(env.brax, brax_envs.Env)
+    (expected, _), (actual, one) = rollout(original), rollout(env.brax)
     assert one == 1
     assert_close(jax.tree.leaves(actual), jax.tree.leaves(expected))
 
@@ -82,26 +82,27 @@ def test_made_environments_fit_autoreset(original):
     step, original_step = jax.jit(venv.step), jax.jit(jax.vmap(original.step))
     for action in ACTIONS:
         before, state = state, step(state, action)
-        past = before.env.memory.replace(pipeline_state=before.env.physics)
-        expected = original_step(past, action)
+        expected = original_step(before.world.carry, action)
         np.testing.assert_allclose(state.final_obs, expected.obs, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(state.reward, expected.reward, rtol=1e-3)
         np.testing.assert_array_equal(state.terminated, expected.done > 0)
         over = state.terminated | state.truncated
         np.testing.assert_array_equal(over, state.steps == 0)
-    assert state.done_count > 0
-    assert len(np.unique(state.env.obs[:, 0])) == WORLDS
+    assert state.totals.count > 0
+    assert len(np.unique(state.obs[:, 0])) == WORLDS
 
 
 def test_a_diverged_world_ends(original):
     env: Any = gpusim.make("inverted_pendulum", physics="brax-spring")
     state = env.start(jax.random.key(0))
-    broken = state.physics.replace(
-        qd=state.physics.qd * jnp.nan, xd=jax.tree.map(lambda x: x * jnp.nan, state.physics.xd)
+    joints = state.carry.pipeline_state
+    joints = joints.replace(
+        qd=joints.qd * jnp.nan, xd=jax.tree.map(lambda x: x * jnp.nan, joints.xd)
     )
-    state = jax.jit(env.transition)(broken, state.memory, jnp.zeros(1))
+    sick = state.replace(carry=state.carry.replace(pipeline_state=joints))
+    state = jax.jit(env.transition)(sick, jnp.zeros(1))
     assert state.terminated
-    assert state.metrics.diverged == 1
+    assert state.metrics["diverged"] == 1
     assert state.reward == 0
     assert not state.obs.any()
 

@@ -7,6 +7,7 @@ import pytest
 import gpusim
 from gpusim import envs
 from gpusim.envs import registry
+from gpusim.envs.tasks.brax.ant import Ant
 
 
 def test_unknown_name_suggests_the_nearest_and_lists_all():
@@ -37,13 +38,59 @@ def test_options_reach_the_task():
         gpusim.make("ant", n_frames=0)
 
 
-def test_register(monkeypatch):
-    monkeypatch.setattr("gpusim.envs.registry._TASKS", dict(registry._TASKS))
+def test_a_world_registered_again_replaces_itself(monkeypatch):
+    monkeypatch.setattr("gpusim.envs.registry._WORLDS", dict(registry._WORLDS))
+    for speed in (1.0, 2.0):
 
-    @envs.register
-    class Crawler(registry.Ant):
-        name = "crawler"
+        @envs.register
+        class Crawler(Ant):
+            name = "crawler"
+            forward_reward_weight: float = speed
 
-    assert isinstance(gpusim.make("crawler"), Crawler)
-    with pytest.raises(ValueError, match="'crawler' is registered already"):
-        envs.register(type("Other", (Crawler,), {}))
+        assert type(gpusim.make("crawler")) is Crawler
+
+
+MINE = """
+import dataclasses
+from gpusim.envs.tasks.brax.ant import Ant
+from neighbour import LEGS
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Mine(Ant):
+    legs: int = LEGS
+"""
+
+
+def test_a_world_of_a_file_or_of_a_module(tmp_path, monkeypatch):
+    (tmp_path / "neighbour.py").write_text("LEGS = 6")
+    file = tmp_path / "my_task.py"
+    file.write_text(MINE)
+    mine: Any = gpusim.make(f"{file}:Mine", reset_noise_scale=0.2)
+    assert (mine.name, mine.legs, mine.reset_noise_scale) == ("Mine", 6, 0.2)
+    assert type(gpusim.make(f"{file}:Mine")) is type(mine)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert gpusim.make("my_task:Mine").name == "Mine"
+    ant = gpusim.make("gpusim.envs.tasks.brax.ant:Ant")
+    assert isinstance(ant, Ant)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("{}/nothing.py:Mine", "there is no file"),
+        ("no.such.module:Mine", "there is no module 'no.such.module'"),
+        ("{}/my_task.py:Mime", "did you mean 'Mine'?"),
+        ("gpusim.envs.tasks.brax.ant:Aunt", "did you mean 'Ant'?"),
+    ],
+)
+def test_a_world_that_is_not_there(tmp_path, name, expected):
+    (tmp_path / "my_task.py").write_text("class Mine: ...")
+    with pytest.raises(ValueError, match=r"no file|no module|did you mean") as error:
+        gpusim.make(name.format(tmp_path))
+    assert expected in str(error.value)
+
+
+def test_what_a_file_of_the_user_lacks_is_python_s_to_tell(tmp_path):
+    (tmp_path / "my_task.py").write_text("import not_installed_anywhere")
+    with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
+        gpusim.make(f"{tmp_path}/my_task.py:Mine")

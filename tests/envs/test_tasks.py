@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import gpusim
-from gpusim import lanes, physics
-from gpusim.envs.env import load_asset
+from gpusim import physics
+from gpusim.envs.tasks.brax.assets import load_asset
 from tests.envs.brax_oracle import BraxOnC, brax_envs
 
 # Options that make ends frequent, so that the comparison sees both outcomes.
@@ -32,10 +32,10 @@ def x64():
 
 @pytest.mark.parametrize("name", CASES)
 def test_agrees_with_brax(name, x64):
-    env = gpusim.make(name, **CASES[name])
+    env: Any = gpusim.make(name, **CASES[name])
     oracle = BraxOnC(name, env.model.mj, **CASES[name])
     key = jax.random.key(3)
-    state, step = lanes.kernel(env.begin)(*env.initial(key)), jax.jit(env.step)
+    state, step = env.reset(key), jax.jit(env.step)
     expected = oracle.reset(key)
     np.testing.assert_allclose(state.obs, expected.obs, rtol=1e-9, atol=1e-9)
 
@@ -73,7 +73,7 @@ def test_agrees_with_brax_on_mjx(name, x64):
     options = {"iterations": 100, "ls_iterations": 100, "tolerance": 1e-12, "disableflags": 0}
     brax.sys = brax.sys.tree_replace({f"opt.{k}": v for k, v in options.items()})
     key = jax.random.key(5)
-    state, expected = lanes.kernel(env.begin)(*env.initial(key)), jax.jit(brax.reset)(key)
+    state, expected = env.reset(key), jax.jit(brax.reset)(key)
     np.testing.assert_allclose(state.obs, expected.obs, rtol=1e-9, atol=1e-9)
     step, brax_step = jax.jit(env.step), jax.jit(brax.step)
     for action in np.random.default_rng(0).uniform(-1, 1, (20, env.action_size)):
@@ -89,4 +89,4 @@ def _same_metrics(ours, brax):
     pairs = {"reward_forward": forward, "reward_ctrl": ctrl}
     pairs |= {name: brax[name] for name in ("x_position", "x_velocity")}
     for name, expected in pairs.items():
-        np.testing.assert_allclose(getattr(ours, name), expected, rtol=1e-7, atol=1e-7)
+        np.testing.assert_allclose(ours[name], expected, rtol=1e-7, atol=1e-7)

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpusim import lanes
+from gpusim.lanes.function import LaneFunction
+from gpusim.lanes.kernel import Trace
 
 # some roundings of the largest magnitude in play; 1e-12 in float64 separates a bug from rounding
 TOLERANCE = {"float32": 4e-6, "float64": 1e-12}
@@ -14,6 +16,11 @@ def draw(shapes, dtype, worlds, seed=0, scale=1.0):
     """Normally distributed arguments, one world after the other along the first axis."""
     rng = np.random.default_rng(seed)
     return [(rng.normal(size=(worlds, *s)) * scale).astype(dtype) for s in shapes]
+
+
+def lane_function(fn, *shapes) -> LaneFunction:
+    """What is compiled of a function of float32 arrays of these shapes."""
+    return Trace(fn, [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]).function
 
 
 def assert_same(actual, expected, tolerance=None, each=False):

@@ -7,20 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpusim.lanes.kernel import LaneFunction, Spec
 from gpusim.lanes.program.constants import FLOATS
 from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.program.liveness import count_uses
 from gpusim.lanes.program.nodes import Region
 from gpusim.lanes.program.passes import bring_forward, choose_once
-from tests.lanes.agreement import agree
+from tests.lanes.agreement import agree, lane_function
 
 
 def graph_of(fn, *shapes):
     """The graph of a function of float32 arrays, and its results."""
-    tree = jax.tree.structure(((0,) * len(shapes), {}))
-    specs = tuple(Spec(s, np.dtype(np.float32)) for s in shapes)
-    g, outputs = LaneFunction(fn, tree, (False,) * len(specs), specs).graph((True,) * len(specs))
+    g, outputs = lane_function(fn, *shapes).graph((True,) * len(shapes))
     return g, [o.node for o in outputs]
 
 

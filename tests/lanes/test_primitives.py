@@ -7,8 +7,7 @@ import pytest
 from jax import lax
 
 from gpusim import lanes
-from gpusim.lanes.kernel import LaneFunction, Spec
-from tests.lanes.agreement import agree, assert_same
+from tests.lanes.agreement import agree, assert_same, lane_function
 
 EDGES = [0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, -2.5, 1e-3, 3e8, -7e9, np.inf, -np.inf, np.nan]
 
@@ -262,9 +261,7 @@ def test_a_scan_that_stops_jumps_over_the_rest():
         return lax.scan(trip, (x, True), None, length=9)[0]
 
     agree(fn, (25, 25), (25,))
-    specs = [Spec(s, np.dtype(np.float32)) for s in ((25, 25), (25,))]
-    kernel = LaneFunction(fn, jax.tree.structure(((0, 0), {})), (False, False), tuple(specs))
-    text, _ = kernel.lower((True, True), 512)
+    text, _ = lane_function(fn, (25, 25), (25,)).lower((True, True), 512)
     assert "!prof" in text
 
 

@@ -15,7 +15,7 @@ from tests import oracles
 from tests.physics.harness import close, over_worlds, run, run_model, state_of
 
 PATIENT = Options(
-    timestep=0.01, iterations=50, ls_iterations=50, tolerance=1e-14, scale=1.0, impratio=1.0,
+    timestep=0.01, iterations=50, ls_iterations=50, tolerance=1e-14, impratio=1.0,
     density=0.0, viscosity=0.0, wind=(0.0, 0.0, 0.0),
 )  # fmt: skip
 
@@ -80,7 +80,7 @@ def one_dof(mass, smooth, arefs, stiffness, warm):
     limits = Limits(np.ones((k, 1)), jnp.ones_like(arefs), arefs, stiffness)
     none = jnp.zeros(0, arefs.dtype)
     contacts = ContactRows(none.reshape(0, 3, 1), none.reshape(0, 3), none, none)
-    return solve_constraints(PATIENT, mass, smooth, Constraints(limits, contacts), warm)
+    return solve_constraints(PATIENT, 1.0, mass, smooth, Constraints(limits, contacts), warm)
 
 
 def test_one_dimensional_problems_by_bisection():

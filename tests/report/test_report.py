@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from gpusim import metrics
 from gpusim.report import report
 
 ROWS = [
@@ -31,6 +32,9 @@ def run(tmp_path):
     rows = [*ROWS[:2], ROWS[2] | EVALUATION]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "summary.json").write_text(json.dumps(SUMMARY))
+    shown = {**metrics.RUN, "kl": metrics.Metric("KL divergence (nats)")}
+    labels = {name: metric._asdict() for name, metric in shown.items()}
+    (folder / "labels.json").write_text(json.dumps(labels))
     return folder
 
 
@@ -61,11 +65,14 @@ def test_every_metric_has_its_chart(run):
     captions = re.findall(r"<figcaption>([^<]*)", page)
     assert captions[:4] == [
         "Return of an episode",
-        "Episode length, evaluated",
         "Environment steps per second",
-        "KL divergence (nats)",
+        "Episode length, evaluated",
+        "Spread of the evaluated return",
     ]
-    assert captions[4:] == ["Evaluation std"]
+    assert captions[4:] == ["KL divergence (nats)"]
+    (run / "labels.json").unlink()
+    page = report.write(run).read_text(encoding="utf-8")
+    assert "<figcaption>Kl</figcaption>" in page
 
 
 def test_replay_is_shown_where_there_is_one(run):

@@ -1,212 +1,410 @@
-"""Numbers and arrays of a function in LLVM IR: what a node is called, and which are in memory."""
+"""Arrays of a function in LLVM IR: where they are, reading, writing, and who takes whose memory."""
 
-from gpusim.lanes.codegen.memory import Memory, Place
-from gpusim.lanes.codegen.text import Writer, literal, size_of
-from gpusim.lanes.program.graph import Graph
+from collections import Counter, defaultdict
 
-NEAR = 50  # instructions for which a number that lives in memory is kept in a register too
+from gpusim.lanes.codegen.memory import Place, Rows
+from gpusim.lanes.codegen.numbers import NumberWriter
+from gpusim.lanes.codegen.slots import Slot
+from gpusim.lanes.codegen.text import literal, size_of
+from gpusim.lanes.program.operations import parts
+
+WRITTEN_OUT = 8  # numbers of an array that are copied without a loop
+COMPARED = 6  # places in memory among which a varying index is looked for by comparisons
 
 
-class ArrayWriter(Writer):
-    """Writes reads and writes of numbers and arrays.
+class ArrayWriter(NumberWriter):
+    """Writes what is in memory.
 
-    `uses` says how often a node is read; one that never is, is not written.
+    An array takes the memory of the one it is made of if the region that is being written owns it
+    and nobody reads it any more. Otherwise that one is copied.
     """
 
-    def __init__(self, g: Graph, uses: list[int], varying: bytearray, width: int):
-        super().__init__(g, varying, width)
-        self.uses = uses
-        self.memory = Memory(g, uses, varying if width > 1 else None)
-        # operands by node: scalars, and vectors; "" if not known, or in memory
-        scalars = [""] * len(g.op)
-        self.names = (scalars, scalars if width == 1 else scalars.copy())
-        self.made: dict[int, tuple[str, int]] = {}  # scalars: the name, and the line to widen it in
-        self.arrays: dict[int, tuple[str, bool]] = {}  # pack or stacked node: its array, varying?
-        self.resident: dict[int, Place] = {}  # node: where in memory it can be read again
-        self.recent: dict[int, tuple[str, str, int]] = {}  # its name, and the block and line of it
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.readers = Counter(self.memory.readers)  # of each array, those that are still to come
+        self.slots: dict[int, Slot] = {}  # by array
+        # numbers of an array that wait until the one it takes the memory of has been read
+        self.late: dict[int, list[Place]] = defaultdict(list)
 
-    # -- numbers -----------------------------------------------------------------------------------
+    # -- who is where ------------------------------------------------------------------------------
 
-    def use(self, n: int, wide: bool) -> str:
-        """Operand text of node n, as a vector if `wide`."""
-        return self.names[wide][n] or self.find(n, wide)
-
-    def find(self, n: int, wide: bool) -> str:
-        """The same for a node that has no name yet, or not any more."""
-        if n in self.g.value:
-            t, value = self.g.type[n], literal(self.g.type[n], self.g.value[n])
-            text = f"splat ({t} {value})" if wide and self.width > 1 else value
-            self.names[wide][n] = text
-            return text
-        self.load(n)
-        if wide and not self.varying[n]:
-            return self.widen(n)
-        return self.names[wide][n] or self.reload(n)
-
-    def widen(self, n: int) -> str:
-        """A scalar as a vector, which is made where the scalar is, for all that read it."""
-        if n not in self.made:  # it changes in memory, or is another name of a constant
-            return self.splat(self.g.type[n], self.use(n, False))
-        name, line = self.made[n]
-        vector = self.names[True][n] = self.splat(self.g.type[n], name, line)
-        return vector
-
-    def load(self, n: int):
-        """Loads node n if it is an input that is not loaded yet."""
-        if self.g.op[n] != "input" or self.names[self.is_wide(n)][n] or n in self.resident:
-            return
-        buffer, element, uniform = self.g.attr[n]
-        t = self.g.type[n]
-        stored = "i8" if t == "i1" else t
-        place = self.place("ins", buffer, element, stored, uniform)
-        whole = stored if uniform and self.width > 1 else self.vector(stored)
-        name = self.put(f"load {whole}, ptr {place}, align {size_of(stored)}")
-        if t == "i1":
-            zero = "0" if whole == stored else "zeroinitializer"
-            name = self.put(f"icmp ne {whole} {name}, {zero}")
-        self.bind(n, name)
-
-    def reload(self, n: int) -> str:
-        """A node that lives in memory."""
-        name, block, line = self.recent.get(n, ("", "", 0))
-        if block != self.block or len(self.lines) > line + NEAR:
-            pack, k = self.resident[n]
-            name = self.load_element(*self.array_of(pack), self.g.type[n], str(k))
-            self.recent[n] = (name, self.block, len(self.lines))
-        return name
-
-    def bind(self, n: int, name: str):
-        """Node n has been computed as `name`."""
-        if self.varying[n]:
-            self.names[True][n] = name
-        else:
-            self.names[False][n] = name
-            self.made[n] = name, len(self.lines)
-            self.lines.append("")
-        if n in self.memory.places:
-            self.settle(n)
-
-    def settle(self, n: int):
-        """Stores a number that is now known in its places."""
-        for place in self.memory.places[n]:
-            self.store_item(place, n)
-        place = self.memory.places[n][0]
-        if self.array_of(place.pack)[1] == self.is_wide(n) and n not in self.resident:
-            self.recent[n] = (self.names[self.is_wide(n)][n], self.block, len(self.lines))
-            self.live_in(place, n)
-
-    def live_in(self, place: Place, n: int):
-        """From now on node n is read from that place."""
-        self.resident[n] = place
-        self.names[self.is_wide(n)][n] = ""
-
-    def alias(self, n: int, source: int):
-        """Node n is another name for `source`."""
-        if not self.uses[n]:
-            return
-        if source in self.resident and self.is_wide(n) == self.is_wide(source):
-            self.live_in(self.resident[source], n)
-        else:
-            wide = self.is_wide(n)
-            self.names[wide][n] = self.use(source, wide)
-        if source in self.made:
-            self.made[n] = self.made[source]
-        if n in self.memory.places:
-            self.settle(n)
-
-    # -- arrays ------------------------------------------------------------------------------------
-
-    def allocate(self, t: str, size: int, wide: bool) -> str:
+    def allocate(self, array_type: str, wide: bool) -> Slot:
+        """Memory for an array, with a place behind it for what no lane wants to write."""
+        size, t = parts(array_type)
+        stored = self.stored(array_type)
         name = self.fresh("array")
-        self.entry.append(f"  {name} = alloca [{size} x {self.vector(t) if wide else t}], align 64")
-        return name
+        whole = self.vector(stored) if wide else stored
+        self.entry.append(f"  {name} = alloca [{size + 1} x {whole}], align 64")
+        return Slot(name, t, stored, size, wide, self.within[-1])
 
-    def array_of(self, pack: int) -> tuple[str, bool]:
-        """The memory of an array, and whether its elements vary."""
-        if pack not in self.arrays:
-            items, t = self.g.args[pack], self.g.type[pack]
-            if all(i in self.g.value for i in items):
-                self.arrays[pack] = (self.table(t, items), self.width == 1)
-            else:
-                wide = self.is_wide(pack)
-                self.arrays[pack] = (self.allocate(t, len(items), wide), wide)
-        return self.arrays[pack]
+    def stored(self, array_type: str) -> str:
+        """As what the numbers of such arrays are kept: masks as bytes, and small numbers as words
+        where each lane has an address of its own, for processors do that with words only.
+        """
+        _, t = parts(array_type)
+        if t in ("i1", "i8", "i16") and array_type in self.memory.scattered:
+            return "i32"
+        return "i8" if t == "i1" else t
 
-    def store_item(self, place: Place, item: int):
-        array, wide = self.array_of(place.pack)
-        value = self.use(item, wide)
-        self.store_element(array, wide, self.g.type[place.pack], str(place.index), value)
-
-    def write_pack(self, pack: int):
-        """Stores the elements of an array in memory that are not stored when they are computed."""
-        items = self.g.args[pack]
-        if pack not in self.memory.arrays or all(i in self.g.value for i in items):
-            return
-        for i in items:
-            self.load(i)
-        for k, i in enumerate(items):
-            if i in self.g.value or self.g.region[i] is not self.g.region[pack]:
-                self.store_item(Place(pack, k), i)
-
-    def table(self, t: str, items: tuple[int, ...]) -> str:
+    def table(self, pack: int) -> Slot:
         """An array of constants beside the code."""
+        size, t = parts(self.g.type[pack])
+        stored = self.stored(self.g.type[pack])
+        known = (self.g.value[i] for i in self.g.args[pack])
+        values = [int(v) if t == "i1" else v for v in known]
+        numbers = ", ".join(f"{stored} {literal(stored, v)}" for v in values)
         name = f"@table{len(self.declared)}"
-        numbers = ", ".join(f"{t} {literal(t, self.g.value[i])}" for i in items)
         self.declared[name] = (
-            f"{name} = private unnamed_addr constant [{len(items)} x {t}] [{numbers}], align 64"
+            f"{name} = private unnamed_addr constant [{size} x {stored}] [{numbers}], align 64"
         )
-        return name
+        return Slot(name, t, stored, size, self.width == 1, None)
 
-    def store_element(self, array: str, wide: bool, t: str, index: str, value: str):
-        whole = self.vector(t) if wide else t
-        at = self.put(f"getelementptr {whole}, ptr {array}, i32 {index}")
+    def slot(self, array: int) -> Slot:
+        """Where an array is."""
+        if array not in self.slots:
+            if self.g.op[array] == "pack" and self.memory.is_table(array):
+                self.slots[array] = self.table(array)
+            else:
+                raise AssertionError(
+                    f"array {array} ({self.g.op[array]}) is read before it is made"
+                )
+        return self.slots[array]
+
+    def make(self, array: int, slot: Slot):
+        """The memory holds this array from now on."""
+        self.slots[array], slot.array = slot, array
+        for n in self.memory.items[array]:
+            self.live_in(slot, self.g.attr[n], n)
+
+    def share(self, array: int, source: int):
+        slot = self.slots[array] = self.slot(source)
+        if slot.owner is self.within[-1]:  # it is to be changed here
+            slot.array = array
+        for n in self.memory.items[array]:
+            self.live_in(slot, self.g.attr[n], n)
+
+    def take(self, old: int, new: int, within: int = 0) -> Slot:
+        """Memory for array `new` that holds `old`, of which one reader less is to come; `within`
+        are readers that see the new array.
+        """
+        self.readers[old] -= 1
+        wide = self.is_wide(new)
+        if self.is_free(old, wide, within):
+            return self.slots[old]
+        slot = self.allocate(self.g.type[new], wide)
+        self.copy(old, slot)
+        return slot
+
+    def is_free(self, old: int, wide: bool, readers: int = 0) -> bool:
+        """Whether an array with so many readers to come may be overwritten here."""
+        slot = self.slots.get(old)
+        if slot is None or slot.owner is not self.within[-1] or slot.wide != wide:
+            return False
+        return self.readers[old] == readers
+
+    # -- numbers in memory -------------------------------------------------------------------------
+
+    def address(self, home: Slot, first: int, j: str) -> tuple[str, str]:
+        """Where number first + j is, for a j that is the same in all lanes, and its type there.
+
+        The sum is left to the addressing of the processor.
+        """
+        whole, at = self.vector(home.stored) if home.wide else home.stored, home.name
+        if j:
+            at = self.put(f"getelementptr {whole}, ptr {at}, i32 {j}")
+        if first or not j:
+            at = self.put(f"getelementptr {whole}, ptr {at}, i32 {first}")
+        return at, whole
+
+    def read(self, home: Slot, first: int, j: str = "") -> str:
+        at, whole = self.address(home, first, j)
+        return self.from_memory(home, self.put(f"load {whole}, ptr {at}"), home.wide)
+
+    def read_wide(self, home: Slot, first: int, j: str = "") -> str:
+        """The same as a vector."""
+        value = self.read(home, first, j)
+        return value if home.wide else self.splat(home.t, value)
+
+    def from_memory(self, home: Slot, name: str, wide: bool) -> str:
+        """A number as it is kept, as it is used."""
+        if home.t == home.stored:
+            return name
+        whole = self.vector(home.stored) if wide else home.stored
+        if home.t == "i1":
+            return self.as_mask(name, whole)
+        return self.put(f"trunc {whole} {name} to {self.vector(home.t) if wide else home.t}")
+
+    def to_memory(self, home: Slot, value: str, wide: bool) -> str:
+        """And the other way."""
+        if home.t == home.stored:
+            return value
+        kept, used = (self.vector(t) if wide else t for t in (home.stored, home.t))
+        return self.put(f"zext {used} {value} to {kept}")
+
+    def write(self, home: Slot, first: int, j: str, value: str, mask: str = ""):
+        """Stores number first + j, for a j that all lanes share, where the mask is true."""
+        at, whole = self.address(home, first, j)
+        value = self.to_memory(home, value, home.wide)
+        if mask:
+            old = self.put(f"load {whole}, ptr {at}")
+            kind = self.mask_type(home.wide)
+            value = self.put(f"select {kind} {mask}, {whole} {value}, {whole} {old}")
         self.lines.append(f"  store {whole} {value}, ptr {at}")
 
-    def load_element(self, array: str, wide: bool, t: str, index: str) -> str:
-        whole = self.vector(t) if wide else t
-        at = self.put(f"getelementptr {whole}, ptr {array}, i32 {index}")
-        return self.put(f"load {whole}, ptr {at}")
+    def all_of(self, masks: list[int], wide: bool) -> str:
+        """The lanes in which all masks are true; "" for no masks."""
+        names = [self.use(m, wide) for m in dict.fromkeys(masks)]
+        out = names[0] if names else ""
+        for name in names[1:]:
+            out = self.put(f"and {self.mask_type(wide)} {out}, {name}")
+        return out
+
+    def mask_type(self, wide: bool) -> str:
+        return self.vector("i1") if wide else "i1"
+
+    def ones(self, wide: bool) -> str:
+        """A mask that is true in all lanes."""
+        return "splat (i1 true)" if wide and self.width > 1 else "true"
+
+    # -- reading -----------------------------------------------------------------------------------
 
     def emit_element(self, n: int) -> str:
-        g, (pack, index), t = self.g, self.g.args[n], self.g.type[n]
-        rows = self.memory.rows(pack)
-        if rows and (not self.is_wide(index) or self.width == 1):
-            buffer, first, stride, uniform = rows
-            at = self.put(f"mul i32 {self.use(index, False)}, {stride}")
-            at = self.put(f"add i32 {at}, {first}")
-            at = self.put(f"zext i32 {at} to i64")
-            place = self.place("ins", buffer, at, t, uniform)
-            whole = t if uniform else self.vector(t)
-            return self.put(f"load {whole}, ptr {place}, align {size_of(t)}")
-        if not self.is_wide(index) or self.width == 1:
-            array, wide = self.array_of(pack)
-            name = self.load_element(array, wide, t, self.use(index, False))
-            if self.varying[n] and not wide:
-                return self.splat(t, name)
-            return name
-        items, v = g.args[pack], self.vector(t)
-        x = self.use(index, True)
+        g, (array, j), (first, stride, count) = self.g, self.g.args[n], self.g.attr[n]
+        varies = self.is_wide(j) and self.width > 1
         if self.memory.selects(n):
-            out = self.use(items[0], True)
-            for k, i in enumerate(items[1:], 1):
-                here = self.put(f"icmp eq {self.vector('i32')} {x}, splat (i32 {k})")
-                out = self.put(
-                    f"select {self.vector('i1')} {here}, {v} {self.use(i, True)}, {v} {out}"
-                )
-            return out
-        return self.gather(*self.array_of(pack), t, x)
+            found = [self.use(i, True) for i in self.memory.reach(n)]
+            return self.search(self.use(j, True), found, g.type[n])
+        rows = self.memory.rows(array) if g.op[array] == "pack" and not varies else None
+        if rows:
+            return self.read_rows(rows, g.type[n], self.use(j, False), first, stride)
+        if varies and array in self.memory.distant:
+            return self.gather_rows(array, self.place_of(self.use(j, True), first, stride))
+        slot = self.slot(array)
+        self.readers[array] -= 1
+        x = self.use(j, varies)
+        if not varies:
+            return self.read(slot, first, self.times(x, stride))
+        if slot.wide and count <= COMPARED:
+            found = [self.read(slot, first + stride * k) for k in range(count)]
+            return self.search(x, found, g.type[n])
+        return self.gather(slot, self.place_of(x, first, stride))
 
-    def gather(self, array: str, wide: bool, t: str, x: str) -> str:
+    def times(self, j: str, stride: int) -> str:
+        return j if stride == 1 else self.put(f"mul i32 {j}, {stride}")
+
+    def place_of(self, j: str, first: int, stride: int) -> str:
+        """The index first + stride*j of every lane."""
+        kind = self.vector("i32")
+        if stride != 1:
+            j = self.put(f"mul {kind} {j}, splat (i32 {stride})")
+        return self.put(f"add {kind} {j}, splat (i32 {first})") if first else j
+
+    def search(self, j: str, candidates: list[str], t: str) -> str:
+        """The candidate number j of each lane, by comparisons."""
+        v, index, mask = self.vector(t), self.vector("i32"), self.vector("i1")
+        out = candidates[0]
+        for k, x in enumerate(candidates[1:], 1):
+            here = self.put(f"icmp eq {index} {j}, splat (i32 {k})")
+            out = self.put(f"select {mask} {here}, {v} {x}, {v} {out}")
+        return out
+
+    def read_rows(self, rows: Rows, t: str, j: str, first: int, stride: int) -> str:
+        """A number of an input, at an index that is the same in all lanes."""
+        start, step = rows.first + first * rows.stride, stride * rows.stride
+        at = self.put(f"add i32 {self.times(j, step)}, {start}")
+        at = self.put(f"zext i32 {at} to i64")
+        return self.load_input(t, rows.buffer, at, rows.uniform)
+
+    def addresses(self, home: Slot, x: str) -> str:
+        """The address of number x of each lane."""
+        w, index = self.width, self.vector("i32")
+        if home.wide:  # number k of lane l is at k*width + l
+            row = self.put(f"mul {index} {x}, splat (i32 {w})")
+            x = self.put(f"add {index} {row}, <{', '.join(f'i32 {k}' for k in range(w))}>")
+        return self.put(f"getelementptr {home.stored}, ptr {home.name}, {index} {x}")
+
+    def gather(self, home: Slot, x: str) -> str:
+        """Number x of each lane, from memory."""
+        return self.from_memory(home, self.load_each(home.stored, self.addresses(home, x)), True)
+
+    def load_each(self, t: str, at: str) -> str:
         """A load at an address of its own for every lane."""
-        w, v, vi = self.width, self.vector(t), self.vector("i32")
-        if wide:  # element k of lane l is number k*width + l
-            row = self.put(f"mul {vi} {x}, splat (i32 {w})")
-            x = self.put(f"add {vi} {row}, <{', '.join(f'i32 {k}' for k in range(w))}>")
-        at = self.put(f"getelementptr {t}, ptr {array}, {vi} {x}")
-        suffix = f"v{w}{t}".replace("float", "f32").replace("double", "f64")
-        name = f"@llvm.masked.gather.{suffix}.v{w}p0"
+        w, v = self.width, self.vector(t)
+        name = f"@llvm.masked.gather.{self.suffix(v)}.v{w}p0"
         self.declared[name] = f"declare {v} {name}(<{w} x ptr>, <{w} x i1>, {v})"
         return self.put(
             f"call {v} {name}(<{w} x ptr> align {size_of(t)} {at}, "
             f"<{w} x i1> splat (i1 true), {v} poison)"
         )
+
+    def gather_rows(self, pack: int, x: str) -> str:
+        """Number x of each lane, of an array that is part of an input."""
+        rows, (_, t) = self.memory.rows_of(pack), parts(self.g.type[pack])
+        assert rows is not None
+        narrow, wide = self.vector("i32"), self.vector("i64")
+        x = self.put(f"zext {narrow} {self.place_of(x, rows.first, rows.stride)} to {wide}")
+        if not rows.uniform:
+            counted = f"<{', '.join(f'i64 {k}' for k in range(self.width))}>"
+            world = self.put(f"add {wide} {self.splat('i64', '%lane')}, {counted}")
+            size = self.by_world.ins.get(rows.buffer)
+            if size is None:
+                x = self.put(f"mul {wide} {x}, {self.splat('i64', '%lanes')}")
+            else:
+                world = self.put(f"mul {wide} {world}, splat (i64 {size})")
+            x = self.put(f"add {wide} {x}, {world}")
+        stored = "i8" if t == "i1" else t
+        base = self.base("ins", rows.buffer)
+        at = self.put(f"getelementptr {stored}, ptr {base}, {wide} {x}")
+        loaded = self.load_each(stored, at)
+        return self.as_mask(loaded, self.vector(stored)) if t == "i1" else loaded
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def emit_store(self, n: int):
+        g, (array, j, value, *mask), (first, stride, count) = self.g, self.g.args[n], self.g.attr[n]
+        varies = self.is_wide(j) and self.width > 1
+        x, at = self.use(value, self.is_wide(n)), self.use(j, varies)
+        slot = self.take(array, n)
+        lanes = self.all_of([*slot.masks, *mask], slot.wide)
+        self.vacate(slot, first if j in g.value else None)
+        if not varies:
+            self.write(slot, first, "" if j in g.value else self.times(at, stride), x, lanes)
+        elif count <= COMPARED:
+            for k in range(count):
+                mask = self.put(f"icmp eq {self.vector('i32')} {at}, splat (i32 {k})")
+                if lanes:
+                    mask = self.put(f"and {self.vector('i1')} {mask}, {lanes}")
+                self.write(slot, first + stride * k, "", x, mask)
+        else:
+            self.scatter(slot, self.place_of(at, first, stride), x, lanes)
+        self.make(n, slot)
+
+    def scatter(self, home: Slot, x: str, value: str, mask: str):
+        """A store at an address of its own for every lane; where the mask is false, behind the
+        array.
+        """
+        w, v, index = self.width, self.vector(home.stored), self.vector("i32")
+        if mask:
+            behind = f"splat (i32 {home.size})"
+            x = self.put(f"select {self.vector('i1')} {mask}, {index} {x}, {index} {behind}")
+        value = self.to_memory(home, value, True)
+        at = self.addresses(home, x)
+        name = f"@llvm.masked.scatter.{self.suffix(v)}.v{w}p0"
+        self.declared[name] = f"declare void {name}({v}, <{w} x ptr>, <{w} x i1>)"
+        self.lines.append(
+            f"  call void {name}({v} {value}, <{w} x ptr> align {size_of(home.stored)} {at}, "
+            f"<{w} x i1> splat (i1 true))"
+        )
+
+    def settle(self, n: int):
+        places = self.memory.places[n]
+        stored = [self.store_item(place, n) for place in places]
+        slot, index = self.home_of(places[0].pack), places[0].index
+        whole = stored[0] and not slot.masks and slot.wide == self.is_wide(n)
+        if whole and n not in self.homes:
+            name = self.names[self.is_wide(n)][n]
+            self.recent[n] = (name, self.block, len(self.lines))
+            self.live_in(slot, index, n, name)
+
+    def home_of(self, pack: int) -> Slot:
+        """The memory of an array that is being made of its numbers."""
+        if pack not in self.slots:
+            carried = self.memory.built_in.get(pack)
+            self.slots[pack] = (
+                self.allocate(self.g.type[pack], self.is_wide(pack))
+                if carried is None
+                else self.slots[carried]
+            )
+        return self.slots[pack]
+
+    def store_item(self, place: Place, n: int) -> bool:
+        """Stores a number of an array that is being made; whether that can be done already."""
+        slot = self.home_of(place.pack)
+        if place.pack in self.memory.built_in and self.readers[slot.array]:
+            self.late[place.pack].append(place)
+            return False
+        value = self.use(n, slot.wide)
+        self.vacate(slot, place.index)
+        self.write(slot, place.index, "", value, self.all_of(slot.masks, slot.wide))
+        return True
+
+    def write_pack(self, pack: int):
+        """Completes an array with the numbers that are not stored when they are computed."""
+        memory, items = self.memory, self.g.args[pack]
+        if pack not in memory.packs or memory.is_table(pack):
+            return
+        rows = memory.rows_of(pack)
+        if rows:
+            slot = self.allocate(self.g.type[pack], self.is_wide(pack))
+            self.copy_rows(pack, rows, slot)
+            self.slots[pack] = slot
+            return
+        self.store_late(pack)
+        for k, i in enumerate(items):
+            if Place(pack, k) not in memory.places.get(i, ()):
+                self.store_item(Place(pack, k), i)
+
+    def store_late(self, pack: int):
+        """Stores what had to wait, if it need not wait longer."""
+        for place in self.late.pop(pack, ()):
+            self.store_item(place, self.g.args[pack][place.index])
+
+    # -- whole arrays ------------------------------------------------------------------------------
+
+    def each(self, size: int, body):
+        """Writes body(index) for each index, as a loop if they are many."""
+        if size <= WRITTEN_OUT:
+            for k in range(size):
+                body(str(k))
+            return
+        before, start, end = self.block, self.label(), self.label()
+        self.lines.append(f"  br label %{start}")
+        self.start(start)
+        index, at = self.fresh("i"), len(self.lines)
+        self.lines.append("")
+        body(index)
+        after = self.put(f"add i32 {index}, 1")
+        more = self.put(f"icmp ult i32 {after}, {size}")
+        self.lines.append(f"  br i1 {more}, label %{start}, label %{end}")
+        self.lines[at] = f"  {index} = phi i32 [0, %{before}], [{after}, %{self.block}]"
+        self.start(end)
+
+    def copy(self, array: int, to: Slot, mask: str = ""):
+        """Copies an array, where the mask is true."""
+        if self.g.op[array] == "blank":
+            return
+        source = self.slot(array)
+        read = self.read_wide if to.wide else self.read
+        self.each(to.size, lambda k: self.write(to, 0, k, read(source, 0, k), mask))
+
+    def copy_rows(self, pack: int, rows: Rows, to: Slot):
+        """Copies numbers of an input."""
+        if rows.buffer not in self.by_world.ins:
+            self.each(to.size, lambda k: self.write(to, 0, k, self.read_rows(rows, to.t, k, 0, 1)))
+        elif rows.stride != 1 or to.size < self.side:
+            for k, i in enumerate(self.g.args[pack]):
+                self.write(to, k, "", self.use(i, to.wide))
+        else:
+            self.squares(to.size, lambda start: self.copy_square(rows, to, start))
+
+    def copy_square(self, rows: Rows, to: Slot, start: str):
+        at = self.put(f"add i32 {start}, {rows.first}")
+        for k, x in enumerate(self.load_square(to.t, rows.buffer, at)):
+            self.write(to, k, start, x)
+
+    def emit_blend(self, n: int):
+        """Array a where a mask is true, else b; in the memory of one of them if it is free."""
+        c, a, b = self.g.args[n]
+        wide = self.is_wide(n)
+        mask = self.use(c, wide)
+        if self.is_free(a, wide, 1) and not self.is_free(b, wide, 1):
+            a, b = b, a
+            mask = self.put(f"xor {self.mask_type(wide)} {mask}, {self.ones(wide)}")
+        slot = self.take(b, n)
+        lanes = self.all_of(slot.masks, wide)
+        if lanes:
+            mask = self.put(f"and {self.mask_type(wide)} {mask}, {lanes}")
+        self.vacate(slot)
+        self.copy(a, slot, mask)
+        self.readers[a] -= 1
+        self.make(n, slot)

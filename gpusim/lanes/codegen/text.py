@@ -3,8 +3,8 @@
 import struct
 from collections.abc import Iterable
 
-from gpusim.lanes.program.constants import BITS, FLOATS
 from gpusim.lanes.program.graph import Graph
+from gpusim.lanes.program.operations import BITS, FLOATS
 
 
 class Writer:
@@ -47,15 +47,18 @@ class Writer:
         self.lines.append(f"  {name} = {text}")
         return name
 
-    def call(self, intrinsic: str, t: str, operands: Iterable[str], extra="", flags="") -> str:
+    def suffix(self, t: str) -> str:
+        """Of the name of an intrinsic for this type."""
+        name = t if not t.startswith("<") else "v" + t[1:-1].replace(" x ", "")
+        return name.replace("float", "f32").replace("double", "f64")
+
+    def call(self, intrinsic: str, t: str, operands: Iterable[str], extra="") -> str:
         """Calls an intrinsic whose operands and result all have type t."""
         operands = list(operands)
-        suffix = t if not t.startswith("<") else "v" + t[1:-1].replace(" x ", "")
-        suffix = suffix.replace("float", "f32").replace("double", "f64")
-        name = f"@llvm.{intrinsic}.{suffix}"
+        name = f"@llvm.{intrinsic}.{self.suffix(t)}"
         extra_types = ", i1" if extra else ""
         self.declared[name] = f"declare {t} {name}({', '.join([t] * len(operands))}{extra_types})"
-        return f"call {flags}{t} {name}({', '.join(f'{t} {o}' for o in operands)}{extra})"
+        return f"call {t} {name}({', '.join(f'{t} {o}' for o in operands)}{extra})"
 
     def splat(self, t: str, name: str, line: int | None = None) -> str:
         """A scalar as a vector, made here or in a line that was left free for it."""
@@ -78,24 +81,6 @@ class Writer:
     def start(self, label: str):
         self.lines.append(f"{label}:")
         self.block = label
-
-    def place(self, table: str, buffer: int, element: int | str, t: str, uniform: bool) -> str:
-        """Address of element `element` (of lane %lane) of a buffer."""
-        base = self.base(table, buffer)
-        if uniform:
-            return self.put(f"getelementptr {t}, ptr {base}, i64 {element}")
-        row = self.put(f"mul i64 %lanes, {element}")
-        offset = self.put(f"add i64 {row}, %lane")
-        return self.put(f"getelementptr {t}, ptr {base}, i64 {offset}")
-
-    def base(self, table: str, buffer: int) -> str:
-        """Pointer to a buffer, loaded from its table once."""
-        base = f"%{table}{buffer}"
-        if (table, buffer) not in self.pointers:
-            self.pointers.add((table, buffer))
-            self.entry.append(f"  {base}.at = getelementptr ptr, ptr %{table}, i64 {buffer}")
-            self.entry.append(f"  {base} = load ptr, ptr {base}.at")
-        return base
 
 
 def size_of(t: str) -> int:

@@ -29,6 +29,11 @@ class Format(NamedTuple):
         """The sign bit."""
         return 1 << self.bits - 1
 
+    @property
+    def exponent(self) -> int:
+        """The bits of the exponent, which are those of infinity."""
+        return self.sign - (1 << self.mantissa)
+
 
 FORMATS = {
     "float": Format("i32", 32, 23, 127, 2.0**-126, float(np.finfo(np.float32).max)),

@@ -181,6 +181,16 @@ def log1p(o: Numbers, x):
     return _log_edges(o, u, _log(o, e, f))
 
 
+@elementary(np.logaddexp)
+def logaddexp(o: Numbers, x, y):
+    """log(exp(x) + exp(y))."""
+    largest = o.g.minmax("max", x, y)
+    apart = o.sub(x, y)
+    sum_ = o.add(largest, log1p(o.g, exp(o.g, o.neg(o.abs(apart)))))
+    # of infinities the difference is NaN
+    return o.select(o.g.compare("ne", apart, apart), o.add(x, y), sum_)
+
+
 def _split(o, x):
     """e, f and the exponent bits of 2^e, with x = (1 + f) 2^e, 1 + f in [sqrt(1/2), sqrt(2))."""
     g, form = o.g, o.format

@@ -85,10 +85,24 @@ def _is_odd(o, q):
 def _sin_cos(o, x):
     """sin(r), cos(r), q with x = q*pi/2 + r, |r| <= pi/4: the same nodes for every use of x."""
     r, q = _reduce(o, x)
+    return *_near_zero(o, r), q
+
+
+def _near_zero(o, r):
+    """sin(r), cos(r) for |r| <= pi/4."""
     z = o.mul(r, r)
     s = o.fma(o.horner(z, o.of(SIN)), o.mul(z, r), r)
     c = o.fma(o.horner(z, (-0.5, *o.of(COS))), z, 1.0)
-    return s, c, q
+    return s, c
+
+
+def sin_cos_pi(o: Numbers, x) -> tuple[int, int]:
+    """sin(pi x) and cos(pi x), both negated for some x."""
+    rest = o.sub(x, o.g.unary("rint", x, np.rint))
+    size = o.abs(rest)
+    steep = o.lt(0.25, size)
+    s, c = _near_zero(o, o.mul(o.select(steep, o.sub(0.5, size), size), np.pi))
+    return o.with_sign(o.select(steep, c, s), rest), o.select(steep, s, c)
 
 
 def _reduce(o, x):
@@ -101,12 +115,10 @@ def _reduce(o, x):
         for part in o.of(HALF_PI):
             r = o.fma(n, -part, r)
         large = g.compare("ge", o.abs(x), o(o.of(LARGE)))
-        branch = g.open("if", g.region[x], [o.type, o.format.word], [x, q])
-        branch.cond = large
+        branch = g.open("if", g.region[x], [o.type], [x])
+        branch.cond, branch.otherwise = large, [r, q]
         branch.outs = list(_reduce_large(o, branch.params[0]))
-        slow_r, slow_q = g.close(branch)
-        # the other lanes of a vector that took the branch keep what they had
-        g.memo[key] = g.select(large, slow_r, r), g.select(large, slow_q, q)
+        g.memo[key] = tuple(g.close(branch))
     return g.memo[key]
 
 

@@ -3,8 +3,7 @@
 import ctypes
 import math
 
-FLOATS = ("float", "double")
-BITS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "float": 32, "double": 64}
+from gpusim.lanes.program.operations import BITS, FLOATS
 
 
 def round_to(t: str, value):

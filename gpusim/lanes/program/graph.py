@@ -1,17 +1,21 @@
 """The scalar program as it is built: operations on nodes that leave out what cannot matter.
 
 Building a node folds constants and drops work without effect, so structural zeros of a model cost
-nothing. Folding treats numbers as real numbers in three places: x*0 is 0 (also for a non-finite x,
-and where 0 is a mask), the sign of zero is not kept, and division by a constant is multiplication
-by its reciprocal (one more rounding).
+nothing. Folding treats numbers as real numbers in four places: x*0 is 0 (also for a non-finite x,
+and where 0 is a mask), 0/x is 0 (also for x = 0), the sign of zero is not kept, and division by a
+constant is multiplication by its reciprocal (one more rounding).
+
+Masks (`i1`) are false and true, never numbers of one bit: true is the larger one, their sum is `or`
+and their product `and`, as in XLA.
 """
 
 import math
 import operator
 
 from gpusim.lanes.program import constants
-from gpusim.lanes.program.constants import BITS, FLOATS
 from gpusim.lanes.program.nodes import Nodes
+from gpusim.lanes.program.operations import BITS, FLOATS, parts
+from gpusim.lanes.program.ranges import bounds
 
 BITWISE = {"and": operator.and_, "or": operator.or_, "xor": operator.xor}
 
@@ -29,6 +33,8 @@ class Graph(Nodes):
             return b
         if b in self.zero:
             return a
+        if t == "i1":
+            return self.bitop("or", a, b)
         if t not in FLOATS:
             return self._int("add", t, a, b, lambda x, y: x + y)
         if a in self.value and b in self.value:
@@ -68,6 +74,8 @@ class Graph(Nodes):
             return a
         if vb == 0 or va == 1:
             return b
+        if t == "i1":
+            return self.bitop("and", a, b)
         if t not in FLOATS:
             return self._int("mul", t, a, b, lambda x, y: x * y)
         if va is not None and vb is not None:
@@ -114,11 +122,15 @@ class Graph(Nodes):
         t = self.type[a]
         if a == b:
             return a
-        pick = min if op == "min" else max
+        if t == "i1":
+            return self.bitop("and" if op == "min" else "or", a, b)
         va, vb = self.value.get(a), self.value.get(b)
         if t in FLOATS:
+            for v, n in ((va, a), (vb, b)):
+                if v is not None and v != v:
+                    return n
             if va is not None and vb is not None:
-                return self.const(t, math.nan if va != va or vb != vb else pick(va, vb))
+                return self.const(t, (min if op == "min" else max)(va, vb))
             return self.node("f" + op, t, a, b)
         return self.select(self.compare("lt" if op == "min" else "gt", a, b, signed), a, b)
 
@@ -199,14 +211,40 @@ class Graph(Nodes):
             if op in ("eq", "ne") and b in self.zero and self.op[a] == "fneg":
                 a = self.args[a][0]  # zero has no sign
             return self.node("fcmp", "i1", a, b, attr="une" if op == "ne" else "o" + op)
-        if t == "i1" and op in ("eq", "ne"):
-            x = self.bitop("xor", a, b)
-            return x if op == "ne" else self.invert(x)
+        if t == "i1":
+            return self._compare_masks(op, a, b)
         if a == b:
             return self.const("i1", op in ("le", "ge", "eq"))
+        if va is not None or vb is not None:
+            decided = self._decided(op, a, b, signed)
+            if decided is not None:
+                return self.const("i1", decided)
         return self.node(
             "icmp", "i1", a, b, attr=op if op in ("eq", "ne") else ("s" if signed else "u") + op
         )
+
+    def _decided(self, op, a, b, signed) -> bool | None:
+        """What a comparison of integers gives if it cannot give anything else."""
+        (least, most), (low, high) = bounds(self, a), bounds(self, b)
+        if not signed and (least < 0 or low < 0):
+            return None
+        if most < low:
+            return op in ("lt", "le", "ne")
+        if least > high:
+            return op in ("gt", "ge", "ne")
+        if (op == "le" and most <= low) or (op == "ge" and least >= high):
+            return True
+        if (op == "gt" and most <= low) or (op == "lt" and least >= high):
+            return False
+        return None
+
+    def _compare_masks(self, op, a, b):
+        if op in ("gt", "ge"):
+            op, a, b = {"gt": "lt", "ge": "le"}[op], b, a
+        if op in ("lt", "le"):  # not a and b; not a or b
+            return self.bitop("and" if op == "lt" else "or", self.invert(a), b)
+        x = self.bitop("xor", a, b)
+        return x if op == "ne" else self.invert(x)
 
     def select(self, c, a, b):
         """`a` where c, else `b`."""
@@ -328,19 +366,93 @@ class Graph(Nodes):
         return self.node("bitcast", to, a)
 
     # -- arrays in memory --------------------------------------------------------------------------
+    # A place that is known only at run time is `first + stride*j` for a j in range(count).
 
-    def element(self, items: list[int], index: int) -> int:
-        """items[index] for an index known only at run time, which must be inside the range (the
-        caller clamps).
+    def array(self, items: list[int], reread: bool = False) -> int:
+        """The array of these numbers: the one they are read from, that one with a few of them
+        changed, or a new one.
         """
-        if index in self.value:
-            return items[self.value[index]]
-        if all(i == items[0] for i in items):
-            return items[0]
-        if self.type[items[0]] == "key":
-            halves = zip(*(self.args[i] for i in items), strict=True)
-            return self.node("key", "key", *(self.element(list(h), index) for h in halves))
-        t = self.type[items[0]]
-        if t == "i1":  # masks are kept in memory as bytes
-            return self.convert(self.element([self.convert(i, "i8") for i in items], index), "i1")
-        return self.node("element", t, self.pack(items), index)
+        array = self.nearest(items)
+        if array is None:
+            return self.pack(items, reread)
+        for k, (old, new) in enumerate(zip(self.items(array), items, strict=True)):
+            if old != new:
+                array = self.store(array, self.const("i32", 0), new, first=k)
+        return array
+
+    def nearest(self, items: list[int]) -> int | None:
+        """The array in memory that most of these numbers are read from, in order."""
+        array = self.array_of(items)
+        if array is not None:
+            return array
+        origins = [self.args[i][0] for i in items if self.op[i] == "item"]
+        if 2 * len(origins) <= len(items):
+            return None
+        array = max(dict.fromkeys(origins), key=origins.count)
+        if self.size(array) != len(items):
+            return None
+        kept = sum(a == b for a, b in zip(self.items(array), items, strict=True))
+        return array if 2 * kept > len(items) else None
+
+    def element(self, array: int, j: int, first=0, stride=1, count=1) -> int:
+        """The number at a place known only at run time."""
+        j = self._inside(j, count)
+        if j in self.value:
+            return self.items(array)[first + stride * self.value[j]]
+        if self.op[array] == "pack":
+            reach = self.args[array][first : first + stride * (count - 1) + 1 : stride]
+            if reach.count(reach[0]) == len(reach):
+                return reach[0]
+        return self.node(
+            "element", parts(self.type[array])[1], array, j, attr=(first, stride, count)
+        )
+
+    def store(self, array: int, j: int, value: int, *, first=0, stride=1, count=1, mask=None):
+        """The array with another number at a place; where the mask is false, as it was."""
+        if mask is not None and mask in self.value:
+            if not self.value[mask]:
+                return array
+            mask = None
+        j = self._inside(j, count)
+        attr = (first, stride, count)
+        if j in self.value:
+            j, attr = self.const("i32", 0), (first + stride * self.value[j], 1, 1)
+            if self.items(array)[attr[0]] == value:
+                return array
+        given = (array, j, value) if mask is None else (array, j, value, mask)
+        return self.node("store", self.type[array], *given, attr=attr)
+
+    def _inside(self, j: int, count: int) -> int:
+        """j, held inside range(count) unless it cannot be elsewhere."""
+        low, high = bounds(self, j)
+        if high >= count:
+            j = self.minmax("min", j, self.const("i32", count - 1))
+        if low < 0:
+            j = self.minmax("max", j, self.const("i32", 0))
+        return j
+
+    def choose(self, c: int, a: int, b: int) -> int:
+        """Array `a` where c, else array `b`: if one is the other with a few numbers changed, these
+        are changed where c is (or is not) true.
+        """
+        if c in self.value:
+            return a if self.value[c] else b
+        for mask, new, old in ((c, a, b), (self.invert(c), b, a)):
+            changes = self._changes(new, old)
+            if changes is not None:
+                for j, value, also, (first, stride, count) in changes:
+                    m = mask if also is None else self.bitop("and", mask, also)
+                    old = self.store(old, j, value, first=first, stride=stride, count=count, mask=m)
+                return old
+        return self.node("blend", self.type[a], c, a, b)
+
+    def _changes(self, new: int, old: int) -> list[tuple] | None:
+        """The stores that make one array of another, if they are few."""
+        found: list[tuple] = []
+        while new != old:
+            if self.op[new] != "store" or len(found) == 8:
+                return None
+            array, j, value, *mask = self.args[new]
+            found.append((j, value, mask[0] if mask else None, self.attr[new]))
+            new = array
+        return found[::-1]

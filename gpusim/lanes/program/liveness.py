@@ -1,6 +1,6 @@
 """Analyses of a finished graph: which nodes are needed, and which differ between lanes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.program.nodes import Region
@@ -33,13 +33,16 @@ def count_uses(g: Graph, outputs: list[int]) -> list[int]:
         op = g.op[n]
         if op == "result":
             r, k = attrs[args[n][0]], attr
-            # the last trip's value: what came before it is needed only if a trip reads it
-            read((r.params[k], r.inits[k], r.outs[k]) if r.kind == "while" else (r.outs[k],))
+            if r.kind == "while":
+                # the last trip's value: what came before it is needed only if a trip reads it
+                read((r.params[k], r.inits[k], r.outs[k]))
+            elif r.kind == "if":
+                read((r.outs[k], r.otherwise[k]))
+            else:  # an array is changed where it is
+                read((r.params[k], r.outs[k]) if g.is_array(r.outs[k]) else (r.outs[k],))
         elif op == "param":
             r, k = attr
             read((r.inits[k],) if r.kind == "if" else (r.inits[k], r.outs[k]))
-        elif op == "stacked":
-            read((attr[0],))
         elif op == "loop" and attr.cond >= 0:
             read((attr.cond,))
     return uses
@@ -56,14 +59,21 @@ def varying_nodes(g: Graph) -> bytearray:
         for n in region.nodes:
             for a in args[n]:
                 if varying[a]:
-                    varying[n] = 1
+                    mark(n)
                     break
             else:
                 op, attr = ops[n], g.attr[n]
                 if op == "loop":
                     loop(n, attr)
-                elif (op == "input" and not attr[2]) or (op == "stacked" and varying[attr[0]]):
+                elif op == "input" and not attr[2]:
                     varying[n] = 1
+
+    def mark(n: int):
+        varying[n] = 1
+        first = g.first_item.get(n)
+        if first is not None:
+            size = g.size(n)
+            varying[first : first + size] = b"\1" * size
 
     def loop(n: int, r: Region):
         after = r.inits if r.kind == "if" else r.outs
@@ -76,16 +86,22 @@ def varying_nodes(g: Graph) -> bytearray:
                 p for p, i, o in carried if not varying[p] and (every or varying[i] or varying[o])
             ]
             for p in new:
-                varying[p] = 1
+                mark(p)
             return bool(new)
 
         widen()
         visit(r)
         while widen():  # a carried value found to vary may make others vary
             visit(r)
-        source = r.params if r.kind == "while" else r.outs
-        for k, x in enumerate(source):
-            varying[n + 1 + k] = varying[x]
+        for k, out in enumerate(r.outs):
+            if r.kind == "while":
+                differs = varying[r.params[k]]
+            elif r.kind == "if":
+                differs = varying[out] or varying[r.otherwise[k]] or varying[r.cond]
+            else:
+                differs = varying[out] or (g.is_array(out) and varying[r.params[k]])
+            if differs:
+                mark(n + 1 + k)
 
     visit(g.root)
     return varying
@@ -105,11 +121,10 @@ def needs(g: Graph, r: Region, n: int) -> set[int]:
     return needed
 
 
-def _reads(g: Graph, r: Region) -> list[int]:
+def _reads(g: Graph, r: Region) -> Iterator[int]:
     """What loop r and the nodes in it read."""
-    reads = [*r.inits, *r.outs, *([r.cond] if r.cond >= 0 else [])]
+    yield from (*r.inits, *r.outs, *r.otherwise, *([r.cond] if r.cond >= 0 else []))
     for m in r.nodes:
-        reads.extend(g.args[m])
+        yield from g.args[m]
         if g.op[m] == "loop":
-            reads.extend(_reads(g, g.attr[m]))
-    return reads
+            yield from _reads(g, g.attr[m])

@@ -1,22 +1,27 @@
 """The scalar program as data: nodes, each there once, in regions that are loops and branches.
 
-A node is one number of one world (one lane). It has an LLVM type (`float`, `double`, `i1`, `i8`,
-`i16`, `i32`, `i64`; signedness belongs to the operation), an opcode and operands. Two equal
-expressions are one node. Every node lives in the innermost region that one of its operands lives
-in; what does not depend on a loop is therefore outside it, without a pass that moves it there.
+A node is one number of one world (one lane), or an array of numbers that is kept in memory. It has
+a type (`float`, `double`, `i1`, `i8`, `i16`, `i32`, `i64`, an array of these such as `[9 x float]`;
+signedness belongs to the operation), an opcode and operands. Two equal expressions are one node.
+Every node lives in the innermost region that one of its operands lives in; what does not depend on
+a loop is therefore outside it, without a pass that moves it there.
+
+Arrays are values like numbers: `store` gives a new array and leaves the old one as it was. Whether
+the new one takes the memory of the old one is decided when the program is written out.
 """
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
 from gpusim.lanes.program import constants
+from gpusim.lanes.program.operations import COMMUTATIVE, array_type, parts
 
-COMMUTATIVE = {"fadd", "fmul", "add", "mul", "and", "or", "xor", "fmin", "fmax"}
 FOLDED = {"fneg", "select"}  # with which, and with constants, arithmetic is folded
 
 
-@dataclass
+@dataclass(eq=False)
 class Region:
     """Code that runs a number of times: the kernel's body (once), a loop, or a branch some lanes
     want.
@@ -35,8 +40,8 @@ class Region:
     inits: list[int] = field(default_factory=list)
     # loops: their values after a trip; "if": the results
     outs: list[int] = field(default_factory=list)
-    # inside nodes kept for every trip (the ys of a scan)
-    stacked: list[int] = field(default_factory=list)
+    # "if": the results of lanes that do not want it, outside
+    otherwise: list[int] = field(default_factory=list)
     counter: int = -1  # node holding the number of the trip, in a "for"
     # "while": lanes that want this trip (inside node); "if": lanes that want it (outside node)
     cond: int = -1
@@ -44,10 +49,18 @@ class Region:
     parent: "Region | None" = None
 
 
-class Nodes:
-    """Nodes are integers; `op[n]`, `type[n]`, `args[n]`, `attr[n]`, `region[n]` describe node n."""
+class TooLarge(Exception):
+    """A program of more nodes than were allowed."""
 
-    def __init__(self):
+
+class Nodes:
+    """Nodes are integers; `op[n]`, `type[n]`, `args[n]`, `attr[n]`, `region[n]` describe node n.
+
+    Raises TooLarge when there are more than `limit` operations.
+    """
+
+    def __init__(self, limit: float = math.inf):
+        self.limit = limit
         self.op: list[str] = []
         self.type: list[str] = []
         self.args: list[tuple[int, ...]] = []
@@ -58,8 +71,9 @@ class Nodes:
         self.value: dict[int, Any] = {}  # of constant nodes
         self.zero: set[int] = set()  # constant nodes equal to zero
         self.folds: set[int] = set()  # nodes that an operation on them may be folded with
+        self.first_item: dict[int, int] = {}  # array: its item 0; the others follow
 
-    # -- nodes -------------------------------------------------------------------------------------
+    # -- numbers -----------------------------------------------------------------------------------
 
     def new(self, op, type_, args=(), attr=None, region=None) -> int:
         n = len(self.op)
@@ -73,6 +87,7 @@ class Nodes:
     def several(self, op, types, args, attrs, region) -> list[int]:
         """New nodes that differ in type and attribute only."""
         first, count = len(self.op), len(types)
+        self.limit += count  # they are names, and cost nothing unless they are used
         self.op += [op] * count
         self.type += types
         self.args += [args] * count
@@ -110,6 +125,8 @@ class Nodes:
             if r is not where and r.depth > where.depth:
                 where = r
         n = len(region)  # as `new` does, without the call: every operation comes by here
+        if n > self.limit:
+            raise TooLarge(f"more than {self.limit:,.0f} operations")
         self.op.append(op)
         self.type.append(type_)
         self.args.append(args)
@@ -144,11 +161,22 @@ class Nodes:
         """Number `element` of input buffer `buffer`; uniform when all lanes read the same one."""
         return self.node("input", type_, attr=(buffer, element, uniform))
 
+    # -- arrays ------------------------------------------------------------------------------------
+
+    def is_array(self, n: int) -> bool:
+        """Whether node n is an array rather than a number."""
+        return self.type[n].startswith("[")
+
+    def size(self, array: int) -> int:
+        """How many numbers it has."""
+        return parts(self.type[array])[0]
+
     def pack(self, items: list[int], reread: bool = False) -> int:
-        """The array of these numbers, for nodes `element` to read; `reread` if each will be read
-        often, so that it should be near.
+        """The array of these numbers; `reread` if each will be read often, so that it should be
+        near.
         """
-        return self.node("pack", self.type[items[0]], *map(self._outside, items), attr=reread)
+        size, t = len(items), self.type[items[0]]
+        return self.node("pack", array_type(t, size), *map(self._outside, items), attr=reread)
 
     def _outside(self, n: int) -> int:
         """What a parameter of a branch stands for: an array made outside is not copied within."""
@@ -156,6 +184,31 @@ class Nodes:
             r, k = self.attr[n]
             n = r.inits[k]
         return n
+
+    def blank(self, t: str, size: int) -> int:
+        """An array of which nothing is known yet."""
+        return self.new("blank", array_type(t, size))
+
+    def items(self, array: int) -> list[int]:
+        """The numbers of an array, as nodes."""
+        if self.op[array] == "pack":
+            return list(self.args[array])
+        size, t = parts(self.type[array])
+        first = self.first_item.get(array)
+        if first is None:
+            region = self.region[array]
+            first = self.several("item", [t] * size, (array,), list(range(size)), region)[0]
+            self.first_item[array] = first
+        return list(range(first, first + size))
+
+    def array_of(self, items: list[int]) -> int | None:
+        """The array of which these are the items, all and in order; None if there is none yet."""
+        first = items[0]
+        if self.op[first] != "item":
+            return None
+        (array,) = self.args[first]
+        known = self.first_item[array] == first and self.size(array) == len(items)
+        return array if known and items == list(range(first, first + len(items))) else None
 
     # -- regions -----------------------------------------------------------------------------------
 
@@ -166,9 +219,14 @@ class Nodes:
             r.counter = self.new("counter", "i32", (), r, r)
         return r
 
+    def carry(self, r: Region, init: int) -> int:
+        """One more value for a loop to carry; its `outs` must follow."""
+        r.inits.append(init)
+        r.params.append(self.new("param", self.type[init], (), (r, len(r.params)), r))
+        return r.params[-1]
+
     def close(self, r: Region) -> list[int]:
-        """Ends a region; its carried values or results as seen from outside. A branch nobody wanted
-        has unspecified ones.
+        """Ends a region; its carried values or results as seen from outside.
 
         The result nodes follow the node of the loop: result k of loop n is node n + 1 + k.
         """

@@ -6,9 +6,9 @@ from collections import defaultdict
 
 from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.program.nodes import Region
+from gpusim.lanes.program.operations import SPECULATIVE
 
-# What may be computed of another number than was asked for, as long as nobody sees it.
-ARITHMETIC = {"fadd", "fsub", "fmul", "fdiv", "fneg", "fma", "sqrt", "fabs", "select", "fcmp"}
+FIXED = {"pack", "element", "store", "blend"}  # what reads or writes memory stays where it is
 
 
 def choose_once(g: Graph, uses: list[int]):
@@ -39,7 +39,7 @@ def _choose_within(g: Graph, choice: int, arm: int, first: int, uses: list[int])
             break
         if g.op[n] == "select" and g.args[n][0] == mask:
             instead[n] = g.args[n][arm]
-        elif reached[n] == uses[n] and g.op[n] in ARITHMETIC:
+        elif reached[n] == uses[n] and g.op[n] in SPECULATIVE:
             own.append(n)
             for a in g.args[n]:
                 if a not in reached:
@@ -64,7 +64,7 @@ def _choose_within(g: Graph, choice: int, arm: int, first: int, uses: list[int])
         n = unused.pop()
         for a in g.args[n]:
             uses[a] -= 1
-            if not uses[a] and g.op[a] in ARITHMETIC:
+            if not uses[a] and g.op[a] in SPECULATIVE:
                 unused.append(a)
 
 
@@ -76,23 +76,31 @@ def bring_forward(g: Graph, region: Region, uses: list[int]):
     places = list(range(len(nodes)))  # where each is to stand
     known: dict[int, int] = {}  # node: the place after which it is known, from the first loop on
     loops: set[int] = set()  # places of those that run more than once
+
+    def note(n: int, place: int):
+        known[n] = place
+        if n in g.first_item:
+            first = g.first_item[n]
+            known.update(dict.fromkeys(range(first, first + g.size(n)), place))
+
     for k, n in enumerate(nodes):
         op = g.op[n]
         if op == "loop":
             r: Region = g.attr[n]
             bring_forward(g, r, uses)
-            known.update(dict.fromkeys(range(n + 1, n + 1 + len(r.outs)), k))
+            for result in range(n + 1, n + 1 + len(r.outs)):
+                note(result, k)
             if r.kind != "if":
                 loops.add(k)
         elif known:
-            if op not in ("pack", "element", "stacked"):
+            if op not in FIXED:
                 after = -1
                 for a in g.args[n]:
                     if known.get(a, -1) > after:
                         after = known[a]
                 if after in loops:
                     places[k] = after
-            known[n] = places[k]
+            note(n, places[k])
     if known:
         nodes = [nodes[k] for k in sorted(range(len(nodes)), key=places.__getitem__)]
     region.nodes[:] = nodes

@@ -1,5 +1,21 @@
 """What each JAX primitive becomes; importing the files fills the table of rules."""
 
-from gpusim.lanes.rules import arith, arrays, control, linalg, reduce
+from gpusim.lanes.rules import (
+    arith,
+    arrays,
+    bits,
+    control,
+    eigen,
+    factor,
+    functions,
+    indexing,
+    linalg,
+    random,
+    reduce,
+    window,
+)
 
-__all__ = ["arith", "arrays", "control", "linalg", "reduce"]
+__all__ = [
+    "arith", "arrays", "bits", "control", "eigen", "factor", "functions", "indexing", "linalg",
+    "random", "reduce", "window",
+]  # fmt: skip

@@ -1,14 +1,10 @@
-"""Rules for element-wise primitives: arithmetic, comparison, bits, conversion, elementary
-functions, random bits.
-"""
+"""Rules for element-wise primitives: arithmetic, comparison, choice."""
 
 import functools
 import math
 
-import jax
 import numpy as np
 
-from gpusim.lanes import jaxprs
 from gpusim.lanes import math as lane_math
 from gpusim.lanes.program.constants import BITS, FLOATS
 from gpusim.lanes.program.graph import Graph
@@ -33,7 +29,6 @@ define("sub", Graph.sub)
 define("mul", Graph.mul)
 define("neg", Graph.neg)
 define("square", lambda g, a: g.mul(a, a))
-define("not", Graph.invert)
 define("sqrt", lambda g, a: g.unary("sqrt", a, lambda v: math.sqrt(v) if v >= 0 else math.nan))
 define("floor", lambda g, a: g.unary("floor", a, np.floor))
 define("ceil", lambda g, a: g.unary("ceil", a, np.ceil))
@@ -41,31 +36,12 @@ define("rsqrt", lane_math.rsqrt)
 define(
     "is_finite", lambda g, a: g.compare("lt", g.unary("fabs", a, abs), g.const(g.type[a], math.inf))
 )
-for name in ("and", "or", "xor"):
-    define(name, lambda g, a, b, op=name: g.bitop(op, a, b))
-for name, op in (
-    ("shift_left", "shl"),
-    ("shift_right_logical", "lshr"),
-    ("shift_right_arithmetic", "ashr"),
-):
-    define(name, lambda g, a, b, op=op: g.shift(op, a, b))
 for name in (
-    "sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp exp2 expm1 log log1p logistic "
-    "erf erfc erf_inv cbrt atan2 nextafter"
-).split():
-    define(name, getattr(lane_math, name))
-for name in (
-    "copy",
-    "copy_p",
-    "stop_gradient",
-    "device_put",
-    "reduce_precision",
-    "sharding_constraint",
-    "pvary",
-    "name",
-):
+    "copy", "copy_p", "stop_gradient", "name", "optimization_barrier",
+    # where the arrays of one world are is the kernel's own affair
+    "device_put", "reshard", "sharding_constraint", "layout_constraint", "pvary",
+):  # fmt: skip
     rule(name)(lambda s, eqn, *xs: list(xs))
-rule("optimization_barrier")(lambda s, eqn, *xs: list(xs))
 
 
 @rule("pow")
@@ -124,8 +100,6 @@ def _int_div(g, a, b, signed):
 @rule("max", "min")
 def _minmax(s, eqn, a, b):
     name, signed = eqn.primitive.name, is_signed(dtype_of(eqn))
-    if is_bool(dtype_of(eqn)):
-        return [elementwise(lambda x, y: s.g.bitop("or" if name == "max" else "and", x, y), a, b)]
     return [elementwise(lambda x, y: s.g.minmax(name, x, y, signed), a, b)]
 
 
@@ -145,9 +119,6 @@ def _clamp(s, eqn, low, x, high):
 @rule("lt", "le", "gt", "ge", "eq", "ne")
 def _compare(s, eqn, a, b):
     name, signed = eqn.primitive.name, is_signed(dtype_of(eqn))
-    if is_bool(dtype_of(eqn)) and name not in ("eq", "ne"):
-        g = s.g
-        a, b = (elementwise(lambda v: g.convert(v, "i32"), x) for x in (a, b))
     return [elementwise(lambda x, y: s.g.compare(name, x, y, signed), a, b)]
 
 
@@ -173,6 +144,9 @@ def _float_order(g, name, x, y):
 def _select_n(s, eqn, which, *cases):
     g = s.g
     if is_bool(dtype_of(eqn)):
+        masks = set(which.ravel().tolist())
+        if len(masks) == 1:
+            return [s.choose(masks.pop(), *cases[::-1])]
         return [elementwise(lambda c, b, a: g.select(c, a, b), which, *cases)]
 
     def choose(i, *xs):
@@ -238,86 +212,13 @@ def _integer_pow(s, eqn, x):
     return [elementwise(power, x)]
 
 
-@rule("convert_element_type")
-def _convert(s, eqn, x):
-    g, old, new = s.g, dtype_of(eqn), eqn.params["new_dtype"]
-    t = s.lane_type(new)
-    # which side is the integer decides how its sign bit reads; between integers it is the source
-    signed = is_signed(new) if is_float(old) else is_signed(old)
-    return [elementwise(lambda a: g.convert(a, t, signed), x)]
+@rule("one_minus_square")
+def _one_minus_square(s, eqn, x):
+    g, one = s.g, lambda a: s.g.const(s.g.type[a], 1)
+    return [elementwise(lambda a: g.mul(g.add(one(a), a), g.sub(one(a), a)), x)]
 
 
-@rule("bitcast_convert_type")
-def _bitcast(s, eqn, x):
-    g, t = s.g, s.lane_type(eqn.params["new_dtype"])
-    old = s.lane_type(dtype_of(eqn))
-    if BITS[t] != BITS[old] or "i1" in (t, old):
-        raise s.error(f"bitcast from {old} to {t} changes the number of elements: not supported")
-    return [elementwise(lambda a: g.bitcast(a, t), x)]
-
-
-@rule("population_count", "clz")
-def _count_bits(s, eqn, x):
-    op = {"population_count": "ctpop", "clz": "ctlz"}[eqn.primitive.name]
-    return [elementwise(lambda a: s.g.node(op, s.g.type[a], a), x)]
-
-
-# -- random bits: keys are pairs of uint32 ---------------------------------------------------------
-
-
-@rule("threefry2x32")
-def _threefry(s, eqn, *operands):
-    operands = np.broadcast_arrays(*operands)
-    pairs = zip(*(x.ravel().tolist() for x in operands), strict=True)
-    both = np.array([lane_math.threefry2x32(s.g, *xs) for xs in pairs], np.int64)
-    return list(both.T.reshape(2, *operands[0].shape))
-
-
-@rule("random_wrap")
-def _random_wrap(s, eqn, data):
-    return [s.keys(data)]
-
-
-@rule("random_unwrap")
-def _random_unwrap(s, eqn, keys):
-    return [s.key_data(keys)]
-
-
-@rule("random_clone")
-def _random_clone(s, eqn, keys):
-    return [keys]
-
-
-@rule("random_bits", "random_split", "random_fold_in", "random_seed")
-def _random(s, eqn, x, *rest):
-    """Runs the generator's own definition (threefry, jax.random's default) on the key's words."""
-    name, p = eqn.primitive.name, eqn.params
-    impl = p["impl"] if "impl" in p else dtype_of(eqn)._impl
-    if impl.key_shape != (2,):
-        raise s.error(f"random keys of kind '{impl.name}' are not supported (use threefry2x32)")
-    if name == "random_seed":
-        one, operands, keys_out = impl.seed, [x], True
-    elif name == "random_fold_in":
-        one, operands, keys_out = impl.fold_in, [s.key_data(x), *rest], True
-    elif name == "random_split":
-        one, operands, keys_out = (
-            (lambda k: impl.split(k, tuple(p["shape"]))),
-            [s.key_data(x)],
-            True,
-        )
-    else:
-        one, operands, keys_out = (
-            (lambda k: impl.random_bits(k, p["bit_width"], tuple(p["shape"]))),
-            [s.key_data(x)],
-            False,
-        )
-    fn = one
-    for _ in range(x.ndim):
-        fn = jax.vmap(fn)
-    dtypes = [np.uint32] + [np.dtype(v.aval.dtype) for v in eqn.invars[1:]]
-    if name == "random_seed":
-        dtypes[0] = np.dtype(dtype_of(eqn))
-    specs = [jax.ShapeDtypeStruct(o.shape, d) for o, d in zip(operands, dtypes, strict=True)]
-    jaxpr, consts, _ = jaxprs.trace(fn, *specs)
-    (out,) = s.run(jaxpr, consts, operands)
-    return [s.keys(out) if keys_out else out]
+@rule("empty2")
+def _empty(s, eqn):
+    """A place that JAX fills before it is read: derivatives of branches have some."""
+    return [s.full(eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype, 0)]

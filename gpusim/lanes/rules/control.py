@@ -1,17 +1,20 @@
 """Rules for programs inside programs: calls, branches and loops."""
 
 import functools
-import itertools
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 
 from gpusim.lanes import jaxprs, primitive
-from gpusim.lanes.program.nodes import Region
+from gpusim.lanes.program.graph import Graph
+from gpusim.lanes.program.operations import INTEGERS
 from gpusim.lanes.rules.arith import dtype_of
+from gpusim.lanes.rules.carry import Carry, indexed, kept_in_memory
 from gpusim.lanes.scalarize import Scalarizer, is_bool, rule
 
 UNROLL = 3000  # scalar operations a loop with a known number of trips may unroll into
+ROLLED = "gpusim.rolled"  # what `lanes.fori_loop` calls the counter of a loop that stays one
 SELECT = 400  # scalar operations that are computed for all lanes rather than jumped over
 
 
@@ -59,74 +62,165 @@ def _platform_index(s, eqn):
     return [s.full((), np.int32, here[0])]
 
 
+# -- branches --------------------------------------------------------------------------------------
+
+
 @rule("cond")
 def _cond(s: Scalarizer, eqn, index, *args):
+    """Small branches are computed for all lanes and chosen from. Then each large one changes what
+    there is so far, for the lanes that want it.
+    """
     g, branches = s.g, eqn.params["branches"]
     i = index.item()
     if i in g.value:
         k = abs(g.value[i]) if g.type[i] == "i1" else min(max(g.value[i], 0), len(branches) - 1)
         return s.run_closed(branches[k], args)
-    if is_bool(dtype_of(eqn)):
-        wanted = [g.invert(i), i]
-    else:  # an index outside the range means the nearest branch
-        t, last = g.type[i], len(branches) - 1
-        wanted = [g.compare("eq", i, g.const(t, k)) for k in range(len(branches))]
-        wanted[0] = g.compare("le", i, g.const(t, 0))
-        wanted[last] = g.compare("ge", i, g.const(t, last))
-    results = []
-    for want, branch in zip(wanted, branches, strict=True):
-        heavy = jaxprs.is_heavier(jaxprs.open_jaxpr(branch)[0], SELECT)
-        results.append(_branch(s, branch, want, args) if heavy else s.run_closed(branch, args))
-    out = results[-1]
-    for want, result in list(zip(wanted, results, strict=True))[-2::-1]:
-        out = [_select(s, want, a, b) for a, b in zip(result, out, strict=True)]
+    wanted = _wanted(s, i, len(branches), is_bool(dtype_of(eqn)))
+    out, large = None, []
+    for want, branch in reversed(list(zip(wanted, branches, strict=True))):
+        if _is_large(s, branch, args):
+            large.append((want, branch))
+            continue
+        results = s.run_closed(branch, args)
+        if out is not None:
+            results = [s.choose(want, x, y) for x, y in zip(results, out, strict=True)]
+        out = results
+    for want, branch in large:
+        out, args = _branch(s, branch, want, args, out)
     return out
 
 
-def _select(s, c, a, b):
-    flat = [
-        s.g.select(c, x, y) for x, y in zip(a.ravel().tolist(), b.ravel().tolist(), strict=True)
-    ]
-    return np.array(flat, np.int64).reshape(a.shape)
+def _wanted(s: Scalarizer, i: int, count: int, boolean: bool) -> list[int]:
+    """For each branch whether index i means it; an index outside the range means the nearest."""
+    g = s.g
+    if boolean:
+        return [g.invert(i), i]
+    t, last = g.type[i], count - 1
+    wanted = [g.compare("eq", i, g.const(t, k)) for k in range(count)]
+    wanted[0] = g.compare("le", i, g.const(t, 0))
+    wanted[last] = g.compare("ge", i, g.const(t, last))
+    return wanted
 
 
-def _branch(s: Scalarizer, closed, want: int, args):
-    """The branch as code that runs only when a lane wants it. What it reads enters as parameters,
-    which keeps it inside.
+def _is_large(s: Scalarizer, branch, args) -> bool:
+    """Whether a branch is worth jumping over, or writes to an array that is in memory already."""
+    if jaxprs.is_heavier(jaxprs.open_jaxpr(branch)[0], SELECT):
+        return True
+    return any(s.in_memory(args[k]) for k in indexed(s, branch, args).written)
+
+
+def _branch(s: Scalarizer, closed, want: int, args, out):
+    """A branch as code that runs only when a lane wants it. What it reads enters as parameters,
+    which keeps its operations inside.
+
+    Gives `out`, for lanes that want the branch changed to its results; and the arguments, in which
+    arrays that have changed so stand for what they were: lanes that want another branch find there
+    what they had.
     """
     g = s.g
-    flat, rebuild = flatten(s, args)
-    varying = [n for n in dict.fromkeys(flat) if n not in g.value]
-    region = g.open("if", s.region, [g.type[n] for n in varying], varying)
+    reads = Carry(s, args, [s.in_memory(x) for x in args])
+    outer = [n for n in dict.fromkeys(reads.flat) if n not in g.value]
+    region = g.open("if", s.region, [g.type[n] for n in outer], outer)
     region.cond = want
-    inside = dict(zip(varying, region.params, strict=True))
-    outer, s.region = s.region, region
-    results = s.run_closed(closed, rebuild([inside.get(n, n) for n in flat]))
-    s.region = outer
-    region.outs, rebuild_results = flatten(s, results)
-    return rebuild_results(g.close(region))
+    inside = dict(zip(outer, region.params, strict=True))
+    outside = dict(zip(region.params, outer, strict=True))
+    around, s.region = s.region, region
+    results = s.run_closed(closed, reads.arrays([inside.get(n, n) for n in reads.flat]))
+    s.region = around
+    if out is None:
+        out = [_anything(s, x, outside) for x in results]
+    whole = [s.in_memory(x) or s.in_memory(y) for x, y in zip(results, out, strict=True)]
+    after, before = Carry(s, results, whole), Carry(s, out, whole)
+    pairs = list(zip(after.flat, before.flat, strict=True))
+    differ = [(a, b) for a, b in dict.fromkeys(pairs) if outside.get(a, a) != b]
+    region.outs, region.otherwise = [a for a, _ in differ], [b for _, b in differ]
+    merged = dict(zip(differ, g.close(region), strict=True))
+    out = after.arrays([merged.get((a, b), b) for a, b in pairs])
+    instead = {b: n for (_, b), n in merged.items() if g.is_array(b)}
+    return out, reads.arrays([instead.get(n, n) for n in reads.flat])
 
 
-def flatten(s: Scalarizer, arrays):
-    """Scalars of the arrays in one list, keys as their two words; and the way back."""
+def _anything(s: Scalarizer, x: np.ndarray, outside: dict[int, int]) -> np.ndarray:
+    """What lanes may have that do not want the branch which gives x: of an array that the branch
+    changes what it was, so that it need not be copied.
+    """
     g = s.g
-    flat: list[int] = []
-    parts = []  # of each array: where it stands in the list, its shape, whether it is of keys
-    for x in arrays:
-        nodes, start = x.ravel().tolist(), len(flat)
-        keys = bool(nodes) and g.type[nodes[0]] == "key"
-        flat += itertools.chain.from_iterable(g.args[n] for n in nodes) if keys else nodes
-        parts.append((slice(start, len(flat)), x.shape, keys))
+    if s.is_keys(x):
+        return s.keys(np.full(s.key_data(x).shape, g.const("i32", 0), np.int64))
+    array = g.nearest(x.ravel().tolist())
+    if array is None:
+        return np.array([g.const(g.type[n], 0) for n in x.ravel().tolist()], np.int64).reshape(
+            x.shape
+        )
+    while g.op[array] == "store":
+        array = g.args[array][0]
+    if array not in outside:
+        return np.array(g.items(g.blank(g.type[x.flat[0]], x.size)), np.int64).reshape(x.shape)
+    return np.array(g.items(outside[array]), np.int64).reshape(x.shape)
 
-    def rebuild(values: list[int]) -> list[np.ndarray]:
-        return [
-            s.keys(np.reshape(values[at], (*shape, 2)))
-            if keys
-            else np.array(values[at], np.int64).reshape(shape)
-            for at, shape, keys in parts
+
+# -- loops -----------------------------------------------------------------------------------------
+
+
+class Loop:
+    """A region that carries the arrays of `init`; `carried` are they at the start of a trip.
+
+    in_memory: for each whether it is carried as an array in memory, rather than as numbers.
+    """
+
+    def __init__(self, s: Scalarizer, kind: str, init, in_memory: Sequence[bool], trips=0):
+        self.s, self._init = s, Carry(s, init, in_memory)
+        flat = self._init.flat
+        self.region = s.g.open(kind, s.region, [s.g.type[n] for n in flat], flat, trips)
+        self.carried = self._init.arrays(self.region.params)
+
+    def run(self, f: Callable, *args):
+        """f(*args), computed in every trip."""
+        outer, self.s.region = self.s.region, self.region
+        out = f(*args)
+        self.s.region = outer
+        return out
+
+    def close(self, outs, kept=()) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """What is carried out of it if it ends a trip with `outs`; and the arrays that every trip
+        keeps, stacked.
+        """
+        g, r = self.s.g, self.region
+        r.outs = Carry(self.s, outs, self._init.in_memory).flat
+        count = len(r.outs)
+        stacks = [self._stack(y) for y in kept]
+        results = g.close(r)
+        out = self._init.arrays(results[:count])
+        return out, [
+            self._stacked(y, stack, results) for y, stack in zip(kept, stacks, strict=True)
         ]
 
-    return flat, rebuild
+    def _stack(self, y: np.ndarray) -> list[int]:
+        """Has the loop carry an array for each number of y, which it fills; their positions among
+        what is carried, -1 for a number that is the same in every trip.
+        """
+        g, r, at = self.s.g, self.region, []
+        numbers = Carry(self.s, [y], [False]).flat
+        where: dict[int, int] = {}
+        for n in numbers:
+            if g.region[n].depth < r.depth:
+                at.append(-1)
+                continue
+            if n not in where:
+                where[n] = len(r.params)
+                array = g.carry(r, g.blank(g.type[n], r.trips))
+                r.outs.append(g.store(array, r.counter, n, count=r.trips))
+            at.append(where[n])
+        return at
+
+    def _stacked(self, y: np.ndarray, stack: list[int], results: list[int]) -> np.ndarray:
+        g, trips = self.s.g, self.region.trips
+        form = Carry(self.s, [y], [False])
+        rows = [
+            g.items(results[k]) if k >= 0 else [n] * trips
+            for n, k in zip(form.flat, stack, strict=True)
+        ]
+        return np.stack([form.arrays([row[trip] for row in rows])[0] for trip in range(trips)])
 
 
 @rule("while")
@@ -134,68 +228,87 @@ def _while(s: Scalarizer, eqn, *args):
     g, p = s.g, eqn.params
     nc, nb = p["cond_nconsts"], p["body_nconsts"]
     cond_consts, body_consts, init = args[:nc], args[nc : nc + nb], args[nc + nb :]
-    region, carry, finish = _open_loop(s, "while", init)
-    outer, s.region = s.region, region
-    (want,) = s.run_closed(p["cond_jaxpr"], (*cond_consts, *carry))
-    region.cond = want.item()
-    outs = s.run_closed(p["body_jaxpr"], (*body_consts, *carry))
-    s.region = outer
-    if g.value.get(region.cond) == 0:
+    test = kept_in_memory(s, p["cond_jaxpr"], cond_consts, init)
+    body = kept_in_memory(s, p["body_jaxpr"], body_consts, init)
+    loop = Loop(s, "while", init, [a or b for a, b in zip(test, body, strict=True)])
+    (want,) = loop.run(s.run_closed, p["cond_jaxpr"], (*cond_consts, *loop.carried))
+    loop.region.cond = functools.reduce(lambda a, b: g.bitop("or", a, b), want.ravel().tolist())
+    outs = loop.run(s.run_closed, p["body_jaxpr"], (*body_consts, *loop.carried))
+    if want.ndim:  # several loops by vmap: those that have ended keep what they have
+        outs = [_kept(s, want, x, y) for x, y in zip(outs, loop.carried, strict=True)]
+    if g.value.get(loop.region.cond) == 0:
         return list(init)
-    return finish(outs)
+    return loop.close(outs)[0]
 
 
-def _open_loop(s: Scalarizer, kind: str, init, trips=0):
-    """A region carrying the arrays of `init`; the carried arrays inside; and a function that closes
-    it.
-    """
-    g = s.g
-    flat, rebuild = flatten(s, init)
-    region = g.open(kind, s.region, [g.type[n] for n in flat], flat, trips)
-
-    def finish(outs):
-        region.outs, _ = flatten(s, outs)
-        return rebuild(g.close(region))
-
-    return region, rebuild(region.params), finish
+def _kept(s: Scalarizer, want: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """Rows of `new` where wanted, else of `old`."""
+    rows = [s.choose(int(want[at]), new[at], old[at]) for at in np.ndindex(want.shape)]
+    return np.array(rows, np.int64).reshape(new.shape)
 
 
-def repeat(s: Scalarizer, trips: int, init, body):
+def repeat(s: Scalarizer, trips: int, init, body, in_memory: Sequence[bool] | None = None):
     """A loop of so many trips. `body(trip, carried)` gives the arrays to carry on and arrays to
     keep; the result is what is carried out, and what every trip kept, stacked.
     """
-    region, carry, finish = _open_loop(s, "for", init, trips)
-    outer, s.region = s.region, region
-    carry, kept = body(region.counter, carry)
-    s.region = outer
-    return finish(carry), [_stacked(s, region, y) for y in kept]
+    loop = Loop(s, "for", init, in_memory or [False] * len(init), trips)
+    return loop.close(*loop.run(body, loop.region.counter, loop.carried))
 
 
 @rule("scan")
 def _scan(s: Scalarizer, eqn, *args):
-    p = eqn.params
+    p, g = eqn.params, s.g
     length, reverse, closed = p["length"], p["reverse"], p["jaxpr"]
     nc, nk = jaxprs.scan_counts(p)
     consts, init, xs = args[:nc], args[nc : nc + nk], args[nc + nk :]
     inner, _ = jaxprs.open_jaxpr(closed)
-    if length <= 1 or not jaxprs.is_heavier(inner, UNROLL // length):
+    if length <= 1 or not (stays_rolled(inner) or jaxprs.is_heavier(inner, UNROLL // length)):
         return _unrolled(s, closed, length, reverse, consts, list(init), xs, eqn)
-    # what a trip hands on unchanged is a constant of the loop
+    # what a trip hands on unchanged is a constant of the loop; a counter is the trip's number
     fixed = [inner.outvars[k] is inner.invars[nc + k] for k in range(nk)]
-    moving = lambda values: [x for x, f in zip(values, fixed, strict=True) if not f]
+    steps = [_step(inner, nc + k, k, x, g) for k, x in enumerate(init)]
+    moving = [k for k in range(nk) if not fixed[k] and steps[k] is None]
 
-    def whole(values):
-        it = iter(values)
-        return [x if f else next(it) for x, f in zip(init, fixed, strict=True)]
+    def whole(trip: int | None, values):
+        """All that is carried, at the start of a trip (node), or at the end of the loop."""
+        out, values = list(init), iter(values)
+        for k, (x, step) in enumerate(zip(init, steps, strict=True)):
+            if step is not None:
+                t = g.type[x.item()]
+                done = g.const(t, length) if trip is None else g.convert(trip, t)
+                out[k] = np.array(g.add(x.item(), g.mul(done, g.const(t, step))))
+            elif not fixed[k]:
+                out[k] = next(values)
+        return out
 
     def body(trip, carry):
-        trip = s.g.sub(s.g.const("i32", length - 1), trip) if reverse else trip
-        slices = [_at_trip(s, x, trip) for x in xs]
-        results = s.run_closed(closed, (*consts, *whole(carry), *slices))
-        return moving(results[:nk]), results[nk:]
+        place = g.sub(g.const("i32", length - 1), trip) if reverse else trip
+        slices = [_at_trip(s, x, place) for x in xs]
+        results = s.run_closed(closed, (*consts, *whole(trip, carry), *slices))
+        return [results[k] for k in moving], results[nk:]
 
-    carry, ys = repeat(s, length, moving(init), body)
-    return whole(carry) + [y[::-1] if reverse else y for y in ys]
+    whole_arrays = kept_in_memory(s, closed, consts, init)
+    in_memory = [whole_arrays[k] for k in moving]
+    carry, ys = repeat(s, length, [init[k] for k in moving], body, in_memory)
+    return whole(None, carry) + [y[::-1] if reverse else y for y in ys]
+
+
+def stays_rolled(jaxpr) -> bool:
+    """Whether it is the body of a loop that was asked to stay one."""
+    return any(eqn.primitive.name == "name" and eqn.params["name"] == ROLLED for eqn in jaxpr.eqns)
+
+
+def _step(jaxpr, argument: int, result: int, init: np.ndarray, g: Graph) -> int | None:
+    """By how much a carried integer, known when the loop starts, is larger after every trip."""
+    v, out = jaxpr.invars[argument], jaxpr.outvars[result]
+    if init.shape != () or init.item() not in g.value or g.type[init.item()] not in INTEGERS:
+        return None
+    for eqn in jaxpr.eqns:
+        if eqn.outvars[0] is out and eqn.primitive.name == "add":
+            for a, b in (eqn.invars, eqn.invars[::-1]):
+                if a is v and isinstance(b, jaxprs.Literal):
+                    return int(b.val)
+    return None
 
 
 def _unrolled(s, closed, length, reverse, consts, carry, xs, eqn):
@@ -209,24 +322,17 @@ def _unrolled(s, closed, length, reverse, consts, carry, xs, eqn):
     return carry + [np.stack(y[::-1] if reverse else y) for y in zip(*ys, strict=True)]
 
 
-def _at_trip(s, x, trip):
-    columns = x.reshape(len(x), -1).T.tolist()
-    return np.array([s.g.element(c, trip) for c in columns], np.int64).reshape(x.shape[1:])
-
-
-def _stacked(s, region: Region, y):
-    """The values y of every trip, read back from memory after the loop."""
-    g = s.g
-    flat, rebuild = flatten(s, [y])
-    inside = [n for n in flat if g.region[n].depth >= region.depth]  # the others never change
-    region.stacked.extend(n for n in dict.fromkeys(inside) if n not in region.stacked)
-    trips = []
-    for trip in range(region.trips):
-        row = [
-            g.node("stacked", g.type[n], region.node, attr=(n, trip))
-            if g.region[n].depth >= region.depth
-            else n
-            for n in flat
-        ]
-        trips.append(rebuild(row)[0])
-    return np.stack(trips)
+def _at_trip(s: Scalarizer, x: np.ndarray, trip: int) -> np.ndarray:
+    """x[trip], from the array that x is in memory, or else from an array for each column."""
+    g, length, shape = s.g, len(x), x.shape[1:]
+    if s.is_keys(x):
+        return s.keys(_at_trip(s, s.key_data(x), trip))
+    if not x.size:
+        return x[0]
+    whole, columns = g.array_of(x.ravel().tolist()), x.reshape(length, -1).T.tolist()
+    if whole is not None:
+        size = len(columns)
+        found = [g.element(whole, trip, k, size, length) for k in range(size)]
+    else:
+        found = [g.element(g.array(column), trip, count=length) for column in columns]
+    return np.array(found, np.int64).reshape(shape)

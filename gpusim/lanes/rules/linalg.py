@@ -1,4 +1,4 @@
-"""Rules for linear algebra of small matrices."""
+"""Products of small matrices."""
 
 import functools
 import itertools
@@ -32,7 +32,7 @@ def _dot_general(s: Scalarizer, eqn, a, b):
     left = a.transpose(*ba, *fa, *ca).reshape(*batch, m, k)
     right = b.transpose(*bb, *fb, *cb).reshape(*batch, n, k)
     zero = s.g.const(s.lane_type(dtype), 0)
-    out = [_product(s, left[at], right[at], zero) for at in places(batch)]
+    out = [product(s, left[at], right[at], zero) for at in places(batch)]
     shape = batch + [a.shape[d] for d in fa] + [b.shape[d] for d in fb]
     return [np.array(out, np.int64).reshape(shape)]
 
@@ -43,7 +43,7 @@ def _converted(s: Scalarizer, x: np.ndarray, old, new) -> np.ndarray:
     return elementwise(lambda v: s.g.convert(v, s.lane_type(new), is_signed(old)), x)
 
 
-def _product(s: Scalarizer, left: np.ndarray, right: np.ndarray, zero: int) -> list[int]:
+def product(s: Scalarizer, left: np.ndarray, right: np.ndarray, zero: int) -> list[int]:
     """left (m, k) @ right (n, k).T, row by row; `zero` is the sum of nothing."""
     g = s.g
     limit = ROLL if min(len(left), len(right)) > 1 else ROLL_VECTOR
@@ -87,11 +87,12 @@ def _product_in_tiles(
         steps = np.flatnonzero(nonzero_left[rows].any(0) & nonzero_right[columns].any(0))
         sums = np.full(out[rows, columns].shape, zero, np.int64)
         runs = np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1)
+        reads = (read_left, rows), (read_right, columns)
         for run in runs if len(steps) else []:
 
-            def step(k, carried, rows=rows, columns=columns, first=int(run[0])):
+            def step(k, carried, reads=reads, run=run):
                 """Adds the products of one column of the left and one row of the right."""
-                x, y = read_left(rows, k, first), read_right(columns, k, first)
+                x, y = (read(r, k, int(run[0]), len(run)) for read, r in reads)
                 terms = [g.mul(a, b) for a, b in itertools.product(x, y)]
                 sums = map(g.add, carried[0].ravel().tolist(), terms)
                 return [np.reshape(list(sums), carried[0].shape)], []
@@ -118,110 +119,21 @@ def _strips(nonzero: np.ndarray, height: int, across: int) -> list[slice]:
     return best[-1][1]
 
 
-def _reader(g, x: np.ndarray):
-    """A function (rows, k, first): elements x[rows, first + k], for a k known only at run time."""
+def _reader(g: Graph, x: np.ndarray):
+    """A function (rows, k, first, count): elements x[rows, first + k], for a k known only at run
+    time that is less than count.
+    """
     height, depth = x.shape
-    by_row = bool((np.diff(x.ravel()) > 0).all())  # the order of the buffer it may come from
-    pack = g.pack((x if by_row else x.T).ravel().tolist(), reread=True)
+    flat = x.ravel().tolist()
+    # in the order of the buffer, or of the memory, that it may come from
+    by_row = bool((np.diff(flat) > 0).all())
+    array = g.array(flat if by_row else x.T.ravel().tolist(), reread=True)
 
-    def read(rows: slice, k: int, first: int) -> list[int]:
-        step = k if by_row else g.mul(k, g.const("i32", height))
+    def read(rows: slice, k: int, first: int, count: int) -> list[int]:
         starts = [
             row * depth + first if by_row else first * height + row
             for row in range(rows.start, rows.stop)
         ]
-        t, at = g.type[pack], lambda start: g.add(step, g.const("i32", start))
-        return [g.node("element", t, pack, at(start)) for start in starts]
+        return [g.element(array, k, start, 1 if by_row else height, count) for start in starts]
 
     return read
-
-
-@rule("cholesky")
-def _cholesky(s, eqn, a):
-    g = s.g
-    out = np.full(a.shape, s.full((), dtype_of(eqn), 0).item(), np.int64)
-    n = a.shape[-1]
-    for at in places(a.shape[:-2]):
-        m, low = a[at].tolist(), out[at]
-        half = g.const(g.type[m[0][0]], 0.5) if n else 0
-        for j in range(n):
-            for i in range(j, n):
-                v = m[i][j]
-                if eqn.params.get("symmetrize_input"):
-                    v = v if m[j][i] == v else g.mul(half, g.add(v, m[j][i]))
-                for k in range(j):
-                    v = g.sub(v, g.mul(int(low[i, k]), int(low[j, k])))
-                if i == j:
-                    low[j, j] = g.unary("sqrt", v, lambda x: np.sqrt(x) if x >= 0 else np.nan)
-                    inverse = g.div(g.const(g.type[v], 1), int(low[j, j]))
-                else:
-                    low[i, j] = g.mul(v, inverse)
-    return [out]
-
-
-@rule("triangular_solve")
-def _triangular_solve(s, eqn, a, b):
-    g, p = s.g, eqn.params
-    if not p["left_side"]:  # x a = b is a' x' = b'
-        a, b = np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2)
-    lower = p["lower"] == bool(p["left_side"])
-    if p["transpose_a"]:
-        a, lower = np.swapaxes(a, -1, -2), not lower
-    out = b.copy()
-    n = a.shape[-1]
-    order = range(n) if lower else range(n - 1, -1, -1)
-    for at in places(a.shape[:-2]):
-        m, x = a[at].tolist(), out[at]
-        for column in range(x.shape[-1]):
-            done: list[int] = []
-            for i in order:
-                v = int(x[i, column])
-                for j in done:
-                    v = g.sub(v, g.mul(m[i][j], int(x[j, column])))
-                x[i, column] = (
-                    v if p["unit_diagonal"] else g.mul(v, g.div(g.const(g.type[v], 1), m[i][i]))
-                )
-                done.append(i)
-    return [out if p["left_side"] else np.swapaxes(out, -1, -2)]
-
-
-@rule("lu")
-def _lu(s: Scalarizer, eqn, a):
-    """With partial pivoting: unit lower and upper factors in one matrix, pivots, permutation."""
-    g, (m, n), t = s.g, a.shape[-2:], s.lane_type(dtype_of(eqn))
-    one, i32 = g.const(t, 1), lambda v: g.const("i32", v)
-    size, out = min(m, n), a.copy()
-    pivots = np.empty((*a.shape[:-2], size), np.int64)
-    order = np.empty((*a.shape[:-2], m), np.int64)
-    for at in places(a.shape[:-2]):
-        rows = [[*row, i32(i)] for i, row in enumerate(a[at].tolist())]  # each with its number
-        for j in range(size):
-            best, where = g.unary("fabs", rows[j][j], abs), i32(j)
-            for i in range(j + 1, m):
-                v = g.unary("fabs", rows[i][j], abs)
-                larger = g.compare("gt", v, best)
-                best, where = g.select(larger, v, best), g.select(larger, i32(i), where)
-            pivots[(*at, j)] = where
-            for i in range(j + 1, m):
-                here = g.compare("eq", where, i32(i))
-                pairs = list(zip(rows[i], rows[j], strict=True))
-                rows[i] = [g.select(here, y, x) for x, y in pairs]
-                rows[j] = [g.select(here, x, y) for x, y in pairs]
-            inverse = g.div(one, rows[j][j])
-            for row in rows[j + 1 :]:
-                # a column of zeros has no pivot and is left as it is, as LAPACK does
-                empty = g.compare("eq", rows[j][j], g.const(t, 0))
-                row[j] = g.select(empty, row[j], g.mul(row[j], inverse))
-                for k in range(j + 1, n):
-                    row[k] = g.sub(row[k], g.mul(row[j], rows[j][k]))
-        out[at] = [row[:-1] for row in rows]
-        order[at] = [row[-1] for row in rows]
-    return [out, pivots, order]
-
-
-@rule("custom_linear_solve")
-def _custom_linear_solve(s: Scalarizer, eqn, *args):
-    lengths = eqn.params["const_lengths"]
-    before, count = lengths.matvec + lengths.vecmat, lengths.solve
-    b = args[sum(lengths) :]
-    return s.run_closed(eqn.params["jaxprs"].solve, (*args[before : before + count], *b))

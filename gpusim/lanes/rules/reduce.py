@@ -1,21 +1,34 @@
 """Rules that combine the numbers of an array, or put them in order."""
 
 import functools
+import math
 
 import numpy as np
 
+from gpusim.lanes import jaxprs
+from gpusim.lanes import math as lane_math
 from gpusim.lanes.program.constants import FLOATS
 from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.rules.arith import _float_order, dtype_of
-from gpusim.lanes.scalarize import Scalarizer, elementwise, is_float, is_signed, places, rule
+from gpusim.lanes.scalarize import (
+    Scalarizer,
+    elementwise,
+    is_bool,
+    is_float,
+    is_signed,
+    places,
+    rule,
+)
 
 CHAINS = 4  # partial results of a long sum, product, maximum...
 
 
-def _combiner(s: Scalarizer, op: str, dtype):
+def combiner(s: Scalarizer, op: str, dtype):
+    """The function of two nodes that a sum, product, maximum... of a dtype repeats."""
     g, signed = s.g, is_signed(dtype)
     return {
         "sum": g.add,
+        "logsumexp": lambda a, b: lane_math.logaddexp(g, a, b),
         "prod": g.mul,
         "max": lambda a, b: g.minmax("max", a, b, signed),
         "min": lambda a, b: g.minmax("min", a, b, signed),
@@ -25,11 +38,15 @@ def _combiner(s: Scalarizer, op: str, dtype):
     }[op]
 
 
-def _identity(op: str, dtype):
+def identity(op: str, dtype):
+    """What combined with x gives x."""
     if op in ("max", "min"):
-        low, high = (
-            (-np.inf, np.inf) if is_float(dtype) else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-        )
+        if is_float(dtype):
+            low, high = -np.inf, np.inf
+        elif is_bool(dtype):
+            low, high = False, True
+        else:
+            low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
         return low if op == "max" else high
     return {"sum": 0, "prod": 1, "and": -1, "or": 0, "xor": 0}[op]
 
@@ -38,17 +55,50 @@ def _identity(op: str, dtype):
     "reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "reduce_xor"
 )
 def _reduce(s, eqn, x):
-    op, dtype, axes = eqn.primitive.name[7:], dtype_of(eqn), eqn.params["axes"]
-    combine = _combiner(s, op, dtype)
-    kept = [d for d in range(x.ndim) if d not in axes]
-    rows = x.transpose(*kept, *axes).reshape([x.shape[d] for d in kept] + [-1])
+    op, dtype = eqn.primitive.name[7:], dtype_of(eqn)
+    combine = combiner(s, op, dtype)
+    rows = _rows(x, eqn.params["axes"])
+    if rows.shape[-1] == 0:
+        return [s.full(rows.shape[:-1], dtype, identity(op, dtype))]
     out = np.empty(rows.shape[:-1], np.int64)
     for at in places(out.shape):
-        items = rows[at].tolist()
-        out[at] = (
-            _fold(s.g, combine, items) if items else s.full((), dtype, _identity(op, dtype)).item()
-        )
+        out[at] = _fold(s.g, combine, rows[at].tolist())
     return [out]
+
+
+def _rows(x: np.ndarray, axes) -> np.ndarray:
+    """The array with what is reduced in one last dimension."""
+    kept = [d for d in range(x.ndim) if d not in axes]
+    shape = [x.shape[d] for d in kept]
+    return x.transpose(*kept, *axes).reshape(*shape, math.prod(x.shape[d] for d in axes))
+
+
+@rule("reduce")
+def _reduce_by_program(s: Scalarizer, eqn, *operands):
+    """Several arrays reduced together by a function of the user's, from given values on."""
+    half = len(operands) // 2
+    rows = [_rows(x, eqn.params["dimensions"]) for x in operands[:half]]
+    starts = [np.broadcast_to(x, rows[0].shape[:-1]) for x in operands[half:]]
+    items = [[x[..., k] for x in rows] for k in range(rows[0].shape[-1])]
+    return functools.reduce(by_program(s, eqn.params["jaxpr"]), items, starts)
+
+
+def by_program(s: Scalarizer, closed, consts=()):
+    """combine(arrays, arrays) -> arrays: a program of two numbers, or two tuples of numbers, for
+    every element.
+    """
+    inner, own = jaxprs.open_jaxpr(closed)
+    consts = own or consts
+
+    def combine(xs, ys):
+        rows = zip(*(x.ravel().tolist() for x in (*xs, *ys)), strict=True)
+        results = [
+            [y.item() for y in s.run(inner, consts, [np.array(n) for n in row])] for row in rows
+        ]
+        flat = np.array(results, np.int64).reshape(-1, len(xs)).T
+        return [y.reshape(xs[0].shape) for y in flat]
+
+    return combine
 
 
 def _fold(g: Graph, combine, items):
@@ -75,9 +125,9 @@ def _source(g: Graph, n: int) -> int:
     return n
 
 
-@rule("cumsum", "cumprod", "cummax", "cummin")
+@rule("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 def _cumulative(s, eqn, x):
-    combine = _combiner(s, eqn.primitive.name[3:], dtype_of(eqn))
+    combine = combiner(s, eqn.primitive.name[3:], dtype_of(eqn))
     x = np.moveaxis(x, eqn.params["axis"], 0)
     x = x[::-1] if eqn.params["reverse"] else x
     rows = [x[0]] if len(x) else []
@@ -142,18 +192,28 @@ def _sorted(s, arrays, before):
                 swap = before(b, a)
                 items[k] = tuple(g.select(swap, y, x) for x, y in zip(a, b, strict=True))
                 items[k + 1] = tuple(g.select(swap, x, y) for x, y in zip(a, b, strict=True))
-        for x, column in zip(arrays, zip(*items, strict=True), strict=True):
-            x[at] = column
+        for k, x in enumerate(arrays):
+            x[at] = [item[k] for item in items]
     return arrays
 
 
-@rule("top_k")
+@rule("top_k", "approx_top_k")
 def _top_k(s, eqn, x):
-    """The k largest and their indices: a stable sort from the largest on."""
-    k, axis = eqn.params["k"], eqn.params.get("axis", -1)
-    t = s.lane_type(eqn.outvars[1].aval.dtype)
+    """The k largest, or smallest, and their indices: a stable sort from the largest on. Floats are
+    in IEEE's total order, in which a NaN counts by its sign and -0 is less than 0.
+    """
+    g, t = s.g, s.lane_type(eqn.outvars[1].aval.dtype)
+    axis = eqn.params.get("axis", eqn.params.get("reduction_dimension", -1))
+    k, largest = eqn.outvars[0].aval.shape[axis], eqn.params.get("is_max_k", True)
+    floating, signed = is_float(dtype_of(eqn)), is_signed(dtype_of(eqn))
     rows = np.moveaxis(x, axis, -1)
-    index = np.broadcast_to([s.g.const(t, i) for i in range(rows.shape[-1])], rows.shape)
-    kind = (is_float(dtype_of(eqn)), is_signed(dtype_of(eqn)))
-    both = _sorted(s, [rows, index], lambda a, b: _precedes(s, b[0], a[0], *kind))
-    return [np.moveaxis(y[..., :k], -1, axis) for y in both]
+    if floating:
+        rows = elementwise(lambda a: lane_math.total_order(g, a), rows)
+    index = np.broadcast_to([g.const(t, i) for i in range(rows.shape[-1])], rows.shape)
+    order = "gt" if largest else "lt"
+    before = lambda a, b: g.compare(order, a[0], b[0], signed)
+    rows, index = (y[..., :k] for y in _sorted(s, [rows, index], before))
+    if floating:
+        number = s.lane_type(dtype_of(eqn))
+        rows = elementwise(lambda a: lane_math.from_total_order(g, a, number), rows)
+    return [np.moveaxis(y, -1, axis) for y in (rows, index)]

@@ -1,0 +1,179 @@
+"""What a learner is to the loop, to play and to the configuration: they know nothing else of it.
+
+A learner NAME is a module `gpusim.agents.NAME` with a `Config` (a LearnerConfig) and a `Learner`.
+All of a run is in its state, one pytree stacked over devices; the object holds nothing that
+changes.
+"""
+
+import abc
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from gpusim import sharding
+from gpusim.agents import normalize
+from gpusim.agents.config import LearnerConfig
+from gpusim.envs.vec_env import VecState, autoreset
+from gpusim.envs.world import World
+from gpusim.metrics import Metric
+
+
+class Policy(Protocol):
+    """A trained policy by itself: a pytree that acts."""
+
+    def initial(self, batch: tuple[int, ...]) -> Any:
+        """What it remembers when episodes begin: a pytree of (*batch, ...), () for nothing."""
+        ...
+
+    def act(self, memory: Any, obs: Any, key: jax.Array | None = None) -> tuple[Any, jax.Array]:
+        """Memory and actions (*batch, ...) for observations (*batch, ...).
+
+        Without a key the most likely action, with one a random draw.
+        """
+        ...
+
+    def export(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Arrays by name, and in words and numbers what a program needs to act with them."""
+        ...
+
+
+class Report(NamedTuple):
+    """What one call of `train_step` says."""
+
+    metrics: dict[str, jax.Array]  # () each, averages over the call's updates and the devices
+    diverged: jax.Array  # () bool: nothing finite was left to learn from
+
+
+@struct.dataclass
+class TrainState:
+    """Everything a run is. Stacked over devices; only `envs` and `memory` differ between them."""
+
+    params: Any  # of the networks, by name
+    optimizer: optax.OptState
+    normalizer: normalize.Statistics | None  # of observations; None if they are used as they are
+    envs: Any  # VecState of this device's worlds
+    memory: Any  # what the policy remembers in each world; () for nothing
+    key: jax.Array  # never changes: every draw is derived from it and `updates`
+    updates: jax.Array  # () int32, updates made; times steps_per_update is environment steps
+
+
+class Learner(abc.ABC):
+    """An algorithm for one configuration and one kind of world.
+
+    Subclasses say how parameters begin (`parameters`), what an update is (`update`) and what acts
+    (`policy`); they run on one device each, and agree by `sharding.mean`.
+    """
+
+    METRICS: ClassVar[Mapping[str, Metric]] = {}
+    """How the metrics of `update` are shown."""
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        world: World,
+        *,
+        episode_length: int | None = None,
+        devices: sharding.Devices | int | None = None,
+        spmd: sharding.Mode = "pmap",
+    ):
+        """episode_length: time limit in control steps, by default the world's own."""
+        self.devices = sharding.all_devices(devices)
+        config.check(len(self.devices))
+        self.config: Any = config
+        self.world = world
+        lengths = [episode_length or world.max_episode_steps, config.training_episode_length]
+        worlds = partial(autoreset, world, episode_length=min(n for n in lengths if n))
+        self.all_worlds = worlds(config.num_envs)
+        self.worlds = worlds(config.num_envs // len(self.devices))
+        compiled = partial(sharding.spmd, devices=self.devices, mode=spmd)
+        self._init = compiled(self._init_one)
+        self.train_step = compiled(self._train_step, donate=(0,), out_axes=(0, None))
+        self.rollout = compiled(self.play)
+
+    # ---- what the host calls; train_step(state) -> (state, Report) consumes its argument, ----
+    # ---- rollout(state) is the playing of one update by itself, to be timed
+
+    def init(self, key: jax.Array) -> TrainState:
+        """The state of a run that has not started."""
+        state = self._init(sharding.replicate(key, self.devices))
+        chex.assert_tree_all_finite(state.params)
+        return state
+
+    def blank(self) -> TrainState:
+        """Shapes and dtypes of the state, computed without computing."""
+        return jax.eval_shape(self._init, sharding.replicate(jax.random.key(0), self.devices))
+
+    def env_steps(self, state: TrainState) -> int:
+        """Environment steps made so far by all worlds together; a Python int never overflows."""
+        return int(state.updates[0]) * self.config.steps_per_update
+
+    @abc.abstractmethod
+    def policy(self, state: TrainState) -> Policy:
+        """The policy as it is now, on one device."""
+
+    @abc.abstractmethod
+    def essentials(self, state: TrainState) -> TrainState:
+        """The state with None for all that `policy` does not read."""
+
+    # ---- the algorithm, as one device runs it
+
+    @abc.abstractmethod
+    def parameters(self, keys: jax.Array, obs: Any) -> Any:
+        """Parameters to begin with, from two keys and one observation."""
+
+    @abc.abstractmethod
+    def optimizer(self) -> optax.GradientTransformation:
+        """What turns gradients into steps."""
+
+    @abc.abstractmethod
+    def play(self, state: TrainState) -> Any:
+        """Let every world make unroll_length control steps."""
+
+    @abc.abstractmethod
+    def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One update, and its metrics; nan where there is nothing to say. `skipped_updates` counts
+        the gradient steps that were left out because they were not finite."""
+
+    def _init_one(self, key: jax.Array) -> TrainState:
+        *params_keys, envs_key, run_key = jax.random.split(key, 4)
+        num, mine = self.worlds.num_envs, sharding.index() * self.worlds.num_envs
+        worlds = self.all_worlds.reset(envs_key)  # so that they do not depend on the devices
+        obs = jax.tree.map(lambda x: jnp.zeros(x.shape[1:]), worlds.obs)
+        params = self.parameters(jnp.stack(params_keys), obs)
+        return TrainState(
+            params=params,
+            optimizer=self.optimizer().init(params),
+            normalizer=normalize.init(obs) if self.config.normalize_observations else None,
+            envs=jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, mine, num), worlds),
+            memory=(),
+            key=run_key,
+            updates=jnp.zeros((), jnp.int32),
+        )
+
+    def _train_step(self, state: TrainState) -> tuple[TrainState, Report]:
+        """`updates_per_call` updates, and what happened, averaged over them and the devices."""
+        state = replace(state, envs=self.worlds.clear_stats(state.envs))
+        update = lambda state, _: self.update(state)
+        state, metrics = jax.lax.scan(update, state, length=self.config.updates_per_call)
+        metrics = {name: jnp.nanmean(values) for name, values in metrics.items()}
+        metrics = sharding.mean(metrics)
+        diverged = metrics["skipped_updates"] >= self.config.gradient_steps
+        return state, Report(metrics | _episodes(state.envs), diverged)
+
+
+def _episodes(envs: VecState) -> dict[str, jax.Array]:
+    """Statistics of episodes finished since clear_stats, over all devices; nan if none."""
+    totals = jax.tree.map(lambda x: x.astype(float), envs.totals)
+    returns, lengths, count = sharding.total(totals)
+    return {
+        "episode_return": returns / count,
+        "episode_length": lengths / count,
+        "episodes": count,
+    }

@@ -1,0 +1,39 @@
+"""Losses: functions of arrays, of any shape, whose mean is taken. nats, unscaled."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def clipped_surrogate(log_ratio: jax.Array, advantage: jax.Array, clip: float) -> jax.Array:
+    """PPO's loss of the policy (arXiv:1707.06347, eq. 7), ρ = exp(log_ratio):
+
+    -mean min(ρ A, clip(ρ, 1 - ε, 1 + ε) A)
+    """
+    chex.assert_equal_shape([log_ratio, advantage])
+    ratio = jnp.exp(log_ratio)
+    clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
+    return -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+
+
+def policy_gradient(log_prob: jax.Array, advantage: jax.Array) -> jax.Array:
+    """REINFORCE's loss (Williams 1992): -mean A log π, whose gradient is the policy gradient."""
+    chex.assert_equal_shape([log_prob, advantage])
+    return -(log_prob * jax.lax.stop_gradient(advantage)).mean()
+
+
+def value_error(value: jax.Array, target: jax.Array) -> jax.Array:
+    """Half the mean squared error."""
+    chex.assert_equal_shape([value, target])
+    return 0.5 * jnp.square(value - target).mean()
+
+
+def kl_estimate(log_ratio: jax.Array) -> jax.Array:
+    """KL divergence of the old policy from the new: mean ρ - 1 - log ρ over samples of the old one
+    (k3 of joschu.net/blog/kl-approx.html): never negative, without bias."""
+    return (jnp.exp(log_ratio) - 1 - log_ratio).mean()
+
+
+def clip_fraction(log_ratio: jax.Array, clip: float) -> jax.Array:
+    """Share of samples whose ratio has left [1 - clip, 1 + clip]."""
+    return (jnp.abs(jnp.exp(log_ratio) - 1) > clip).mean()

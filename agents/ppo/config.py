@@ -1,0 +1,43 @@
+"""What can be chosen about PPO."""
+
+from dataclasses import dataclass
+from math import gcd
+
+from gpusim.agents.config import ActorCriticConfig, near
+
+
+@dataclass(frozen=True)
+class PPOConfig(ActorCriticConfig):
+    """Proximal policy optimisation (arXiv:1707.06347)."""
+
+    num_minibatches: int = 8
+    """Gradient steps per epoch; each sees every world (or group of worlds) at different times."""
+    num_epochs: int = 4
+    """Passes over each batch of experience."""
+    gae_lambda: float = 0.95
+    """Trade of bias (0) against variance (1) in advantages."""
+    clip: float = 0.3
+    """How far the probability ratio may move from 1 before its gradient is cut."""
+
+    @property
+    def gradient_steps(self) -> int:
+        """Gradient steps of an update."""
+        return self.num_epochs * self.num_minibatches
+
+    def check(self, num_devices: int) -> None:
+        """Raise ValueError, with numbers that would work, if this cannot run on so many devices."""
+        super().check(num_devices)
+        for name in ("num_minibatches", "num_epochs"):
+            self.require(getattr(self, name) >= 1, name, "at least 1")
+        self.require(0 <= self.gae_lambda <= 1, "gae_lambda", "in [0, 1]")
+        samples = self.num_envs // num_devices * self.unroll_length
+        group = self.num_minibatches // gcd(self.num_minibatches, self.unroll_length)
+        if samples % self.num_minibatches:
+            minibatches = near(self.num_minibatches, lambda m: samples % m == 0)
+            worlds = near(self.num_envs, lambda n: n % (num_devices * group) == 0)
+            raise ValueError(
+                f"PPOConfig: num_envs={self.num_envs} x unroll_length={self.unroll_length} on "
+                f"{num_devices} device(s) gives {samples} samples each, not divisible by "
+                f"num_minibatches={self.num_minibatches}; try num_minibatches={minibatches}, or "
+                f"num_envs={worlds}"
+            )

@@ -1,0 +1,266 @@
+"""A task on a MuJoCo model: a World made of a few pure functions, and the physics around them.
+
+A task says how a world starts (`initial`, `vary`), what it remembers from step to step
+(`first_memory`, `remember`), what drives it (`control`, `disturb`), what is seen (`observation`),
+what is rewarded (`rewards`) and when it ends (`terminal`). Everything here is one world; the whole
+transition becomes one lanes kernel.
+
+Randomness within an episode is memory like any other: a task keeps a key there and splits it in
+`remember`. A task without any carries none.
+"""
+# mujoco's compiled modules come without type stubs:
+# pyright: reportAttributeAccessIssue=false
+
+import abc
+import dataclasses
+import functools
+import inspect
+import operator
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from gpusim import physics
+from gpusim.envs.world import Box, State, World
+
+# A joint this fast (m/s or rad/s) is a world that has blown up: healthy ones stay under 1e2.
+# Terminating it before it overflows keeps one absurd reward out of the learner's statistics.
+SPEED_LIMIT = 1e4
+
+# `initial` draws from the key of an episode itself, as Brax's `reset` does. The keys of the others
+# are folded off far from the small numbers that jax.random.split counts with.
+_VARY, _MEMORY = np.uint32(2**32 - 1), np.uint32(2**32 - 2)
+
+
+class Carry(NamedTuple):
+    """What a world on a MuJoCo model is made of between two steps."""
+
+    physics: physics.State  # qpos (nq,), qvel (nv,), qacc_warmstart (nv,)
+    memory: Any  # what the task remembers; a pytree of small arrays
+    numbers: Mapping[str, jax.Array]  # of the model, this world's own: see `vary`
+
+
+class Before(NamedTuple):
+    """What a task may look at before a control step."""
+
+    model: physics.Model  # with this world's own numbers
+    state: physics.State
+    memory: Any
+
+
+class Moment(NamedTuple):
+    """What a task may look at after a control step, or at a start.
+
+    `derived` is what `mjData` holds after `mj_step`: computed from the positions before the last
+    physics step was integrated, hence one physics step older than `state`. Gymnasium's and Brax's
+    tasks read the same numbers.
+    """
+
+    model: physics.Model  # with this world's own numbers
+    state: physics.State  # after the last physics step
+    derived: physics.Derived  # of the last forward pass: xpos, cvel, subtree_com, ...
+    ctrl: jax.Array  # (nu,) what drove the actuators; zeros at a start
+    action: jax.Array  # (action_size,) what the policy did; zeros at a start
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class MujocoTask(World):
+    """A task on a MuJoCo model. The dataclass fields are its options."""
+
+    mjcf: ClassVar[Any]
+    """The model: an XML string, a path (relative to the file of the class), or a mujoco.MjModel."""
+    engine: ClassVar[Any] = physics
+    """What computes it: `load`, `init`, `forward` and `steps` as `gpusim.physics` has them."""
+
+    n_frames: int = 1
+    """Physics steps in a control step."""
+
+    def __post_init__(self):
+        if self.n_frames < 1:
+            raise ValueError(
+                f"environment {self.name!r}: n_frames is {self.n_frames}, not positive"
+            )
+
+    # ---- the task: pure functions of one world
+
+    def initial(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Draw a start: qpos (nq,), qvel (nv,). By default the model's pose, at rest."""
+        return jnp.asarray(self.init_qpos, float), jnp.zeros(self.model.nv)
+
+    def vary(self, key: jax.Array) -> Mapping[str, jax.Array]:
+        """Draw this world's own numbers of the model, by their names in mjModel
+        (`physics.model.NUMBERS`), anew in every episode. What MuJoCo's compiler derives from them
+        follows."""
+        return {}
+
+    def first_memory(self, key: jax.Array, now: Moment) -> Any:
+        """What is remembered at a start; `key` is for whatever is random in it, or later."""
+        return ()
+
+    def remember(self, memory: Any, now: Moment) -> Any:
+        """What is remembered after a step, from what was before it and what has happened."""
+        return memory
+
+    def control(self, before: Before, action: jax.Array) -> jax.Array:
+        """Actuator inputs (nu,): [-1, 1] mapped onto each actuator's control range."""
+        return onto_control_range(before.model, action)
+
+    def disturb(self, before: Before) -> physics.State:
+        """The state a step begins with: a push changes its velocities, say."""
+        return before.state
+
+    @abc.abstractmethod
+    def observation(self, memory: Any, now: Moment) -> Any:
+        """What is seen: (features,), or a dict of such; "privileged" is for the critic alone."""
+
+    @abc.abstractmethod
+    def rewards(self, past: Any, memory: Any, now: Moment) -> Mapping[str, jax.Array]:
+        """The terms () of the step's reward, by name; it is their sum, and `reward_NAME` is a
+        metric. `past` was remembered before the step, `memory` after it."""
+
+    def measure(self, past: Any, memory: Any, now: Moment) -> Mapping[str, jax.Array]:
+        """Further metrics () of the step, by name."""
+        return {}
+
+    def terminal(self, memory: Any, now: Moment) -> jax.Array:
+        """() bool: has the episode ended, whatever the time?"""
+        return jnp.zeros((), bool)
+
+    # ---- the world
+
+    def start(self, key: jax.Array) -> State:
+        """A world at a start drawn with `key`."""
+        return self.begin(key, *self.initial(key))
+
+    def begin(self, key: jax.Array, qpos: jax.Array, qvel: jax.Array) -> State:
+        """A world that starts here; `key` draws its numbers and its memory."""
+        drawn = self.vary(jax.random.fold_in(key, _VARY))
+        numbers = physics.with_constants(self.model, drawn)
+        model = self.model.replace(**numbers)
+        at = self.engine.init(model, qpos, qvel)
+        ctrl = jnp.zeros(model.nu, at.qpos.dtype)
+        derived = self._forward(numbers, at, ctrl)
+        now = Moment(model, at, derived, ctrl, jnp.zeros(self.action_space.shape, at.qpos.dtype))
+        memory = self.first_memory(jax.random.fold_in(key, _MEMORY), now)
+        reward, metrics = jax.tree.map(jnp.zeros_like, self._judge(memory, memory, now))
+        return State(
+            carry=Carry(at, memory, numbers),
+            obs=self.observation(memory, now),
+            reward=reward,
+            terminated=jnp.zeros((), bool),
+            truncated=jnp.zeros((), bool),
+            metrics=metrics,
+        )
+
+    def transition(self, state: State, action: jax.Array) -> State:
+        """One control step: physics, memory, reward, termination, observation.
+
+        A world that blew up (a number that is not finite, or a joint faster than SPEED_LIMIT)
+        terminates here with reward 0, observation 0 and metrics 0 but for `diverged`, which is 1;
+        what it carries is left as it is, to be seen and to be replaced.
+        """
+        start, past, numbers = state.carry
+        model = self.model.replace(**numbers)
+        before = Before(model, start, past)
+        ctrl = self.control(before, action)
+        after, derived = self.engine.steps(model, self.disturb(before), ctrl, self.n_frames)
+        now = Moment(model, after, derived, ctrl, action)
+        memory = self.remember(past, now)
+        diverged = _diverged(after)
+        obs, (reward, metrics) = jax.tree.map(
+            lambda x: jnp.where(diverged, jnp.zeros_like(x), x),
+            (self.observation(memory, now), self._judge(past, memory, now)),
+        )
+        return State(
+            carry=Carry(after, memory, numbers),
+            obs=obs,
+            reward=reward,
+            terminated=self.terminal(memory, now) | diverged,
+            truncated=jnp.zeros((), bool),
+            metrics=metrics | {"diverged": diverged.astype(reward.dtype)},
+        )
+
+    def _judge(self, past: Any, memory: Any, now: Moment) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The reward, and the metrics: its terms, and what else is measured."""
+        terms = self.rewards(past, memory, now)
+        reward = functools.reduce(operator.add, terms.values())
+        metrics = {f"reward_{name}": term for name, term in terms.items()}
+        metrics |= self.measure(past, memory, now)
+        return reward, metrics | {"diverged": jnp.zeros_like(reward)}
+
+    # ---- facts
+
+    @functools.cached_property
+    def model(self) -> physics.Model:
+        """The physics model, with the numbers of the file."""
+        return self.engine.load(_source(self.mjcf, type(self)))
+
+    @functools.cached_property
+    def init_qpos(self) -> np.ndarray:
+        """(nq,) the pose where episodes start: the MJCF's custom numeric of this name, or qpos0."""
+        mj = self.model.mj
+        index = mujoco.mj_name2id(mj, mujoco.mjtObj.mjOBJ_NUMERIC, "init_qpos")
+        return np.array(mj.qpos0 if index < 0 else mj.numeric("init_qpos").data)
+
+    @property
+    def action_space(self) -> Box:
+        """A number in [-1, 1] for each actuator. A `control` of another kind may want another."""
+        return Box(self.model.nu)
+
+    @property
+    def dt(self) -> float:
+        """Length of a control step, s."""
+        return self.n_frames * float(self.model.mj.opt.timestep)
+
+    def drawing(self) -> mujoco.MjModel:
+        """The robot."""
+        return self.model.mj
+
+    def pose(self, state: State) -> jax.Array:
+        """Where it is."""
+        return state.carry.physics.qpos
+
+    # jit for its cache alone: the physics is traced once, however often a start is.
+    @functools.cached_property
+    def _forward(self):
+        return jax.jit(
+            lambda numbers, state, ctrl: self.engine.forward(
+                self.model.replace(**numbers), state, ctrl
+            )
+        )
+
+
+def onto_control_range(model: physics.Model, action: jax.Array) -> jax.Array:
+    """Actuator inputs (nu,): [-1, 1] mapped onto each limited actuator's control range."""
+    limited = model.mj.actuator_ctrllimited.astype(bool)
+    low, high = model.actuator_ctrlrange[:, 0], model.actuator_ctrlrange[:, 1]
+    if isinstance(low, np.ndarray):
+        middle, half = np.zeros_like(low), np.ones_like(low)
+        middle[limited], half[limited] = (low + high)[limited] / 2, (high - low)[limited] / 2
+    else:
+        middle = jnp.where(limited, (low + high) / 2, 0.0)
+        half = jnp.where(limited, (high - low) / 2, 1.0)
+    return action * half.astype(action.dtype) + middle.astype(action.dtype)
+
+
+def _diverged(state: physics.State) -> jax.Array:
+    """() bool: is a position or velocity not finite, or a joint absurdly fast?"""
+    finite = jnp.isfinite(state.qpos).all() & jnp.isfinite(state.qvel).all()
+    return ~(finite & (jnp.abs(state.qvel) < SPEED_LIMIT).all())
+
+
+def _source(mjcf: Any, task: type) -> Any:
+    """What `physics.load` takes; a relative path is looked for beside the file of the class."""
+    text = isinstance(mjcf, str) and mjcf.lstrip().startswith("<")
+    if text or isinstance(mjcf, mujoco.MjModel) or os.path.isabs(mjcf):
+        return mjcf
+    try:
+        return Path(inspect.getfile(task)).parent / mjcf
+    except (TypeError, OSError):  # a class of a notebook
+        return mjcf

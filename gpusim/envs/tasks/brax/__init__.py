@@ -1,0 +1,1 @@
+"""Brax's locomotion tasks (`brax/envs/*.py`, backend "mjx") on gpusim's physics."""

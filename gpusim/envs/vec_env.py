@@ -1,0 +1,182 @@
+"""Many worlds that never stop: the time limit and the restart of finished worlds, and only here.
+
+`autoreset(world, num_envs)` steps a batch of worlds. A world that has terminated or reached the
+time limit starts again within the same step, from a start drawn with its own random stream: no two
+episodes share one. Both flags of the step and the last observation before the restart are kept,
+since a value function must bootstrap from the latter when an episode was truncated, and from
+nothing when it terminated.
+
+The restart is part of the world's lanes kernel, behind a branch: a group of lanes draws starts only
+if one of them has just finished, which makes restarts almost free. The first episodes begin at
+random points of the time limit, so that a batch that starts together does not restart together ever
+after.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gpusim import lanes
+from gpusim.envs.world import State, World, episode_keys
+
+
+class Finished(NamedTuple):
+    """Totals over the episodes a world began at step 0 and has finished since `clear_stats`."""
+
+    returns: jax.Array  # () sum of undiscounted returns
+    lengths: jax.Array  # () sum of lengths, in control steps
+    count: jax.Array  # () how many
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class VecState:
+    """A batch of worlds between two control steps; every array has a leading axis over worlds."""
+
+    world: State  # after any restart; but reward, flags and metrics are of the step just made
+    final_obs: Any  # like world.obs: where the step just made led, before any restart
+    stream: jax.Array  # (num_envs,) keys: what each world's later episodes are drawn from
+    steps: jax.Array  # (num_envs,) int32: control steps counted against the time limit
+    episode_return: jax.Array  # (num_envs,) sum of rewards of the running episode
+    episode_length: jax.Array  # (num_envs,) int32: steps of the running episode
+    finished: Finished  # of each world
+
+    @property
+    def obs(self) -> Any:
+        """What is seen now, after any restart."""
+        return self.world.obs
+
+    @property
+    def reward(self) -> jax.Array:
+        """(num_envs,) of the step just made."""
+        return self.world.reward
+
+    @property
+    def terminated(self) -> jax.Array:
+        """(num_envs,) bool: the step just made ended the episode for good."""
+        return self.world.terminated
+
+    @property
+    def truncated(self) -> jax.Array:
+        """(num_envs,) bool: the step just made ended the episode, and did not terminate it."""
+        return self.world.truncated
+
+    @property
+    def totals(self) -> Finished:
+        """`finished`, summed over the worlds."""
+        return jax.tree.map(lambda x: x.sum(), self.finished)
+
+    def replace(self, **changes: Any) -> "VecState":
+        """A copy with the given fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class VecEnv:
+    """`num_envs` copies of `world`, restarted as they finish; made by `autoreset`."""
+
+    world: World
+    num_envs: int
+    episode_length: int  # time limit, in control steps
+
+    def reset(self, key: jax.Array) -> VecState:
+        """Start all worlds, each at a random point of the time limit."""
+        return jax.vmap(self._start_kernel)(jax.random.split(key, self.num_envs))
+
+    def step(self, state: VecState, actions: jax.Array) -> VecState:
+        """Step every world and restart those that finished. actions: (num_envs, ...)."""
+        actions = self.world.checked(actions, (self.num_envs,))
+        return jax.vmap(self._step_kernel)(state, actions)
+
+    def clear_stats(self, state: VecState) -> VecState:
+        """Forget the finished episodes."""
+        return state.replace(finished=jax.tree.map(jnp.zeros_like, state.finished))
+
+    @functools.cached_property
+    def _start_kernel(self):
+        return lanes.kernel(self._start_one)
+
+    @functools.cached_property
+    def _step_kernel(self):
+        return lanes.kernel(self._step_one)
+
+    def _start_one(self, key: jax.Array) -> VecState:
+        """`reset` of one world."""
+        key_world, key_steps = jax.random.split(key)
+        stream, start = episode_keys(key_world)
+        world = self.world.start(start)
+        return VecState(
+            world=world,
+            final_obs=world.obs,
+            stream=stream,
+            steps=jax.random.randint(key_steps, (), 0, self.episode_length, jnp.int32),
+            episode_return=jnp.zeros_like(world.reward),
+            episode_length=jnp.zeros((), jnp.int32),
+            finished=Finished(*jnp.zeros(3, world.reward.dtype)),
+        )
+
+    def _step_one(self, state: VecState, action: jax.Array) -> VecState:
+        """`step` of one world."""
+        world = self.world.transition(state.world, action)
+        _same_kind(self.world.name, state.world, world)
+        steps = state.steps + 1
+        at_limit = world.truncated | (steps >= self.episode_length)
+        world = world.replace(truncated=at_limit & ~world.terminated)
+        done = world.terminated | world.truncated
+        episode_return = state.episode_return + world.reward
+        episode_length = state.episode_length + 1
+        whole = done & (steps == episode_length)  # unequal in a first episode that began late
+        length = episode_length.astype(episode_return.dtype)
+        last = Finished(episode_return, length, jnp.ones_like(length))
+        after, stream = jax.lax.cond(
+            done, self._restart_one, lambda *same: same, world, state.stream
+        )
+        return VecState(
+            world=after,
+            final_obs=world.obs,
+            stream=stream,
+            steps=jnp.where(done, 0, steps),
+            episode_return=jnp.where(done, 0.0, episode_return),
+            episode_length=jnp.where(done, 0, episode_length),
+            finished=jax.tree.map(lambda a, b: jnp.where(whole, a + b, a), state.finished, last),
+        )
+
+    def _restart_one(self, world: State, stream: jax.Array) -> tuple[State, jax.Array]:
+        """The world at its next start, and what is left of its stream."""
+        stream, start = episode_keys(stream)
+        return world.restarted(self.world.start(start)), stream
+
+
+def autoreset(world: World, num_envs: int, *, episode_length: int | None = None) -> VecEnv:
+    """`num_envs` copies of `world` that restart when they finish or reach the time limit.
+
+    episode_length: the time limit in control steps, by default the world's `max_episode_steps`.
+    """
+    limit = world.max_episode_steps if episode_length is None else episode_length
+    if num_envs < 1 or limit < 1:
+        raise ValueError(
+            f"num_envs and episode_length must be positive, not {num_envs} and {limit}"
+        )
+    return VecEnv(world, num_envs, limit)
+
+
+def _same_kind(name: str, before: State, after: State) -> None:
+    """Raise TypeError, naming the leaf, unless a transition leads to a state like the one it left.
+
+    Costs nothing at run time: shapes and dtypes are known when the step is traced.
+    """
+    kinds = []
+    for state in (before, after):
+        flat, _ = jax.tree_util.tree_flatten_with_path(state)
+        path = lambda keys: jax.tree_util.keystr(keys, simple=True, separator=".")
+        kinds.append({path(keys): f"{x.dtype}{list(x.shape)}" for keys, x in flat})
+    for leaf in [*kinds[0], *kinds[1]]:
+        was, became = (kind.get(leaf, "nothing") for kind in kinds)
+        if was != became:
+            raise TypeError(
+                f"world {name}: {leaf} is {was} before a transition and {became} after it; "
+                f"start and transition must return states alike"
+            )

@@ -1,0 +1,205 @@
+"""The contract: a world is two pure functions of ONE world, `start` and `transition`.
+
+Learners, evaluation, play, benchmarks and adapters use nothing else of it. A world may be a robot
+(`mujoco_task.py`), somebody else's environment (`brax_world.py`) or a ring of cars of fifty lines:
+whatever JAX computes. Batches are the compiler's business: `step` is `transition` as a lanes
+kernel, and `jax.vmap(world.step)` is one pass over the worlds. The time limit and the restart of
+finished worlds are `vec_env.py`'s.
+"""
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gpusim import lanes
+
+PRIVILEGED = "privileged"
+"""The part of a dict of observations that is for the critic alone."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+    """One world between two control steps; under `jax.vmap`, a batch of them.
+
+    `carry` is all that the next step depends on, and is replaced whole on a restart: nothing of an
+    old episode can survive in a field that somebody forgot. The rest is what was seen.
+    """
+
+    carry: Any  # physics, memory, numbers and random key of the world, if it has them: a pytree
+    obs: Any  # (features,), or a dict of such; what is under "privileged" only the critic sees
+    reward: jax.Array  # () of the step just made
+    terminated: jax.Array  # () bool: the step just made ended the episode for good
+    truncated: jax.Array  # () bool: the step just made ended it for a reason outside the task
+    metrics: Mapping[str, jax.Array]  # () each, of the step just made
+
+    @classmethod
+    def of(
+        cls,
+        carry: Any,
+        obs: Any,
+        *,
+        reward: Any = 0.0,
+        terminated: Any = False,
+        truncated: Any = False,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> "State":
+        """A state from arrays or plain numbers; `start` and `transition` need the same metrics."""
+        number = lambda x: jnp.asarray(x, float)
+        flag = lambda x: jnp.asarray(x, bool)
+        return cls(
+            carry=jax.tree.map(jnp.asarray, carry),
+            obs=jax.tree.map(jnp.asarray, obs),
+            reward=number(reward),
+            terminated=flag(terminated),
+            truncated=flag(truncated),
+            metrics={name: number(x) for name, x in (metrics or {}).items()},
+        )
+
+    def replace(self, **changes: Any) -> "State":
+        """A copy with the given fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def restarted(self, new: "State") -> "State":
+        """This world at a new start: what is carried and seen is the start's, and what the step
+        just made brought (reward, flags, metrics) stays."""
+        return self.replace(carry=new.carry, obs=new.obs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """Continuous actions: `size` floating-point numbers in [-1, 1]."""
+
+    size: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one action."""
+        return (self.size,)
+
+    kind: ClassVar = jnp.floating
+
+
+@dataclasses.dataclass(frozen=True)
+class Discrete:
+    """One of `n` choices: an integer from 0 to n - 1."""
+
+    n: int
+
+    shape: ClassVar[tuple[int, ...]] = ()
+    kind: ClassVar = jnp.integer
+
+
+class World(abc.ABC):
+    """One world. Subclasses write `start`, `transition` and the facts; the rest is given.
+
+    Options of a world are the fields of a frozen dataclass (`eq=False`) or the arguments of its
+    constructor; they become flags of `gpusim.train`.
+    """
+
+    name: str
+    """What messages call it; by default the name of the class."""
+    action_space: Box | Discrete
+    """What an action is."""
+    dt: float = 1.0
+    """Length of a control step, s."""
+    max_episode_steps: int = 1000
+    """The usual time limit, in control steps; `autoreset` applies it."""
+    gauges: Mapping[str, str] = {}
+    """Metrics that a replay shows, and what it calls them."""
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
+
+    # ---- what a world is: pure functions of one world, not yet compiled
+
+    @abc.abstractmethod
+    def start(self, key: jax.Array) -> State:
+        """The first state of an episode. All that is random in the episode comes from this key."""
+
+    @abc.abstractmethod
+    def transition(self, state: State, action: jax.Array) -> State:
+        """The state one control step later. It depends on `state.carry` and the action only."""
+
+    # ---- what can be drawn
+
+    def drawing(self) -> Any:
+        """A mujoco.MjModel that `pose` places, for replays; None where there is nothing to draw."""
+        return None
+
+    def pose(self, state: State) -> jax.Array:
+        """qpos (nq,) of the drawing in this state."""
+        raise NotImplementedError(f"world {self.name}: offers a drawing and no pose")
+
+    # ---- given
+
+    def reset(self, key: jax.Array) -> State:
+        """`start` as a kernel; `jax.vmap` it over keys for many worlds."""
+        return self._start_kernel(key)
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """`transition` as a kernel; `jax.vmap` it over states and actions for many worlds.
+
+        A world whose episode is over keeps on stepping if asked to: restarting is `autoreset`'s
+        affair. Raises ValueError for an action that is not one world's.
+        """
+        if np.shape(state.reward):
+            raise ValueError(
+                f"{self.name}: step takes the state of one world, not of {np.shape(state.reward)} "
+                f"worlds; write jax.vmap(env.step)(states, actions)"
+            )
+        return self._step_kernel(state, self.checked(action))
+
+    def checked(self, action: Any, worlds: tuple[int, ...] = ()) -> jax.Array:
+        """The action (of so many worlds) as an array; ValueError if it is not what the world takes.
+
+        A cast would hide a mistake: integers meant as numbers in [-1, 1] were once no control.
+        """
+        action, space = jnp.asarray(action), self.action_space
+        shape = (*worlds, *space.shape)
+        if action.shape == shape and jnp.issubdtype(action.dtype, space.kind):
+            return action
+        whose = f"{worlds[0]} worlds take" if worlds else "one world takes"
+        raise ValueError(
+            f"{self.name}: {whose} an action of shape {shape} with {space.kind.__name__} numbers, "
+            f"not {action.dtype} of shape {action.shape}; many worlds are stepped by "
+            f"jax.vmap(env.step)(states, actions)"
+        )
+
+    @functools.cached_property
+    def observation_size(self) -> int:
+        """Numbers in an observation, all parts of it together."""
+        obs = jax.eval_shape(self.start, jax.random.key(0)).obs
+        return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(obs))
+
+    @property
+    def action_size(self) -> int:
+        """Numbers in an action."""
+        return int(np.prod(self.action_space.shape))
+
+    # Each is made once for a world: two calls of `step` must be the same kernel.
+    @functools.cached_property
+    def _start_kernel(self):
+        return lanes.kernel(self.start)
+
+    @functools.cached_property
+    def _step_kernel(self):
+        return lanes.kernel(self.transition)
+
+
+def episode_keys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """From a key: one for all later episodes of a world, and one for the episode that starts now.
+
+    Whoever starts worlds does it so: the episodes of an evaluation are those that training would
+    begin with the same key.
+    """
+    later, now = jax.random.split(key)
+    return later, now

@@ -1,0 +1,180 @@
+"""A traced function of one world, and the kernels it becomes."""
+
+import collections
+import contextlib
+import gc
+import itertools
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from gpusim.lanes import (
+    jaxprs,
+    rules,  # noqa: F401  (fills the table of rules)
+)
+from gpusim.lanes.codegen.emitter import Output, emit
+from gpusim.lanes.host import target as host
+from gpusim.lanes.nvidia import emitter as nvidia_codegen
+from gpusim.lanes.nvidia import target as nvidia
+from gpusim.lanes.program.graph import Graph
+from gpusim.lanes.scalarize import LanesError, Scalarizer
+
+# Registers a value takes on the host, in graphs of up to so many nodes. Physics is long chains of
+# dependent operations, and a second chain fills the waits of the first: hopper's physics (3,400
+# nodes) runs 1.05 times as fast with two, on springs (5,100) 1.12 times. Larger graphs keep their
+# numbers in memory rather than in registers, and the cache is better used by one: half cheetah's
+# physics (8,800) runs 1.27 times as fast with one, ant (13,000) 1.2 times, humanoid (29,000) 1.1
+# times, and they compile in half the time.
+INTERLEAVED = 2
+INTERLEAVED_NODES = 6_000
+
+
+class Spec(NamedTuple):
+    """Shape and dtype of one world's array as it is in memory: random keys are words."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def _spec(aval) -> Spec:
+    if jaxprs.is_key(aval.dtype):
+        words = jaxprs.key_impl(aval.dtype).key_shape
+        return Spec((*aval.shape, *words), np.dtype(np.uint32))
+    return Spec(aval.shape, aval.dtype)
+
+
+@contextlib.contextmanager
+def _without_garbage_collection():
+    """A graph is many objects and no garbage: to look through them again and again took a third of
+    the time of a large one.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class LaneFunction:
+    """A function of one world as a jaxpr; its kernels are compiled when XLA first needs them.
+
+    Every result depends on some argument and has elements. Arguments and results are flat;
+    `arg_numbers` and `result_numbers` say which of the user's they are.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        jaxpr,
+        consts: Sequence,
+        arg_numbers: Sequence[int],
+        result_numbers: Sequence[int],
+    ):
+        self.name, self.jaxpr, self.consts = name, jaxpr, consts
+        self.arg_numbers, self.result_numbers = tuple(arg_numbers), tuple(result_numbers)
+        self.in_avals = [v.aval for v in jaxpr.invars]
+        self.out_avals = [v.aval for v in jaxpr.outvars]
+        self.specs = tuple(map(_spec, self.in_avals))
+        self.results = tuple(map(_spec, self.out_avals))
+        self.targets: dict[tuple, tuple[str, int]] = {}
+        self.parts: dict[tuple[int, ...], tuple[LaneFunction, list[int]]] = {}
+        self.lock = threading.Lock()
+
+    def part(self, results: tuple[int, ...]) -> tuple["LaneFunction", list[int]]:
+        """The function of some of the results alone, and which of the arguments it takes."""
+        if results not in self.parts:
+            jaxpr, consts, reads = jaxprs.restrict(self.jaxpr, self.consts, results)
+            arg_numbers = [self.arg_numbers[k] for k in reads]
+            result_numbers = [self.result_numbers[k] for k in results]
+            part = LaneFunction(self.name, jaxpr, consts, arg_numbers, result_numbers)
+            self.parts[results] = part, reads
+        return self.parts[results]
+
+    def target(self, batched: tuple[bool, ...], platform: str) -> tuple[str, int]:
+        """XLA FFI target, on "cpu" or "cuda", of the kernel in which the leaves marked in `batched`
+        have a lane axis; and the least number of lanes it takes.
+        """
+        key = (platform, batched, jaxprs.trace_context())
+        with self.lock:
+            if key not in self.targets:
+                build = {"cpu": self.for_host, "cuda": self.for_nvidia}[platform]
+                self.targets[key] = build(batched)
+            return self.targets[key]
+
+    def in_place(self, batched: tuple[bool, ...]) -> dict[int, int]:
+        """Arguments whose memory a result takes: a state that is stepped stays where it is.
+
+        A loop that carries the state would otherwise copy it back in every trip. Groups read all
+        before they write. What is needed after the call XLA copies before it.
+        """
+        # the state is found by its leaves: as many as can be at the same distance, in and out
+        distances = collections.defaultdict(dict)
+        for a, k in itertools.product(range(len(self.specs)), range(len(self.results))):
+            if batched[a] and self.specs[a] == self.results[k]:
+                distances[self.arg_numbers[a] - self.result_numbers[k]][a] = k
+        return max(distances.values(), key=len, default={})
+
+    def for_host(self, batched: tuple[bool, ...]) -> tuple[str, int]:
+        text, width = self.lower(batched, host.host().vector_bits)
+        return host.load(text, width=width, arg_lanes=batched), width
+
+    def for_nvidia(self, batched: tuple[bool, ...]) -> tuple[str, int]:
+        return nvidia.load(self.thread(batched)), 1
+
+    @_without_garbage_collection()
+    def thread(self, batched: tuple[bool, ...]) -> nvidia_codegen.Kernel:
+        """LLVM IR for NVIDIA devices."""
+        g, outputs = self.graph(batched)
+        return nvidia_codegen.emit(
+            g,
+            outputs,
+            self.name,
+            arg_lanes=batched,
+            results=len(self.results),
+            in_place=self.in_place(batched),
+            block=nvidia.block_size(),
+        )
+
+    @_without_garbage_collection()
+    def lower(self, batched: tuple[bool, ...], vector_bits: int) -> tuple[str, int]:
+        """LLVM IR for the host, and its width: the lanes of the registers that a value of the
+        widest floating-point type in use takes.
+        """
+        g, outputs = self.graph(batched)
+        registers = INTERLEAVED if len(g.op) <= INTERLEAVED_NODES else 1
+        width = registers * vector_bits // (64 if "double" in g.type else 32)
+        return emit(g, outputs, width), width
+
+    def graph(self, batched: tuple[bool, ...]) -> tuple[Graph, list[Output]]:
+        """The scalar program of one world, and which of its nodes are the results."""
+        kind = jaxprs.foreign_keys(self.jaxpr)
+        if kind is not None:
+            raise LanesError(
+                f"lanes.kernel({self.name}): random keys of kind '{kind}' are not supported; make "
+                "them with jax.random.key(seed, impl='threefry2x32'), or set GPUSIM_LANES=xla to "
+                "run the function through XLA"
+            )
+        g = Graph()
+        s = Scalarizer(g, self.name)
+        inputs = []
+        for k, (aval, spec) in enumerate(zip(self.in_avals, self.specs, strict=True)):
+            t, size = s.lane_type(spec.dtype), int(np.prod(spec.shape))
+            nodes = [g.input(t, k, element, not batched[k]) for element in range(size)]
+            ids = np.array(nodes, np.int64).reshape(spec.shape)
+            inputs.append(s.keys(ids) if jaxprs.is_key(aval.dtype) else ids)
+        with jax.ensure_compile_time_eval():  # constants are looked at, whatever JAX is tracing
+            results = s.run(self.jaxpr, self.consts, inputs)
+        results = [
+            s.key_data(ids) if jaxprs.is_key(aval.dtype) else ids
+            for ids, aval in zip(results, self.out_avals, strict=True)
+        ]
+        return g, [
+            Output(k, element, node)
+            for k, ids in enumerate(results)
+            for element, node in enumerate(ids.ravel().tolist())
+        ]

@@ -1,0 +1,168 @@
+"""The whole training state on disk: one file a checkpoint, atomic and bit-exact.
+
+A checkpoint is an uncompressed ``.npz``: one member a leaf, named by its path in the tree, and a
+manifest in JSON. ``numpy.load`` reads it anywhere, nothing in it is a pickle, and the CRC-32 that
+zip keeps of every member is the checksum. (Orbax does more, shards over many hosts above all, with
+a folder of files, an event loop and a slower start; a state of some megabytes needs none of it.)
+
+A file appears under its name only when it is complete: it is written beside it, flushed to the
+disk and renamed. Loading compares every leaf's path, shape and dtype with a template and names the
+first that differs.
+"""
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gpusim.run.files import write_atomic
+
+Tree = TypeVar("Tree")
+
+_MANIFEST = "manifest"
+_VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged, or of another program; the message is one line."""
+
+
+def save(folder: Path, state: Any, *, step: int, extra: dict[str, Any], keep: int) -> Path:
+    """Write `state` as `folder`/<step>.npz and delete all but the newest `keep` checkpoints.
+
+    `extra` is what the host remembers besides the state: JSON values, returned by `load`.
+    """
+    leaves = {name: _to_numpy(leaf) for name, leaf in _named_leaves(state)}
+    described = {
+        name: {"dtype": dtype, "shape": data.shape} for name, (data, dtype) in leaves.items()
+    }
+    manifest = json.dumps({"version": _VERSION, "step": step, "extra": extra, "leaves": described})
+    members = {name: data for name, (data, _) in leaves.items()}
+    members[_MANIFEST] = np.frombuffer(manifest.encode(), np.uint8)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{step:012d}.npz"
+    write_atomic(path, lambda file: np.savez(file, allow_pickle=False, **members))
+    for old in _all(folder)[:-keep]:
+        old.unlink()
+    return path
+
+
+def load(path: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
+    """Return the saved state and `extra`, each leaf placed on its template's devices.
+
+    `template` is a state of the program that is to continue, a fresh one say: it gives the tree
+    structure, which is not in the file, and what every leaf must look like.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            members = {name: archive[name] for name in archive.files}
+        manifest = json.loads(members.pop(_MANIFEST).tobytes())
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(f"checkpoint {path}: cannot be read ({error})") from error
+    if manifest["version"] != _VERSION:
+        raise CheckpointError(
+            f"checkpoint {path}: format {manifest['version']}, this gpusim reads {_VERSION}"
+        )
+    expected = _named_leaves(template)
+    saved = manifest["leaves"]
+    _compare(path, expected, saved)
+    leaves = [_from_numpy(members[name], saved[name]["dtype"], leaf) for name, leaf in expected]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves), manifest["extra"]
+
+
+def load_part(path: Path, template: Tree) -> Tree:
+    """The part of a saved state that `template` has leaves for, of the state's first device.
+
+    template: shapes of a state on one device, with None for what is not wanted. It does not matter
+    on how many devices the state was saved.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            saved = json.loads(archive[_MANIFEST].tobytes())["leaves"]
+            wanted = {name: leaf for name, leaf in _named_leaves(template) if name in saved}
+            members = {name: archive[name][:1] for name in wanted}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(f"checkpoint {path}: cannot be read ({error})") from error
+    first = {n: {**saved[n], "shape": list(data.shape)} for n, data in members.items()}
+    expected = _named_leaves(template)
+    _compare(path, expected, first)
+    leaves = [jnp.asarray(members[n].view(jnp.dtype(saved[n]["dtype"]))) for n, _ in expected]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def latest(folder: Path) -> Path:
+    """Return the newest checkpoint in `folder`."""
+    found = _all(folder)
+    if not found:
+        raise CheckpointError(f"{folder} holds no checkpoint")
+    return found[-1]
+
+
+def _all(folder: Path) -> list[Path]:
+    """Checkpoints in `folder`, oldest first (names are zero-padded steps)."""
+    return sorted(folder.glob("[0-9]*.npz"))
+
+
+def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    """Leaves with their paths: `state/params/policy/kernel`."""
+    flat, _ = jax.tree_util.tree_flatten_with_path({"state": tree})
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in flat]
+
+
+def _compare(path: Path, expected: list[tuple[str, Any]], saved: dict[str, Any]) -> None:
+    """Raise for the first leaf that the checkpoint and the template do not share exactly."""
+    names = [name for name, _ in expected]
+    for name in names:
+        if name not in saved:
+            raise CheckpointError(f"checkpoint {path}: leaf {name} is missing in it")
+    for name in saved:
+        if name not in names:
+            raise CheckpointError(f"checkpoint {path}: leaf {name} is unknown to this program")
+    for name, leaf in expected:
+        data, dtype = _description(leaf)
+        there = (tuple(saved[name]["shape"]), saved[name]["dtype"])
+        if there != (data, dtype):
+            raise CheckpointError(
+                f"checkpoint {path}: leaf {name} is {there[1]}{list(there[0])} in it, "
+                f"this program has {dtype}{list(data)}"
+            )
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _description(leaf: Any) -> tuple[tuple[int, ...], str]:
+    """Shape of the stored data, and the leaf's dtype as the manifest spells it."""
+    if _is_key(leaf):
+        return jax.random.key_data(leaf).shape, f"key<{jax.random.key_impl(leaf)}>"
+    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return leaf.shape, leaf.dtype.name
+
+
+def _to_numpy(leaf: Any) -> tuple[np.ndarray, str]:
+    """The leaf as an array that .npz keeps bit for bit, and its dtype as the manifest spells it."""
+    _, dtype = _description(leaf)
+    data = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    if data.dtype.kind == "V":  # bfloat16 and its like: .npz would forget which
+        data = data.view(f"u{data.dtype.itemsize}")
+    return data, dtype
+
+
+def _from_numpy(data: np.ndarray, dtype: str, like: Any) -> Any:
+    """Inverse of `_to_numpy`, on the devices of `like`."""
+    if _is_key(like):
+        return jax.device_put(
+            jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(like)),
+            like.sharding,
+        )
+    data = data.view(jnp.dtype(dtype)) if data.dtype.name != dtype else data
+    if isinstance(like, jax.Array):
+        return jax.device_put(data, like.sharding)
+    return data if isinstance(like, np.ndarray) else type(like)(data.item())

@@ -1,0 +1,161 @@
+"""Where a run's numbers go: terminal, JSON lines, TensorBoard.
+
+A run produces rows. A sink has `write(row)` and `close()`; nothing here knows who else listens.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from gpusim.metrics import Metric, count, duration
+from gpusim.run.files import write_atomic
+
+
+class Row(NamedTuple):
+    """One point of every curve."""
+
+    steps: int  # environment steps since the start of training, over all worlds
+    seconds: float  # wall time of training, earlier parts of a resumed run included
+    values: Mapping[str, float]
+
+
+class Sink(Protocol):
+    def write(self, row: Row) -> None: ...
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """metrics.jsonl: one JSON object a row. What is not finite is null (JSON has no NaN)."""
+
+    def __init__(self, path: Path, *, resume_at: int | None = None):
+        """resume_at: steps of the checkpoint a run resumes from; rows after it are dropped, because
+        they will be written again."""
+        if resume_at is not None and path.exists():
+            kept = [line for line in path.read_text().splitlines() if _steps(line) <= resume_at]
+            text = "".join(f"{line}\n" for line in kept)
+            write_atomic(path, lambda file: file.write(text.encode()))
+        self._file = path.open("a")
+
+    def write(self, row: Row) -> None:
+        values = {k: float(v) if math.isfinite(v) else None for k, v in row.values.items()}
+        line = {"steps": row.steps, "seconds": round(row.seconds, 3), **values}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _steps(line: str) -> float:
+    """Steps of a row; infinite for the torn last line of a run that was killed."""
+    try:
+        return json.loads(line)["steps"]
+    except (ValueError, KeyError):
+        return math.inf
+
+
+class TensorBoard:
+    """Event files, against environment steps."""
+
+    def __init__(self, folder: Path, *, resume_at: int | None = None):
+        """resume_at: steps of the checkpoint a run resumes from; later points become void."""
+        self._folder = folder
+        self._purge = None if resume_at is None else resume_at + 1  # the first void step
+        self._writer: Any = None
+
+    def write(self, row: Row) -> None:
+        if self._writer is None:
+            from tensorboardX import SummaryWriter  # late: the first update need not wait for it
+
+            self._writer = SummaryWriter(str(self._folder), purge_step=self._purge)
+        for name, value in row.values.items():
+            if math.isfinite(value):
+                self._writer.add_scalar(name, value, row.steps)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class Terminal:
+    """A live display on a terminal, plain lines elsewhere."""
+
+    QUIET_SECONDS = 5.0  # between plain lines
+
+    def __init__(
+        self, total: int, metrics: Mapping[str, Metric], *, console: Console | None = None
+    ):
+        """total: environment steps of the whole run. metrics: those with a label are shown."""
+        self._metrics = metrics
+        self._console = console or Console()
+        self._total = total
+        self._seen: dict[str, float] = {}
+        self._stage = ""
+        self._last_line = -math.inf
+        self._bar = Progress(
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f}%"),
+            TextColumn("{task.fields[text]}"),
+            console=self._console,
+        )
+        self._task = self._bar.add_task("", total=total, text="")
+        self._live = None
+        if self._console.is_terminal:
+            self._live = Live(
+                get_renderable=self._render, console=self._console, refresh_per_second=4
+            )
+            self._live.start()
+
+    def stage(self, text: str) -> None:
+        """Say what is being waited for."""
+        self._stage = text
+        if self._live:
+            self._live.refresh()
+        elif text:
+            self.message(text)
+
+    def message(self, text: str) -> None:
+        """A line that stays, above the live display."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def write(self, row: Row) -> None:
+        self._stage = ""
+        self._seen |= {name: x for name, x in row.values.items() if math.isfinite(x)}
+        speed = self._seen.get("steps_per_second", math.nan)
+        seconds_left = max(0, self._total - row.steps) / speed if speed > 0 else math.nan
+        done = f"{count(row.steps)} / {count(self._total)} steps"
+        text = f"{done}  {duration(row.seconds)} elapsed  {duration(seconds_left)} left"
+        self._bar.update(self._task, completed=row.steps, text=text)
+        if self._live:
+            return
+        now = time.monotonic()
+        if row.steps >= self._total or now - self._last_line >= self.QUIET_SECONDS:
+            self._last_line = now
+            shown = "  ".join(f"{label} {value}" for label, value in self._shown())
+            self.message(f"{min(1, row.steps / self._total):4.0%}  {text}  {shown}")
+
+    def close(self) -> None:
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def _shown(self) -> Iterator[tuple[str, str]]:
+        for name, metric in self._metrics.items():
+            if metric.label and name in self._seen:
+                yield metric.label, metric.show(self._seen[name])
+
+    def _render(self) -> Group:
+        table = Table.grid(padding=(0, 3))
+        cells = [Text.assemble((f"{k} ", "dim"), (v, "bold")) for k, v in self._shown()]
+        for i in range(0, len(cells), 4):
+            table.add_row(*cells[i : i + 4])
+        return Group(self._bar, table, *([Text(self._stage, "dim")] if self._stage else []))

@@ -1,0 +1,85 @@
+"""What came of a run, and where its time went."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from gpusim.metrics import count, duration
+from gpusim.run.clock import Phases
+from gpusim.run.files import write_atomic
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a run; summary.json in its folder."""
+
+    folder: str
+    env: str
+    steps: int  # environment steps, all worlds together, earlier parts of a resumed run included
+    interrupted_by: int  # the signal that stopped it, or 0
+    diverged: bool  # a call of the program had not one finite gradient; nothing was saved after it
+    evaluation: dict[str, float]  # the last one, of config.eval_envs episodes; {} if none was made
+    first_update_seconds: float | None  # from the start of the process to the end of the first call
+    seconds: dict[str, float]  # wall time of this process, by phase
+    machine: dict[str, Any]
+
+    def text(self) -> str:
+        """The summary for people."""
+        lines = []
+        if self.evaluation:
+            lines.append(
+                f"{self.env}: evaluation return {self.evaluation['evaluation_return']:,.0f} "
+                f"± {self.evaluation['evaluation_std']:,.0f}, episode length "
+                f"{self.evaluation['evaluation_length']:,.0f}"
+            )
+        total = duration(sum(self.seconds.values()))
+        lines.append(f"{count(self.steps)} environment steps; {total} in this process:")
+        lines += [f"  {name:<20} {value:7.1f} s" for name, value in self.seconds.items()]
+        return "\n".join([*lines, f"everything is in {self.folder}"])
+
+    def write(self) -> None:
+        """Write summary.json."""
+        text = json.dumps(asdict(self), indent=1).encode()
+        write_atomic(Path(self.folder) / "summary.json", lambda file: file.write(text))
+
+
+def account(phases: Phases, rollout: float | None) -> dict[str, float]:
+    """Wall time in seconds, split so that it adds up to what has passed.
+
+    The device runs playing and learning as one program, which has no clock inside. So `rollout`,
+    the seconds a call's rollouts take by themselves, splits the training calls; None leaves them
+    whole. Compiling is what first calls took beyond the median of the later ones.
+    """
+    training = phases.warm("train")
+    seconds = {
+        "import": phases.calls["import"][0],
+        "compile": sum(map(phases.compiling, ("init", "train", "evaluate"))),
+    }
+    if rollout is None:
+        seconds["rollout, learning"] = training
+    else:
+        share = min(1.0, rollout / statistics.median(phases.calls["train"]))
+        seconds["physics and rollout"] = training * share
+        seconds["learning"] = training * (1 - share)
+    seconds["evaluation"] = phases.warm("evaluate")
+    seconds["measuring this"] = sum(phases.calls.get("measure", []))
+    seconds["saving, logging"] = phases.elapsed() - sum(seconds.values())
+    return seconds
+
+
+def machine(devices: Sequence[Any]) -> dict[str, Any]:
+    """What the run ran on."""
+    return {
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "devices": [f"{device.platform} {device.device_kind}" for device in devices],
+    }

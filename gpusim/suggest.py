@@ -1,0 +1,16 @@
+"""How an unknown name is answered: with the nearest that is known, and all of them."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The name that was meant perhaps, as a question and a space; nothing where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Say what is not known, the nearest name that is, and all of them."""
+    known = sorted(known)
+    return f"unknown {what} {name!r}; {nearest(name, known)}There are: {', '.join(known)}"

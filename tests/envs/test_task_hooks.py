@@ -1,0 +1,154 @@
+"""What real tasks need: commands, noise, pushes, histories, and a critic that knows more."""
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpusim.envs import Before, Moment, MujocoTask, autoreset
+
+PUCK = """
+<mujoco>
+  <option timestep="0.01"/>
+  <worldbody><body>
+    <joint name="x" type="slide" axis="1 0 0" damping="1"/>
+    <joint name="y" type="slide" axis="0 1 0" damping="1"/>
+    <geom size=".1" mass="1" contype="0" conaffinity="0"/>
+  </body></worldbody>
+  <actuator><motor joint="x"/><motor joint="y"/></actuator>
+</mujoco>"""
+
+
+class Memory(NamedTuple):
+    key: jax.Array
+    command: jax.Array  # (2,) m/s
+    noise: jax.Array  # (4,) of this step's observation
+    push: jax.Array  # (2,) m/s, before the next step
+    last: jax.Array  # (2, 2) the two newest actions
+    still: jax.Array  # () steps since it last moved
+
+
+def draw(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    command, noise, push = jax.random.split(key, 3)
+    return (
+        jax.random.uniform(command, (2,), minval=-1.0),
+        0.1 * jax.random.normal(noise, (4,)),
+        0.5 * jax.random.normal(push, (2,)),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Puck(MujocoTask):
+    """Slide as commanded: a new command every 5 steps or so, pushed around, seen with noise."""
+
+    mjcf: ClassVar[str] = PUCK
+
+    def first_memory(self, key: jax.Array, now: Moment) -> Memory:
+        key, use = jax.random.split(key)
+        return Memory(key, *draw(use), jnp.zeros((2, 2)), jnp.zeros(()))
+
+    def remember(self, memory: Memory, now: Moment) -> Memory:
+        key, change, use = jax.random.split(memory.key, 3)
+        command, noise, push = draw(use)
+        command = jnp.where(jax.random.uniform(change) < 0.2, command, memory.command)
+        last = jnp.stack([now.action, memory.last[0]])
+        moves = jnp.abs(now.state.qvel).sum() > 0.1
+        return Memory(key, command, noise, push, last, jnp.where(moves, 0.0, memory.still + 1))
+
+    def disturb(self, before: Before) -> Any:
+        return before.state._replace(qvel=before.state.qvel + before.memory.push)
+
+    def control(self, before: Before, action: jax.Array) -> jax.Array:
+        return before.memory.last[0]  # a motor that is a step late
+
+    def observation(self, memory: Memory, now: Moment) -> dict[str, jax.Array]:
+        clean = jnp.concatenate([now.state.qpos, now.state.qvel])
+        parts = {"noisy": clean + memory.noise, "command": memory.command}
+        return parts | {"privileged": jnp.concatenate([clean, memory.push])}
+
+    def rewards(self, past: Memory, memory: Memory, now: Moment) -> dict[str, jax.Array]:
+        error = jnp.square(now.state.qvel - past.command).sum()
+        return {
+            "follow": jnp.exp(-error),
+            "jerk": -0.1 * jnp.square(now.action - past.last[0]).sum(),
+        }
+
+    def measure(self, past: Memory, memory: Memory, now: Moment) -> dict[str, jax.Array]:
+        return {"still": memory.still}
+
+
+@pytest.fixture(scope="module")
+def history():
+    """The states of 16 worlds through 40 steps, restarts among them, and the actions."""
+    venv = autoreset(Puck(), 16, episode_length=25)
+    states, step = [jax.jit(venv.reset)(jax.random.key(0))], jax.jit(venv.step)
+    actions = jax.random.uniform(jax.random.key(1), (40, 16, 2), minval=-1.0)
+    for action in actions:
+        states.append(step(states[-1], action))
+    return states, np.asarray(actions)
+
+
+def test_commands_change_at_times_and_are_seen(history):
+    states, _ = history
+    commands = np.stack([s.world.carry.memory.command for s in states])
+    np.testing.assert_array_equal([s.obs["command"] for s in states], commands)
+    changed = (commands[1:] != commands[:-1]).any(-1)
+    assert 0.1 < changed.mean() < 0.4
+    assert len(np.unique(commands[0], axis=0)) == 16
+
+
+def test_noise_is_drawn_anew_in_every_step_of_every_world(history):
+    states, _ = history
+    clean = np.stack([s.obs["privileged"][:, :4] for s in states])
+    noise = np.stack([s.obs["noisy"] for s in states]) - clean
+    assert noise.std() == pytest.approx(0.1, rel=0.1)
+    drawn = np.stack([s.world.carry.memory.noise for s in states])
+    assert len(np.unique(drawn.reshape(-1, 4), axis=0)) == 41 * 16
+
+
+def test_physics_memory_and_rewards_by_hand(history):
+    """Euler with implicit damping: v' = v + h (u - v) / (1 + h), after the push."""
+    states, actions = history
+    running = 0
+    for before, after, action in zip(states, states[1:], actions, strict=False):
+        past, now = before.world.carry, after.world.carry
+        for w in np.flatnonzero(~np.asarray(after.truncated)):
+            running += 1
+            v = past.physics.qvel[w] + past.memory.push[w]
+            v = v + 0.01 * (past.memory.last[w, 0] - v) / 1.01
+            np.testing.assert_allclose(now.physics.qvel[w], v, rtol=1e-4, atol=1e-6)
+            np.testing.assert_array_equal(now.memory.last[w], [action[w], past.memory.last[w, 0]])
+            follow = np.exp(-np.square(v - past.memory.command[w]).sum())
+            jerk = -0.1 * np.square(action[w] - past.memory.last[w, 0]).sum()
+            metrics = {name: float(x[w]) for name, x in after.world.metrics.items()}
+            assert metrics["reward_follow"] == pytest.approx(float(follow), rel=1e-4)
+            assert metrics["reward_jerk"] == pytest.approx(float(jerk), rel=1e-4)
+            assert metrics["diverged"] == 0
+            assert float(after.reward[w]) == pytest.approx(float(follow + jerk), rel=1e-4)
+            still = 0 if np.abs(v).sum() > 0.1 else past.memory.still[w] + 1
+            assert metrics["still"] == still
+    assert running > 16 * 30
+
+
+def test_a_restart_forgets(history):
+    states, _ = history
+    ended = 0
+    for state in states[1:]:
+        over = np.asarray(state.truncated)
+        ended += over.sum()
+        memory = state.world.carry.memory
+        assert not np.asarray(memory.last)[over].any()
+        assert not np.asarray(memory.still)[over].any()
+        assert not np.asarray(state.world.carry.physics.qvel)[over].any()
+    assert ended > 16
+
+
+def test_the_model_may_be_a_path_beside_the_task_or_compiled(tmp_path):
+    (tmp_path / "puck.xml").write_text(PUCK)
+    compiled = Puck().drawing()
+    for source in (tmp_path / "puck.xml", str(tmp_path / "puck.xml"), compiled):
+        other = type("Other", (Puck,), {"mjcf": source})()  # type: ignore[abstract]
+        assert other.model.nu == 2

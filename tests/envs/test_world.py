@@ -1,0 +1,171 @@
+"""The contract, by a world that is no robot at all: cars on a ring."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gpusim
+from gpusim.envs import Box, Discrete, State, World, autoreset, registry
+from tests.envs.ring import Ring
+
+
+@pytest.fixture(scope="module")
+def ring():
+    return Ring(cars=5)
+
+
+def test_facts(ring):
+    assert (ring.name, ring.dt, ring.max_episode_steps) == ("Ring", 0.1, 600)
+    assert (ring.observation_size, ring.action_size) == (3, 1)
+    assert ring.drawing() is None
+
+
+def test_cars_come_to_one_speed(ring):
+    """Human drivers alone, without noise: equal gaps, and the speed the model gives such a gap."""
+    state = ring.reset(jax.random.key(0))
+    step = jax.jit(ring.step)
+    for _ in range(3000):
+        state = step(state, jnp.zeros(1))
+    place, speed = state.carry
+    gaps = np.sort(np.asarray(place))
+    gaps = np.diff([*gaps, gaps[0] + ring.length])
+    np.testing.assert_allclose(speed, np.mean(speed), rtol=0.02)
+    np.testing.assert_allclose(gaps, ring.length / 5, rtol=0.05)
+    np.testing.assert_allclose(state.metrics["speed"], np.mean(speed), rtol=1e-5)
+
+
+def test_worlds_restart_with_all_they_carry():
+    ring = Ring(cars=3)
+    venv = autoreset(ring, 8, episode_length=4)
+    state = jax.jit(venv.reset)(jax.random.key(0))
+    step = jax.jit(venv.step)
+    starts = [np.asarray(state.world.carry.place)]
+    for _ in range(12):
+        before, state = state, step(state, jnp.zeros((8, 1)))
+        plain = jax.vmap(ring.step)(before.world, jnp.zeros((8, 1)))
+        ended = np.asarray(state.truncated)
+        np.testing.assert_allclose(state.final_obs, plain.obs, rtol=1e-5)
+        np.testing.assert_allclose(state.reward, plain.reward, rtol=1e-5)
+        for now, on in zip(state.world.carry, plain.carry, strict=True):
+            np.testing.assert_allclose(now[~ended], on[~ended], rtol=1e-5)
+        starts.append(np.asarray(state.world.carry.place)[ended])
+        assert not np.asarray(state.world.carry.speed)[ended].any()
+    starts = np.concatenate(starts)
+    assert len(np.unique(starts, axis=0)) == len(starts) > 24
+
+
+class Counter(World):
+    """Counts; cuts itself off at 3."""
+
+    action_space = Discrete(2)
+
+    def start(self, key: jax.Array) -> State:
+        return State.of(jnp.int32(0), {"count": jnp.zeros(1)}, metrics={"count": 0})
+
+    def transition(self, state: State, action: jax.Array) -> State:
+        count = state.carry + action
+        seen = {"count": count[None].astype(float)}
+        return State.of(count, seen, reward=1, truncated=count == 3, metrics={"count": count})
+
+
+def test_a_world_may_end_its_episode_itself():
+    venv = autoreset(Counter(), 2)
+    state = venv.reset(jax.random.key(0)).replace(steps=jnp.zeros(2, jnp.int32))
+    for k in range(1, 4):
+        state = venv.step(state, jnp.array([1, 0]))
+        np.testing.assert_array_equal(state.final_obs["count"][:, 0], [k, 0])
+    np.testing.assert_array_equal(state.truncated, [True, False])
+    np.testing.assert_array_equal(state.obs["count"][:, 0], [0, 0])
+    np.testing.assert_array_equal(state.totals, [3, 3, 1])
+
+
+def test_plain_numbers_become_arrays():
+    state = State.of(0, 1.5, reward=2, terminated=1, metrics={"a": True})
+    assert (state.reward.dtype, state.terminated.dtype) == (jnp.float32, bool)
+    assert state.metrics["a"] == 1.0
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"metrics": {}}, "metrics.count is float32[] before a transition and nothing after"),
+        ({"carry": jnp.zeros(2)}, "carry is int32[] before a transition and float32[2] after"),
+    ],
+)
+def test_states_that_are_not_alike_are_named(wrong, expected):
+    class Wrong(Counter):
+        def transition(self, state: State, action: jax.Array) -> State:
+            return super().transition(state, action).replace(**wrong)
+
+    venv = autoreset(Wrong(), 2)
+    with pytest.raises(TypeError, match="world Wrong") as error:
+        venv.step(venv.reset(jax.random.key(0)), jnp.array([1, 0]))
+    assert expected in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("action", "found"),
+    [
+        (jnp.ones(17, jnp.int32), "int32 of shape (17,)"),
+        (jnp.float32(0.5), "float32 of shape ()"),
+        (jnp.zeros((3, 17)), "float32 of shape (3, 17)"),
+        (jnp.zeros(17, bool), "bool of shape (17,)"),
+        (np.zeros(16), "shape (16,)"),
+    ],
+)
+def test_an_action_that_is_none_is_refused(action, found):
+    env = gpusim.make("humanoid")
+    state = jax.eval_shape(env.start, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"shape \(17,\) with floating numbers") as error:
+        env.step(state, action)
+    assert found in str(error.value)
+    assert "jax.vmap(env.step)(states, actions)" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_forgotten_vmap_is_told(ring):
+    states = jax.vmap(ring.reset)(jax.random.split(jax.random.key(0), 4))
+    with pytest.raises(ValueError, match=r"one world, not of \(4,\) worlds; write jax.vmap"):
+        ring.step(states, jnp.zeros((4, 1)))
+    venv = autoreset(ring, 4)
+    state = venv.reset(jax.random.key(0))
+    with pytest.raises(ValueError, match=r"4 worlds take an action of shape \(4, 1\)"):
+        venv.step(state, jnp.zeros(1))
+    jax.vmap(ring.step)(states, jnp.zeros((4, 1)))
+
+
+def test_a_discrete_action_is_an_integer():
+    state = Counter().reset(jax.random.key(0))
+    assert Counter().step(state, jnp.int32(1)).carry == 1
+    with pytest.raises(ValueError, match=r"shape \(\) with integer numbers, not float32"):
+        Counter().step(state, jnp.float32(1))
+
+
+def test_float_actions_of_any_precision_are_the_same():
+    env: Any = gpusim.make("hopper")
+    state = env.reset(jax.random.key(0))
+    np.testing.assert_array_equal(env.step(state, np.ones(3)).obs, env.step(state, jnp.ones(3)).obs)
+    assert env.action_space == Box(3)
+
+
+def test_the_world_of_the_docs(monkeypatch):
+    """docs/envs.md: its world and its task, as printed."""
+    page = (Path(__file__).parents[2] / "docs" / "envs.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.setattr("gpusim.envs.registry._WORLDS", dict(registry._WORLDS))
+    scope: dict[str, Any] = {"__name__": "docs"}
+    for block in blocks:
+        if "class " in block:
+            exec(block, scope)
+    follow = scope["Follow"]()
+    venv = autoreset(follow, 4)
+    state = jax.jit(venv.reset)(jax.random.key(0))
+    after = jax.jit(venv.step)(state, jnp.ones((4, 1)))
+    np.testing.assert_allclose(after.world.carry[1], 0.3, rtol=1e-6)
+    assert scope["env"].name == "backward_ant"

@@ -1,0 +1,145 @@
+"""Sinks and clock: every sink tells what it was told, and a resumed file has no second past."""
+
+import importlib
+import io
+import json
+import math
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gpusim import metrics
+from gpusim.agents.ppo import PPO
+from gpusim.run import clock
+from gpusim.run.clock import Phases
+from gpusim.run.sinks import JsonLines, Row, TensorBoard, Terminal
+
+
+def rows(*steps: int) -> list[Row]:
+    values = {"return": 1.5, "episode_length": math.nan, "steps_per_second": 250e3}
+    return [Row(s, s / 100, {**values, "kl": s * 1e-3}) for s in steps]
+
+
+def test_json_lines_are_json_with_null_for_what_is_not_a_number(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    sink = JsonLines(path)
+    for row in rows(10, 20):
+        sink.write(row)
+    found = [json.loads(line, parse_constant=pytest.fail) for line in path.open()]
+    sink.close()
+    assert [line["steps"] for line in found] == [10, 20]
+    assert found[1] == {
+        "steps": 20, "seconds": 0.2, "return": 1.5, "episode_length": None,
+        "steps_per_second": 250e3, "kl": 0.02,
+    }  # fmt: skip
+
+
+def test_resuming_drops_what_will_be_written_again(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    first = JsonLines(path)
+    for row in rows(10, 20, 30):
+        first.write(row)
+    first.close()
+    path.write_text(path.read_text() + '{"steps": 40, "sec')  # killed while writing
+    second = JsonLines(path, resume_at=20)
+    second.write(rows(25)[0])
+    second.close()
+    assert [json.loads(line)["steps"] for line in path.open()] == [10, 20, 25]
+
+
+def test_tensorboard_events(tmp_path: Path):
+    event_pb2 = importlib.import_module("tensorboardX.proto.event_pb2")
+    sink = TensorBoard(tmp_path)
+    assert not list(tmp_path.iterdir())
+    for row in rows(10, 20):
+        sink.write(row)
+    sink.close()
+    (path,) = tmp_path.glob("events.*")
+    data, scalars = path.read_bytes(), []
+    while data:  # a record: length, its CRC, the event, its CRC
+        length = int.from_bytes(data[:8], "little")
+        event = event_pb2.Event.FromString(data[12 : 12 + length])
+        scalars += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
+        data = data[16 + length :]
+    assert (20, "return", 1.5) in scalars
+    assert {tag for _, tag, _ in scalars} == {"return", "steps_per_second", "kl"}
+
+
+def written(terminal: bool, sequence: list[Row], total: int) -> str:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=120, color_system=None)
+    sink = Terminal(total, {**metrics.RUN, **PPO.METRICS}, console=console)
+    sink.stage("compiling")
+    for row in sequence:
+        sink.write(row)
+    sink.message("saved [1]")
+    sink.close()
+    return out.getvalue()
+
+
+def test_plain_lines_say_where_the_run_is(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Terminal, "QUIET_SECONDS", 0.0)
+    lines = written(False, rows(1_000_000, 2_000_000), 4_000_000).splitlines()
+    assert lines[0] == "compiling"
+    assert " ".join(lines[1].split()) == (
+        "25% 1M / 4M steps 2:46:40 elapsed 0:12 left steps/s 250k training return 2 KL 1000.0000"
+    )
+    assert lines[2].startswith(" 50%  2M / 4M steps")
+    assert lines[3] == "saved [1]"
+    assert "\x1b" not in "".join(lines)
+
+
+def test_plain_lines_are_few_but_the_last_is_there():
+    lines = written(False, rows(*range(10, 110, 10)), 100).splitlines()
+    assert [line.split()[0] for line in lines] == ["compiling", "10%", "100%", "saved"]
+
+
+def test_a_terminal_shows_bar_and_numbers():
+    shown = written(True, rows(50, 100), 200)
+    assert "compiling" in shown
+    assert "━" in shown
+    assert "50%" in shown
+    assert "steps/s 250k" in shown
+    assert "training episode length" not in shown  # never a number so far
+
+
+def test_phases_add_up_and_compiling_is_what_the_first_call_took_beyond_the_others():
+    phases = Phases(before=2.0)
+    phases.calls |= {"train": [5.0, 1.0, 1.2, 1.4], "evaluate": [3.0]}
+    assert phases.warm("train") == pytest.approx(1.2 + 3.6)
+    assert phases.compiling("train") == pytest.approx(3.8)
+    assert phases.warm("evaluate") == 0
+    assert phases.compiling("evaluate") == 3
+    assert phases.compiling("never") == 0
+    with phases("save"):
+        time.sleep(0.01)
+    assert phases.calls["save"][0] >= 0.01
+    assert 2.01 < phases.elapsed() < 3
+    phases.mark("first")
+    then = phases.marks["first"]
+    phases.mark("first")
+    assert phases.marks["first"] == then
+
+
+def test_process_age_counts_from_before_the_imports():
+    first = clock.process_age()
+    assert first > 0.1  # pytest and JAX took longer
+    time.sleep(0.05)
+    assert clock.process_age() - first == pytest.approx(0.05, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (999, "999"), (1234, "1.23k"), (250e3, "250k"), (20e6, "20M"), (5e9, "5G")],
+)
+def test_count(number: float, text: str):
+    assert metrics.count(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (75.4, "1:15"), (3661, "1:01:01"), (math.nan, "-:--")]
+)
+def test_duration(seconds: float, text: str):
+    assert metrics.duration(seconds) == text

@@ -1,0 +1,253 @@
+"""gpusim.train and gpusim.run, end to end on a real environment at tiny sizes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpusim import config, train
+from gpusim.run import clock, training
+from gpusim.run.sinks import Row
+
+ROOT = Path(__file__).parents[2]
+CALL = 64  # environment steps of one call
+SMALL = (
+    "--env hopper --num-envs 8 --unroll-length 4 --num-minibatches 2 --num-epochs 1"
+    " --updates-per-call 2 --policy-hidden 8 --value-hidden 8 --evaluations 2 --eval-envs 4"
+    " --episode-length 20 --checkpoint-seconds 1e9"
+).split()
+
+
+def flags(folder: Path | None, calls: int, *more: str) -> list[str]:
+    out = ["--out", str(folder)] if folder else []
+    return [*SMALL, "--total-steps", str(calls * CALL), *out, *more]
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl without what a clock says."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    return [
+        {k: v for k, v in row.items() if k not in ("seconds", "steps_per_second")} for row in found
+    ]
+
+
+def final_state(folder: Path) -> dict[str, bytes]:
+    """The newest checkpoint, bit by bit."""
+    path = max((folder / "checkpoints").iterdir())
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name].tobytes() for name in archive.files if name != "manifest"}
+
+
+class Quiet:
+    """A display that shows nothing, and sends this process a signal when the run is somewhere."""
+
+    def __init__(self, at: int = -1, number: int = signal.SIGINT, times: int = 1):
+        self.at, self.number, self.times = at, number, times
+
+    def message(self, text: str) -> None: ...
+    def close(self) -> None: ...
+
+    def stage(self, text: str) -> None:
+        if text == "compiling":
+            self.somewhere(0)
+
+    def write(self, row: Row) -> None:
+        self.somewhere(row.steps)
+
+    def somewhere(self, steps: int) -> None:
+        if steps == self.at:
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.number)
+
+
+def run(folder: Path, calls: int, *more: str, at: int = -1, **quiet: int) -> training.Run:
+    command = config.parse(flags(None, calls, *more))
+    resume = folder.exists()
+    return training.train(command.train, folder, resume=resume, display=Quiet(at, **quiet))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run of six calls."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert run(folder, 6).interrupted_by == 0
+    return folder
+
+
+def test_the_command_leaves_a_complete_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], whole: Path
+):
+    folder = tmp_path / "run"
+    assert train.main(flags(folder, 6)) == 0
+    out = capsys.readouterr().out
+    assert "8 worlds on cpu:0, cpu:1" in out
+    assert f"python -m gpusim.play {folder}" in out
+    assert re.search(r"hopper: evaluation return [\d,]+ ± [\d,]+, episode length \d+", out)
+
+    names = {path.name.split(".")[0] for path in folder.iterdir()}
+    assert names == {"config", "labels", "metrics", "summary", "checkpoints", "events", "report"}
+    found = rows(folder)
+    assert [row["steps"] for row in found] == [CALL * i for i in range(1, 7)]
+    evaluated = [row["steps"] for row in found if "evaluation_return" in row]
+    assert evaluated == [3 * CALL, 6 * CALL]
+    assert found == rows(whole), "the same configuration is the same run"
+
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["evaluation"]["evaluation_return"] == found[-1]["evaluation_return"]
+    assert 0 < summary["first_update_seconds"] < sum(summary["seconds"].values())
+    assert min(summary["seconds"].values()) >= 0
+    split = {"import", "compile", "physics and rollout", "learning", "evaluation"}
+    assert split < summary["seconds"].keys()
+
+
+@pytest.mark.parametrize(("cut", "length"), [("3", 3), ("30", 20), ("None", 20)])
+def test_training_episodes_may_be_cut(tmp_path: Path, cut: str, length: int):
+    """But not made longer than the run's time limit, which is 20."""
+    command = config.parse(flags(None, 1, f"--training-episode-length={cut}"))
+    job = training._prepare(command.train, tmp_path, False, clock.Phases())
+    assert job.learner.worlds.episode_length == length
+
+
+def test_nothing_in_a_run_folder_is_a_pickle(whole: Path):
+    for path in (path for path in whole.rglob("*") if path.is_file()):
+        assert path.suffix in {".yaml", ".json", ".jsonl", ".npz", ".html"} or "events" in path.name
+        assert not path.name.endswith(".part")
+        assert path.read_bytes()[:1] != b"\x80"
+    assert final_state(whole)
+
+
+def test_the_configuration_of_a_run_repeats_it(tmp_path: Path, whole: Path):
+    assert train.main(["--config", str(whole / "config.yaml"), "--out", str(tmp_path / "b")]) == 0
+    assert rows(tmp_path / "b") == rows(whole)
+    assert final_state(tmp_path / "b") == final_state(whole)
+
+
+def test_another_seed_is_another_run(tmp_path: Path, whole: Path):
+    run(tmp_path / "b", 6, "--seed", "1", at=CALL)
+    assert rows(tmp_path / "b")[0]["policy_loss"] != rows(whole)[0]["policy_loss"]
+
+
+@pytest.mark.parametrize(
+    ("number", "calls"), [(signal.SIGINT, 2), (signal.SIGTERM, 1), (signal.SIGINT, 0)]
+)
+def test_an_interrupted_and_resumed_run_is_the_uninterrupted_one(
+    tmp_path: Path, whole: Path, number: int, calls: int
+):
+    folder = tmp_path / "run"
+    first = run(folder, 6, at=calls * CALL, number=number)
+    assert (first.interrupted_by, first.steps) == (number, calls * CALL)
+    assert len(rows(folder)) == calls
+    second = run(folder, 6)
+    assert (second.interrupted_by, second.steps) == (0, 6 * CALL)
+    assert rows(folder) == rows(whole)
+    assert final_state(folder) == final_state(whole)
+    seconds = [json.loads(line)["seconds"] for line in (folder / "metrics.jsonl").open()]
+    assert seconds == sorted(seconds)
+
+
+def test_a_run_killed_between_checkpoints_goes_on_from_the_last(tmp_path: Path, whole: Path):
+    """As after a power cut: rows are there that no checkpoint covers."""
+    folder = tmp_path / "run"
+    run(folder, 6, at=2 * CALL)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"steps": 3 * CALL, "seconds": 9, "policy_loss": 9}) + "\n{")
+    run(folder, 6)
+    assert rows(folder) == rows(whole)
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", 6, at=CALL, times=2)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_divergence_is_told_and_never_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "run"
+    more = ["--learning-rate", "1e38", "--checkpoint-seconds", "0", "--keep-checkpoints", "99"]
+    assert train.main(flags(folder, 50, *more)) == 1
+    assert "diverged" in capsys.readouterr().err
+    losses = [row["policy_loss"] for row in rows(folder)]
+    assert losses[-1] is None
+    assert None not in losses[:-1]
+    assert len(list((folder / "checkpoints").iterdir())) == len(losses) - 1
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--num-envs", "7"], "num_envs=7 cannot be shared by 2 devices"),
+        (["--num-minibatches", "3"], "not divisible by num_minibatches=3"),
+        (["--devices", "9"], "9 devices asked for"),
+        (["--eval-envs", "0"], "eval_envs is 0"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], expected: str
+):
+    assert train.main(flags(tmp_path / "run", 2, *more)) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.startswith("gpusim.train: ")
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_use_is_refused(whole: Path, capsys: pytest.CaptureFixture[str]):
+    before = final_state(whole)
+    assert train.main(flags(whole, 2)) == 2
+    assert f"--resume {whole}" in capsys.readouterr().err
+    assert train.main(["--resume", str(whole)]) == 2
+    assert "is complete" in capsys.readouterr().err
+    assert train.main(["--resume", str(whole), "--steps", "9999", "--policy-hidden", "16"]) == 2
+    assert "state/params/policy" in capsys.readouterr().err
+    assert final_state(whole) == before
+
+
+def python(*argv: str) -> list[str]:
+    return [sys.executable, "-m", "gpusim.train", *argv]
+
+
+def test_control_c_prints_the_command_that_resumes(tmp_path: Path):
+    folder = tmp_path / "run"
+    started = subprocess.Popen(
+        python(*flags(folder, 100_000, "--no-anneal")), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / "metrics.jsonl").exists() or not rows(folder):
+            assert started.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        started.send_signal(signal.SIGINT)
+        out, _ = started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert started.returncode == 128 + signal.SIGINT
+    command = re.search(r"resume with: python (-m gpusim\.train --resume .*)", out)
+    assert command, out
+    made = rows(folder)[-1]["steps"]
+    assert final_state(folder)
+    more = ["--total-steps", str(made + 2 * CALL)]
+    done = subprocess.run(
+        [sys.executable, *command[1].split(), *more], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["steps"] for row in rows(folder)] == [*range(CALL, made + 2 * CALL + 1, CALL)]
+
+
+def test_the_process_reports_a_mistake_in_one_line_and_quickly():
+    start = time.perf_counter()
+    done = subprocess.run(python("--env", "humanoyd"), cwd=ROOT, capture_output=True, text=True)
+    assert time.perf_counter() - start < 10
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "did you mean 'humanoid'?" in done.stderr
