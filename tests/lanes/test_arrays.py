@@ -252,6 +252,16 @@ def mostly_known(x, i, v):
     return y[i], z, z[(i + 2) % N]
 
 
+def partly_given(x, i, v):
+    """Arguments that only an array in memory is made of."""
+    y = jnp.concatenate([x[5:], v[None], x[:5]])
+    return (
+        x.at[1].set(0.5)[i],
+        lax.dynamic_slice(y, (i,), (2,)),
+        lax.fori_loop(0, 3, lambda k, a: a.at[(i + k) % N].add(v), x.at[:3].set(x[0])),
+    )
+
+
 def short(x, i, v):
     """Arrays of few numbers."""
     a = lax.fori_loop(0, 6, lambda k, a: a.at[(i + k) % 3].add(a[k % 3]), x[:3])
@@ -264,7 +274,7 @@ FUNCTIONS = (
     inner_loop_takes_the_outer_array, inner_loop_swaps, branch, both_branches, switched,
     branch_in_a_loop, loop_in_a_branch, branch_in_a_branch, until, until_within_until, branch_until,
     several_loops_by_vmap, chosen, chosen_at_random, stacked, backwards, rows_and_windows, outside,
-    other_types, keys, untouched, mostly_known, short,
+    other_types, keys, untouched, mostly_known, partly_given, short,
 )  # fmt: skip
 # which of the array, the index and the number differ between worlds
 MAPPED = [m for m in itertools.product((True, False), repeat=3) if any(m)]

@@ -341,6 +341,7 @@ class ArrayWriter(NumberWriter):
             return
         self.store_late(pack)
         for k, i in enumerate(items):
+            self.load(i)  # which stores an input that nobody has read before
             if Place(pack, k) not in memory.places.get(i, ()):
                 self.store_item(Place(pack, k), i)
 
