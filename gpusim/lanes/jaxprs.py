@@ -116,12 +116,14 @@ def _eqn_depends(eqn, ins: list[bool]) -> list[bool]:
 
 
 def _carried(body, consts: list[bool], carry: list[bool], xs: list[bool]) -> list[bool]:
-    """`depends` of a scan: what is carried depends on what it was made of in any trip."""
+    """`depends` of a scan: what is carried depends on what it was made of in any trip, and on what
+    it began as.
+    """
     while True:
         outs = depends(body, [*consts, *carry, *xs])
         after = [a or b for a, b in zip(carry, outs[: len(carry)], strict=True)]
         if after == carry:
-            return outs
+            return after + outs[len(carry) :]
         carry = after
 
 

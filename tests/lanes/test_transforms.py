@@ -226,6 +226,16 @@ def test_tangents_known_to_be_zero():
     agree(bounded, lambda x: (x**2, jnp.floor(x + 2)), X[0])
 
 
+def test_gradients_of_what_a_loop_forgets():
+    """Of what is carried, mapping concerns only what it began as, but JAX gives all of it an axis."""
+
+    def fn(x, p):
+        return lax.scan(lambda c, row: (jnp.floor(p), row * 2), x, jnp.ones((4, 3)))
+
+    total = lambda k: lambda x, p: jax.vmap(k, (0, None))(x, p)[0].sum()
+    agree(lambda k: jax.grad(total(k), (0, 1)), fn, X, PARAMETER)
+
+
 def test_linear_functions_transpose():
     def fn(x, p):
         return x * p, (p * 2, jnp.flip(x))
