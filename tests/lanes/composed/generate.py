@@ -9,7 +9,7 @@ from tests.lanes.composed.program import LIMITS
 from tests.lanes.composed.values import STATEMENTS, Unsuitable, Value, Values, flat, names
 
 LENGTHS = (1, 2, 3, 3, 4, 5, 7, 8, 16, 17, 20, 33, 40)
-WORLDS = ((), (1,), (3,), (17,), (17,), (64,), (3, 5), (1, 17), (4, 16))
+WORLDS = ((), (1,), (3,), (16,), (17,), (33,), (64,), (3, 5), (1, 17), (4, 16))
 # small values of the compiler's limits, and how often they are taken
 SMALL = {
     "UNROLL": (0.8, (0, 0, 20)),
@@ -17,7 +17,17 @@ SMALL = {
     "ROLL": (0.4, (0, 8)),
     "ROLL_VECTOR": (0.4, (0, 4)),
     "TILE": (0.4, (1, 2, 3)),
+    "LEAST": (0.4, (1, 2)),
+    "LARGE": (0.3, (1, 8)),
+    "TILED": (0.4, (0, 8)),
+    "SEARCHED": (0.6, (0, 1, 4)),
     "SELECT_CHAIN": (0.4, (1, 2, 4)),
+    "COMPARED": (0.4, (0, 1, 20)),
+    "CHOSEN": (0.3, (0, 1)),
+    "WRITTEN_OUT": (0.4, (0, 1, 40)),
+    "DISTANT": (0.3, (0, 1, 1000)),
+    "NEAR": (0.3, (0, 5)),
+    "CHAINS": (0.2, (1, 2)),
     "INTERLEAVED_NODES": (0.4, (0,)),
 }
 assert set(SMALL) == set(LIMITS)
@@ -92,7 +102,15 @@ class Generator(Values):
         self.argument(self.float, (length,), "rounded")
         self.argument(self.float, rng.choice([(), (length,), (3, 4)]), "grid")
         self.argument(rng.choice(self.integers), rng.choice([(), (), (length,)]), "small")
-        kinds = {"grid": 5, "integer": 4, "bool": 2, "key": 1, "python": 1, "long": 0.7}
+        kinds = {
+            "grid": 5,
+            "integer": 4,
+            "bool": 2,
+            "key": 1,
+            "python": 1,
+            "long": 0.7,
+            "huge": 0.5,
+        }
         if not self.smooth:
             kinds |= {"special": 2, "large": 1}
         for kind in rng.choices([*kinds], [*kinds.values()], k=rng.randint(1, 4)):
@@ -102,6 +120,9 @@ class Generator(Values):
             elif kind == "long":
                 self.argument(self.float, (rng.choice([130, 200]),), "grid")
                 self.argument(rng.choice(["int8", "uint8"]), (), "any")
+            elif kind == "huge":
+                self.argument(self.float, (rng.choice([600, 1000, 5000]),), "grid")
+                self.argument(rng.choice(["int16", "uint16", "int32"]), (), "any")
             elif kind == "python":
                 # a weak float that is differentiated has a weak derivative
                 dtypes = [self.int, "bool"] + ([] if self.smooth else [self.floats[-1]])

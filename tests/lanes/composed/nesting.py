@@ -3,10 +3,21 @@
 from contextlib import contextmanager
 
 from tests.lanes.composed.arrays import element, too_long
-from tests.lanes.composed.values import INFINITE, Unsuitable, Value, names, statement
+from tests.lanes.composed.values import HUGE, INFINITE, Unsuitable, Value, names, statement
 
 DEEPEST = 3  # blocks within blocks
 SMALL = 15  # bound of a counter
+TOUCH = [  # writes that keep what a loop promises of an array: array, index, number
+    *("{0}.at[{1}].set({2})|{0}.at[{1}].max({2})|{0}.at[{1}].min({2}, mode='clip')").split("|"),
+    *("lax.dynamic_update_index_in_dim({0}, {2}, {1}, 0)|{0}.at[{1}].set({2}, mode='drop')").split(
+        "|"
+    ),
+    "{0}.at[jnp.stack([{1}, {1} + 1])].set({2})",
+]
+TOUCH_MATRIX = [
+    *("{0}.at[{1}].set({2})|{0}.at[:, {1}].set({2})|{0}.at[{1}, 0].set({2})").split("|"),
+    "lax.dynamic_update_slice({0}, {2}[None, None], ({1}, {1}))",
+]
 
 
 def may_nest(g):
@@ -43,17 +54,18 @@ def kinds(g, least: int, most: int) -> tuple[list[Value], list[Value]]:
     if g.loops and g.rng.random() < 0.4:
         around = g.loops[-1][:most]
         return around, around
-    first = g.pick(lambda v: v.dtype == g.float and len(v.shape) == 1 and v.size and not v.weak)
+    alike = lambda v: v.dtype == g.float and len(v.shape) == 1 and v.size and not v.weak
+    first = g.pick(alike, HUGE)
     begin = [first]
     for _ in range(g.rng.randint(least, most) - 1):
         if g.rng.random() < 0.4:  # one like another, to be exchanged
             kind = g.rng.choice(begin)
             begin.append(
-                g.pick(lambda v, kind=kind: (v.dtype, v.shape) == (kind.dtype, kind.shape))
+                g.pick(lambda v, kind=kind: (v.dtype, v.shape) == (kind.dtype, kind.shape), HUGE)
             )
         else:
             begin.append(g.pick(lambda v: not v.weak and v.size and v.size <= 40))
-    if any(v.size > 40 for v in begin[1:]):
+    if any(v.size > 40 and v.shape != first.shape for v in begin[1:]):
         raise Unsuitable
     wanted = [kind_of(g, v) for v in begin]
     for k, one in enumerate(wanted):  # of two alike the looser promise holds for both
@@ -99,17 +111,22 @@ def outcomes(g, wanted: list[Value], params: list[Value]) -> list[Value]:
 
 def touch(g, params: list[Value], counter: Value | None):
     """Reads or writes a carried array, or one from outside, at an index known at run time."""
-    own = [p for loop in [params, *g.loops] for p in loop if len(p.shape) == 1]
+    own = [p for loop in [params, *g.loops] for p in loop if len(p.shape) in (1, 2)]
     for _ in range(g.rng.choice([0, 1, 1, 2])):
-        x = g.rng.choice(own) if own and g.rng.random() < 0.7 else g.some(1)
+        x = g.rng.choice(own) if own and g.rng.random() < 0.7 else g.some(1, HUGE)
         i = counter if counter is not None and g.rng.random() < 0.6 else g.whole(())
-        at = "{1}" if x.size > 127 else g.rng.choice(["{1}", f"{{1}} % {x.size}"])
-        if g.rng.random() < 0.6:
-            g.add(f"{{0}}[{at}]", x, i, shape=())
-        else:
-            if too_long(x, i):
-                raise Unsuitable
-            g.add(f"{{0}}.at[{at}].set({{2}})", x, i, element(g, x))
+        at = "{1}" if x.size > 127 else g.rng.choice(["{1}", f"({{1}} % {x.shape[0]})"])
+        if g.rng.random() < 0.5:
+            g.add(f"{{0}}[{at}]", x, i, shape=x.shape[1:])
+            continue
+        if too_long(x, i):
+            raise Unsuitable
+        template = g.rng.choice(TOUCH if len(x.shape) == 1 else TOUCH_MATRIX)
+        if x.dtype == "key" or (x.special or g.smooth) and ("max" in template or "min" in template):
+            raise Unsuitable
+        new = g.add(template.replace("{1}", at), x, i, element(g, x))
+        if x in own:  # the next touch is of what has become of it
+            own.append(new)
 
 
 def rows_alike(g, suits) -> list[Value]:

@@ -38,7 +38,10 @@ from gpusim import lanes
 LIMITS = (
     *("UNROLL", "SELECT"),  # operations of a loop that is unrolled, of a branch that is computed
     *("ROLL", "ROLL_VECTOR", "TILE"),  # products of matrices and vectors as loops over tiles
-    *("SELECT_CHAIN", "INTERLEAVED_NODES"),  # arrays that are searched; nodes of small kernels
+    *("LEAST", "LARGE", "TILED"),  # what a loop carries in memory
+    *("SEARCHED", "SELECT_CHAIN", "COMPARED", "CHOSEN"),  # places that are tried one by one
+    *("WRITTEN_OUT", "DISTANT", "NEAR"),  # how arrays are copied, and how soon read again
+    *("CHAINS", "INTERLEAVED_NODES"),  # partial sums; nodes of small kernels
 )
 
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 MANTISSA = 24  # bits of a float32: what is exact there is exact everywhere
-INTEGERS = ("int8", "uint8", "int16", "int32", "uint32", "int64")
+INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")
 INFINITE = float("inf")
-LARGE = 200  # numbers in the largest array
+LARGE = 200  # numbers in the largest array that most statements take
+HUGE = 6000  # and in those that are carried, read and written
 
 
 class Value(NamedTuple):
@@ -110,7 +111,7 @@ class Values:
 
     def rounded_if_it_must(self, v: Value) -> Value:
         """v, rounded if its numbers may not fit into the mantissa."""
-        if v.size > LARGE:
+        if v.size > HUGE:
             raise Unsuitable
         if v.special or not v.floating:
             return v
@@ -122,9 +123,11 @@ class Values:
 
     # -- choice ------------------------------------------------------------------------------------
 
-    def pick(self, suits: Callable[[Value], bool]) -> Value:
-        """A value at random; recent ones, those of this block and what nothing reads more often."""
-        found = [(v, s) for s in self.scopes for v in s if suits(v)]
+    def pick(self, suits: Callable[[Value], bool], most=LARGE) -> Value:
+        """A value at random, of no more numbers than `most`; recent ones, those of this block and
+        what nothing reads more often.
+        """
+        found = [(v, s) for s in self.scopes for v in s if v.size <= most and suits(v)]
         if not found:
             raise Unsuitable
         here = self.scopes[-1]
@@ -147,9 +150,9 @@ class Values:
 
         def suits(v: Value) -> bool:
             alike = all(getattr(v, k) == x for k, x in known.items())
-            return alike and fits(v, shape) and v.size <= most
+            return alike and fits(v, shape)
 
-        return self.pick(suits)
+        return self.pick(suits, most)
 
     def real(self, shape=None, bound=8.0, kinked=False) -> Value:
         """Floats for a continuous function; a `kinked` one cannot be differentiated."""
