@@ -3,7 +3,6 @@
 import ast
 import os
 import pathlib
-import re
 import subprocess
 import sys
 
@@ -14,7 +13,6 @@ import pytest
 
 from tests.lanes.composed import check, program, shrink
 from tests.lanes.composed.generate import Generator, generate
-from tests.lanes.composed.kept import KEPT
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -49,21 +47,6 @@ def test_programs(seed):
 def test_many_programs(seed):
     ran = campaign("--programs", 50, "--seed", seed)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-
-
-@pytest.fixture(scope="module")
-def kept_report() -> str:
-    ran = campaign("--kept")
-    assert f"{len(KEPT)} programs" in ran.stdout, ran.stdout + ran.stderr
-    return ran.stdout
-
-
-@pytest.mark.parametrize("name", KEPT)
-def test_kept(name, kept_report):
-    report = re.search(
-        rf"^# program {name}\b.*?(?=^# program |^\d+ programs|\Z)", kept_report, re.M | re.S
-    )
-    assert report is None, f"{KEPT[name][0]}\n{report[0]}"
 
 
 # -- the generator ---------------------------------------------------------------------------------

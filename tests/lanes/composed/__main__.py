@@ -18,7 +18,6 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST}"
 
 from tests.lanes.composed import campaign, check  # noqa: E402
 from tests.lanes.composed.generate import generate  # noqa: E402
-from tests.lanes.composed.kept import KEPT  # noqa: E402
 
 
 def main() -> int:
@@ -28,20 +27,15 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--guard", type=int, default=4, help="one in so many, between guard pages")
     parser.add_argument("--shrink", type=float, default=60, help="seconds for a failing program")
-    parser.add_argument("--kept", action="store_true", help="the programs of kept.py instead")
     parser.add_argument("--quiet", action="store_true", help="only one line for each failure")
     options = parser.parse_args()
 
     start = time.monotonic()
-    if options.kept:
-        programs = [(name, program) for name, (_, program) in KEPT.items()]
-        guarded, seconds = (lambda name: True), 0.0
-    else:
-        seeds = range(options.seed, options.seed + options.programs)
-        programs = [(seed, generate(seed)) for seed in seeds]
-        guarded, seconds = (lambda seed: seed % options.guard == 0), options.shrink
+    seeds = range(options.seed, options.seed + options.programs)
+    programs = [(seed, generate(seed)) for seed in seeds]
+    guarded = lambda seed: seed % options.guard == 0
     counts, reasons = collections.Counter(), collections.Counter()
-    for found in campaign.run(programs, options.processes, guarded, seconds):
+    for found in campaign.run(programs, options.processes, guarded, options.shrink):
         counts["wrong" if found.outcome.failed else found.outcome.kind] += 1
         if found.outcome.kind == "refused":
             reasons[check.reason(found.outcome)] += 1

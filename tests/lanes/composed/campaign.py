@@ -159,6 +159,11 @@ def _died(how: str, rest: list, begun, seconds: float) -> Found:
             return str(error) == how
         return False
 
+    if kind == "crashed" and stage == "kernel":
+        try:
+            isolated(check.compiles, program)
+        except RuntimeError as error:
+            return Found(seed, stage, Outcome("invalid", f"XLA's own fault: {error}"), program)
     if kind == "crashed":
         types = lambda p: isolated(shrink.types_of, p)
         program = shrink.shrink(program, crashes, seconds, types)

@@ -45,6 +45,7 @@ class Generator(Values):
         self.args: list[tuple] = []
         self.depth = 0  # of blocks around the statement
         self.loops: list[list[Value]] = []  # what the loops among them carry
+        self.moves = rng.random() < 0.3  # whether it is mostly loops, reads and writes
         self.worlds = rng.choice(WORLDS)
         self.inside, self.outside = self.surroundings()
         around = {*self.inside, *self.outside}
@@ -190,8 +191,10 @@ class Generator(Values):
 
     def some_statements(self, count: int):
         kinds = list(STATEMENTS.values())
-        more = 2.5 if self.depth in (1, 2) else 1.0  # to nest what is nested already
-        weights = [w * (more if f.__module__ == nesting.__name__ else 1) for w, f in kinds]
+        # to nest what is nested already, and write what loops carry
+        nest, move = (2.5 if self.depth in (1, 2) else 1.0), (4.0 if self.moves else 1.0)
+        more = {nesting.__name__: nest * move, arrays.__name__: move}
+        weights = [w * more.get(f.__module__, 1) for w, f in kinds]
         for _ in range(20 * count):
             ((_, write),) = self.rng.choices(kinds, weights)
             try:

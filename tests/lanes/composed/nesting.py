@@ -122,7 +122,9 @@ def touch(g, params: list[Value], counter: Value | None):
         if too_long(x, i):
             raise Unsuitable
         template = g.rng.choice(TOUCH if len(x.shape) == 1 else TOUCH_MATRIX)
-        if x.dtype == "key" or (x.special or g.smooth) and ("max" in template or "min" in template):
+        if x.dtype == "key" or (
+            (x.special or g.smooth) and ("max" in template or "min" in template)
+        ):
             raise Unsuitable
         new = g.add(template.replace("{1}", at), x, i, element(g, x))
         if x in own:  # the next touch is of what has become of it
