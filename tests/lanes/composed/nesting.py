@@ -115,12 +115,12 @@ def touch(g, params: list[Value], counter: Value | None):
     for _ in range(g.rng.choice([0, 1, 1, 2])):
         x = g.rng.choice(own) if own and g.rng.random() < 0.7 else g.some(1, HUGE)
         i = counter if counter is not None and g.rng.random() < 0.6 else g.whole(())
+        if too_long(x, i):
+            raise Unsuitable
         at = "{1}" if x.size > 127 else g.rng.choice(["{1}", f"({{1}} % {x.shape[0]})"])
         if g.rng.random() < 0.5:
             g.add(f"{{0}}[{at}]", x, i, shape=x.shape[1:])
             continue
-        if too_long(x, i):
-            raise Unsuitable
         template = g.rng.choice(TOUCH if len(x.shape) == 1 else TOUCH_MATRIX)
         if x.dtype == "key" or (
             (x.special or g.smooth) and ("max" in template or "min" in template)
