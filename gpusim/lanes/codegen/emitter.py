@@ -71,7 +71,8 @@ class Emitter(RegionWriter):
     def text(self) -> str:
         """The function, and the declarations it needs."""
         self.emit_root()
-        body = "\n".join(filter(None, self.entry + self.lines))
+        before, after = self.allocated()
+        body = "\n".join(filter(None, [*before, *self.entry, *self.lines, *after]))
         declarations = "\n".join(self.declared.values())
         return (
             "define void @group(ptr noalias readonly %ins, ptr noalias readonly %outs, "

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import functools
 import itertools
+import math
 import mmap
 import re
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from unittest import mock
 import jax
 import numpy as np
 
+from gpusim.lanes.codegen import arrays
 from gpusim.lanes.host import target as host
 from tests.lanes.composed import check
 
@@ -76,7 +78,11 @@ def _kernels_here() -> Iterator[None]:
         )
 
     patched = mock.patch.object
-    with patched(host, "load", loaded), patched(jax.ffi, "ffi_call", call):
+    with (
+        patched(host, "load", loaded),
+        patched(jax.ffi, "ffi_call", call),
+        patched(arrays, "STACK", math.inf),  # each array by itself
+    ):
         yield
 
 
