@@ -58,7 +58,12 @@ class Guarded:
 
 def run(program: dict) -> check.Outcome:
     """As check.run, with the kernels run here."""
-    return check.run(program, _kernels_here())
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", program["x64"])  # for the threads of callbacks too
+    try:
+        return check.run(program, _kernels_here())
+    finally:
+        jax.config.update("jax_enable_x64", before)
 
 
 @contextlib.contextmanager
