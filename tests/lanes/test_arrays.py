@@ -186,6 +186,18 @@ def numbers_become_the_array(x, i, v):
     return lax.while_loop(lambda c: c[2] < i, body, (x, x[:4], 0))
 
 
+def handed_on_twice(x, i, v):
+    """As two values, of which nobody needs the first."""
+
+    def body(c):
+        a, b, k = c
+        a[(i + k) % N]
+        y = b * v + b[(i + k) % N]
+        return y, y, k + 1
+
+    return lax.while_loop(lambda c: c[2] < 5, body, (x, x, 0))[1]
+
+
 def several_loops_by_vmap(x, i, v):
     one = lambda r: lax.while_loop(lambda r: r[i % 5] < 3, lambda r: r.at[i % 5].add(1 + v * v), r)
     return jax.vmap(one)(x.reshape(4, 5))
@@ -296,7 +308,7 @@ FUNCTIONS = (
     old_and_new, read_later, chain, swap, rotate_three, previous, read_after_the_loop,
     inner_loop_takes_the_outer_array, inner_loop_swaps, branch, both_branches, switched,
     branch_in_a_loop, loop_in_a_branch, branch_in_a_branch, until, until_within_until, branch_until,
-    changed_to_be_tested, numbers_become_the_array, several_loops_by_vmap,
+    changed_to_be_tested, numbers_become_the_array, handed_on_twice, several_loops_by_vmap,
     chosen, chosen_at_random, stacked, backwards, rows_and_windows, outside,
     other_types, keys, untouched, mostly_known, partly_given, short,
 )  # fmt: skip

@@ -56,10 +56,8 @@ class RegionWriter(ArrayWriter):
     def wanted(self, r: Region) -> tuple[list[int], list[int]]:
         """Which of the values that r gives or carries are needed: numbers, and arrays."""
         numbers, arrays = [], []
-        for k, out in enumerate(r.outs):
-            needed = self.uses[r.node + 1 + k] or (r.kind != "if" and self.uses[r.params[k]])
-            if needed:
-                (arrays if self.g.is_array(out) else numbers).append(k)
+        for k in self.memory.needed(r):
+            (arrays if self.g.is_array(r.outs[k]) else numbers).append(k)
         return numbers, arrays
 
     # -- loops -------------------------------------------------------------------------------------
