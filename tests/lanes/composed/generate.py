@@ -104,17 +104,9 @@ class Generator(Values):
         self.argument(self.float, (length,), "rounded")
         self.argument(self.float, rng.choice([(), (length,), (3, 4)]), "grid")
         self.argument(rng.choice(self.integers), rng.choice([(), (), (length,)]), "small")
-        kinds = {
-            "grid": 5,
-            "integer": 4,
-            "bool": 2,
-            "key": 1,
-            "python": 1,
-            "long": 0.7,
-            "huge": 0.5,
-        }
+        kinds = {"grid": 5, "integer": 4, "bool": 2, "key": 1, "python": 1, "long": 0.7}
         if not self.smooth:
-            kinds |= {"special": 2, "large": 1}
+            kinds |= {"special": 2, "large": 1, "huge": 0.5}
         for kind in rng.choices([*kinds], [*kinds.values()], k=rng.randint(1, 4)):
             shape = rng.choice([(), (rng.choice(LENGTHS),), (rng.randint(1, 4), rng.randint(1, 5))])
             if kind == "integer":
