@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from gpusim.lanes.budget import LanesWarning
 from gpusim.lanes.kernel import kernel
+from gpusim.lanes.loops import fori_loop
 from gpusim.lanes.scalarize import LanesError
 
-__all__ = ["LanesError", "kernel", "vectorize"]
+__all__ = ["LanesError", "LanesWarning", "fori_loop", "kernel", "vectorize"]
 
 
 def vectorize(env: Any) -> Any:

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import itertools
 import threading
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 
 from gpusim.lanes import (
+    budget,
     jaxprs,
     rules,  # noqa: F401  (fills the table of rules)
 )
@@ -74,14 +76,16 @@ class LaneFunction:
         consts: Sequence,
         arg_numbers: Sequence[int],
         result_numbers: Sequence[int],
+        seconds: float | None = None,
     ):
         self.name, self.jaxpr, self.consts = name, jaxpr, consts
+        self.seconds = seconds  # that a kernel may take to compile; None: what the environment says
         self.arg_numbers, self.result_numbers = tuple(arg_numbers), tuple(result_numbers)
         self.in_avals = [v.aval for v in jaxpr.invars]
         self.out_avals = [v.aval for v in jaxpr.outvars]
         self.specs = tuple(map(_spec, self.in_avals))
         self.results = tuple(map(_spec, self.out_avals))
-        self.targets: dict[tuple, tuple[str, int]] = {}
+        self.targets: dict[tuple, tuple[str, int] | None] = {}
         self.parts: dict[tuple[int, ...], tuple[LaneFunction, list[int]]] = {}
         self.lock = threading.Lock()
 
@@ -91,19 +95,25 @@ class LaneFunction:
             jaxpr, consts, reads = jaxprs.restrict(self.jaxpr, self.consts, results)
             arg_numbers = [self.arg_numbers[k] for k in reads]
             result_numbers = [self.result_numbers[k] for k in results]
-            part = LaneFunction(self.name, jaxpr, consts, arg_numbers, result_numbers)
+            part = LaneFunction(self.name, jaxpr, consts, arg_numbers, result_numbers, self.seconds)
             self.parts[results] = part, reads
         return self.parts[results]
 
-    def target(self, batched: tuple[bool, ...], platform: str) -> tuple[str, int]:
+    def target(self, batched: tuple[bool, ...], platform: str) -> tuple[str, int] | None:
         """XLA FFI target, on "cpu" or "cuda", of the kernel in which the leaves marked in `batched`
-        have a lane axis; and the least number of lanes it takes.
+        have a lane axis; and the least number of lanes it takes. None, and a warning, if it would
+        cost too much.
         """
-        key = (platform, batched, jaxprs.trace_context())
+        key = (platform, batched, budget.seconds(self.seconds), jaxprs.trace_context())
         with self.lock:
             if key not in self.targets:
                 build = {"cpu": self.for_host, "cuda": self.for_nvidia}[platform]
-                self.targets[key] = build(batched)
+                try:
+                    self.targets[key] = build(batched)
+                except budget.TooLarge as why:
+                    self.targets[key] = None
+                    text = f"lanes.kernel({self.name}) runs through XLA: {why}"
+                    warnings.warn(text, budget.LanesWarning, stacklevel=2)
             return self.targets[key]
 
     def in_place(self, batched: tuple[bool, ...]) -> dict[int, int]:
@@ -130,7 +140,7 @@ class LaneFunction:
     def thread(self, batched: tuple[bool, ...]) -> nvidia_codegen.Kernel:
         """LLVM IR for NVIDIA devices."""
         g, outputs = self.graph(batched)
-        return nvidia_codegen.emit(
+        made = nvidia_codegen.emit(
             g,
             outputs,
             self.name,
@@ -139,6 +149,8 @@ class LaneFunction:
             in_place=self.in_place(batched),
             block=nvidia.block_size(),
         )
+        budget.check_text(made.ir, budget.seconds(self.seconds))
+        return made
 
     @_without_garbage_collection()
     def lower(self, batched: tuple[bool, ...], vector_bits: int) -> tuple[str, int]:
@@ -148,7 +160,9 @@ class LaneFunction:
         g, outputs = self.graph(batched)
         registers = INTERLEAVED if len(g.op) <= INTERLEAVED_NODES else 1
         width = registers * vector_bits // (64 if "double" in g.type else 32)
-        return emit(g, outputs, width), width
+        text = emit(g, outputs, width)
+        budget.check_text(text, budget.seconds(self.seconds))
+        return text, width
 
     def graph(self, batched: tuple[bool, ...]) -> tuple[Graph, list[Output]]:
         """The scalar program of one world, and which of its nodes are the results."""
@@ -159,7 +173,7 @@ class LaneFunction:
                 "them with jax.random.key(seed, impl='threefry2x32'), or set GPUSIM_LANES=xla to "
                 "run the function through XLA"
             )
-        g = Graph()
+        g = Graph(budget.operations(budget.seconds(self.seconds)))
         s = Scalarizer(g, self.name)
         inputs = []
         for k, (aval, spec) in enumerate(zip(self.in_avals, self.specs, strict=True)):

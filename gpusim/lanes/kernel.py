@@ -16,6 +16,7 @@ import jax.core
 import jax.numpy as jnp
 
 from gpusim.lanes import jaxprs
+from gpusim.lanes.budget import checked
 from gpusim.lanes.function import LaneFunction
 from gpusim.lanes.primitive import lanes_p
 from gpusim.lanes.scalarize import LanesError
@@ -26,6 +27,7 @@ def kernel(
     *,
     static_argnums: int | Sequence[int] | None = None,
     static_argnames: str | Iterable[str] | None = None,
+    budget: float | None = None,
 ) -> Callable:
     """Compiles a function of one world, so that mapping it over worlds runs one SIMD kernel.
 
@@ -38,6 +40,9 @@ def kernel(
     `static_argnums` and `static_argnames` mean what they mean to `jax.jit`: arguments that are no
     arrays but hashable values, for each of which the function is traced anew.
 
+    A program that would take more than `budget` seconds to compile (default: GPUSIM_LANES_BUDGET,
+    else 30) runs through XLA instead, and a LanesWarning says so.
+
     Like `jax.jit`, it traces `fn` once for arguments of the same tree, shapes, dtypes and weak
     types (and under the same flags of JAX), so what `fn` reads from outside is read then. Arrays
     that it closes over become constants of the kernel; values that JAX is tracing become arguments,
@@ -49,6 +54,8 @@ def kernel(
     Raises LanesError, at the first call with arguments of new shapes, for a side effect, a
     primitive or a dtype that cannot be compiled, and TypeError for an argument that is no array.
     """
+    if budget is not None:
+        checked(budget)
     nums, names = jaxprs.static_arguments(fn, static_argnums, static_argnames)
     traces: dict[Any, Trace] = {}
 
@@ -74,7 +81,7 @@ def kernel(
         if trace is None:
             bound = functools.partial(fn, **{k: x for k, x in static.items() if k in names})
             numbers = tuple(k for k in static if isinstance(k, int))
-            trace = Trace(bound, args, named, numbers)
+            trace = Trace(bound, args, named, numbers, budget)
             if not trace.given:
                 traces[key] = trace
         return trace(leaves)
@@ -99,7 +106,14 @@ class Trace:
     are left to JAX; and the kernel that computes the others.
     """
 
-    def __init__(self, fn: Callable, args, kwargs=None, static_argnums: tuple[int, ...] = ()):
+    def __init__(
+        self,
+        fn: Callable,
+        args,
+        kwargs=None,
+        static_argnums: tuple[int, ...] = (),
+        budget: float | None = None,
+    ):
         jaxpr, consts, self.out_tree = jaxprs.trace_call(fn, args, kwargs or {}, static_argnums)
         self.given = [c for c in consts if isinstance(c, jax.core.Tracer)]
         if self.given or any(jaxprs.is_nothing(v.aval) for v in jaxpr.invars):
@@ -113,9 +127,8 @@ class Trace:
         self.rest_jaxpr, self.rest_consts, self.rest_reads = jaxprs.restrict(
             jaxpr, consts, self.rest
         )
-        self.function = LaneFunction(
-            _name(fn), *jaxprs.restrict(jaxpr, consts, computed), result_numbers=computed
-        )
+        smaller, consts, reads = jaxprs.restrict(jaxpr, consts, computed)
+        self.function = LaneFunction(_name(fn), smaller, consts, reads, computed, budget)
 
     def __call__(self, leaves):
         args = [*self.given, *leaves]

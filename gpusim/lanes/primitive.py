@@ -23,8 +23,8 @@ lanes_p.multiple_results = True
 
 
 def lanes_of(batched) -> tuple[bool, ...]:
-    """Which arguments have lanes."""
-    return tuple(map(any, batched))
+    """Which arguments have lanes; of one world all: it is a lane of which there is one."""
+    return tuple(any(marks) or not marks for marks in batched)
 
 
 def _sizes(leaves, batched) -> tuple[int, ...]:
@@ -115,9 +115,12 @@ ad.primitive_transposes[lanes_p] = _transpose
 
 
 def _lower(ctx, *operands, function, batched, platform):
-    program = functools.partial(_compiled, platform=platform, spread=jaxprs.is_spread(ctx))
-    if ctx.module_context.lowering_parameters.for_export:  # what is exported is run elsewhere
+    exported = ctx.module_context.lowering_parameters.for_export  # and run elsewhere
+    if exported or function.target(lanes_of(batched), platform) is None:
         program = through_xla
+    else:
+        spread = jaxprs.is_spread(ctx)
+        program = functools.partial(_compiled, platform=platform, spread=spread)
     program = functools.partial(program, function=function, batched=batched)
     return mlir.lower_fun(program, multiple_results=True)(ctx, *operands)
 
@@ -129,7 +132,7 @@ def _compiled(*leaves, function, batched, platform, spread=False):
         call = functools.partial(_merged, function=function, batched=batched, platform=platform)
         results = sharding.spread(call, batched, words) if spread else call(*words)
     else:  # one world is a group of lanes of which one is of interest
-        every = (True,) * len(words)
+        every = lanes_of(batched)
         one = [x[None] for x in words]
         results = [y[0] for y in _call(*one, function=function, lanes=every, platform=platform)]
     return [

@@ -14,7 +14,7 @@ import numpy as np
 
 from gpusim.lanes import jaxprs
 from gpusim.lanes.program.graph import Graph
-from gpusim.lanes.program.nodes import Region
+from gpusim.lanes.program.nodes import Region, TooLarge
 
 TYPES = {
     "float32": "float",
@@ -35,6 +35,8 @@ class LanesError(NotImplementedError):
     """A function cannot be compiled to lanes."""
 
 
+# Constants of an array, of which each is a node of its own.
+LIFTED = 1_000_000
 # An array in memory and another of more numbers than this are chosen from in memory.
 CHOSEN = 64
 
@@ -93,6 +95,8 @@ class Scalarizer:
     def lift(self, value) -> np.ndarray:
         """Constants as nodes."""
         value = np.asarray(value)
+        if value.size > LIFTED:
+            raise TooLarge(f"it closes over {value.size:,} numbers; make them an argument")
         t, const = self.lane_type(value.dtype), self.g.const
         return np.array([const(t, v) for v in value.ravel().tolist()], np.int64).reshape(
             value.shape

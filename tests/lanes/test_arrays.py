@@ -285,16 +285,6 @@ def mostly_known(x, i, v):
     return y[i], z, z[(i + 2) % N]
 
 
-def partly_given(x, i, v):
-    """Arguments that only an array in memory is made of."""
-    y = jnp.concatenate([x[5:], v[None], x[:5]])
-    return (
-        x.at[1].set(0.5)[i],
-        lax.dynamic_slice(y, (i,), (2,)),
-        lax.fori_loop(0, 3, lambda k, a: a.at[(i + k) % N].add(v), x.at[:3].set(x[0])),
-    )
-
-
 def short(x, i, v):
     """Arrays of few numbers."""
     a = lax.fori_loop(0, 6, lambda k, a: a.at[(i + k) % 3].add(a[k % 3]), x[:3])
@@ -304,13 +294,24 @@ def short(x, i, v):
     return a, b, c, x[:5].at[i % 5].set(v), x[:1].at[i].set(v), x[:5][i % 5]
 
 
+def put_together(x, i, v):
+    """Arrays made of constants, computed numbers and arguments that are read nowhere else."""
+    rolled = jnp.roll(x, 1).at[0].set(0.0)
+    a = rolled.at[i].set(v)
+    b = lax.select(v > 0, rolled.at[(i + 1) % N].add(v), rolled)
+    c = jnp.concatenate([x[15:], jnp.sin(x[:3]), jnp.ones(2), x[5:7][::-1], v[None]])
+    d = lax.fori_loop(0, 5, lambda k, c: c.at[(i + k) % 13].add(c[k] * v), c)
+    outer = lambda k, c: c + jnp.concatenate([x[8:12], jnp.zeros(3), x[:6]]).at[(i + k) % 13].set(v)
+    return a, b, rolled[i], d, lax.fori_loop(0, 4, outer, c)
+
+
 FUNCTIONS = (
     old_and_new, read_later, chain, swap, rotate_three, previous, read_after_the_loop,
     inner_loop_takes_the_outer_array, inner_loop_swaps, branch, both_branches, switched,
     branch_in_a_loop, loop_in_a_branch, branch_in_a_branch, until, until_within_until, branch_until,
     changed_to_be_tested, numbers_become_the_array, handed_on_twice, several_loops_by_vmap,
     chosen, chosen_at_random, stacked, backwards, rows_and_windows, outside,
-    other_types, keys, untouched, mostly_known, partly_given, short,
+    other_types, keys, untouched, mostly_known, short, put_together,
 )  # fmt: skip
 # which of the array, the index and the number differ between worlds
 MAPPED = [m for m in itertools.product((True, False), repeat=3) if any(m)]

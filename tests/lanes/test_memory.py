@@ -151,14 +151,3 @@ def test_a_branch_reads_arrays_made_outside_it():
     assert (
         text.count(f"alloca [{N * N + 1} x <{width} x float>]") == 4
     )  # a, b, c and b @ c or c @ b
-
-
-def test_arrays_that_a_stack_has_no_room_for():
-    """Forty of 1 MB each."""
-    size = 8_000
-
-    def fn(x, i):
-        changed = [x.at[(i * k) % size].set(k) for k in range(1, 41)]
-        return sum(y[(i + k) % size] for k, y in enumerate(changed))
-
-    agree(fn, args=[np.ones((19, size)), np.arange(19)], dtypes=("float64",))

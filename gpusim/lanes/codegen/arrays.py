@@ -8,7 +8,6 @@ from gpusim.lanes.codegen.slots import Slot
 from gpusim.lanes.codegen.text import literal, size_of
 from gpusim.lanes.program.operations import parts
 
-STACK = 1 << 20  # bytes of arrays for which a thread's stack has room
 WRITTEN_OUT = 8  # numbers of an array that are copied without a loop
 COMPARED = 6  # places in memory among which a varying index is looked for by comparisons
 
@@ -24,7 +23,7 @@ class ArrayWriter(NumberWriter):
         super().__init__(*args)
         self.readers = Counter(self.memory.readers)  # of each array, those that are still to come
         self.slots: dict[int, Slot] = {}  # by array
-        self.room: dict[str, tuple[str, int]] = {}  # LLVM types and bytes of what is allocated
+        self.allocated = 0  # bytes
         # numbers of an array that wait until the one it takes the memory of has been read
         self.late: dict[int, list[Place]] = defaultdict(list)
 
@@ -36,28 +35,9 @@ class ArrayWriter(NumberWriter):
         stored = self.stored(array_type)
         name = self.fresh("array")
         whole = self.vector(stored) if wide else stored
-        self.room[name] = f"[{size + 1} x {whole}]", (size + 1) * self.bytes_of(stored, wide)
+        self.entry.append(f"  {name} = alloca [{size + 1} x {whole}], align 64")
+        self.allocated += (size + 1) * size_of(stored) * (self.width if wide else 1)
         return Slot(name, t, stored, size, wide, self.within[-1])
-
-    def bytes_of(self, t: str, wide: bool) -> int:
-        return size_of(t) * (self.width if wide else 1)
-
-    def on_stack(self) -> list[str]:
-        """Lines that allocate the arrays."""
-        return [f"  {name} = alloca {kind}, align 64" for name, (kind, _) in self.room.items()]
-
-    def allocated(self) -> tuple[list[str], list[str]]:
-        """The same, on the heap if they are too much for the stack, and lines that free them."""
-        if sum(size for _, size in self.room.values()) <= STACK:
-            return self.on_stack(), []
-        lines, total = [], 0
-        for name, (_, size) in self.room.items():
-            lines.append(f"  {name} = getelementptr i8, ptr %heap, i64 {total}")
-            total += -(-size // 64) * 64
-        self.declared["alloc"] = "declare noalias ptr @aligned_alloc(i64, i64)"
-        self.declared["free"] = "declare void @free(ptr)"
-        heap = f"  %heap = call ptr @aligned_alloc(i64 64, i64 {total})"
-        return [heap, *lines], ["  call void @free(ptr %heap)"]
 
     def stored(self, array_type: str) -> str:
         """As what the numbers of such arrays are kept: masks as bytes, and small numbers as words
@@ -364,9 +344,10 @@ class ArrayWriter(NumberWriter):
             return
         self.store_late(pack)
         for k, i in enumerate(items):
-            self.load(i)  # which stores an input that nobody has read before
             if Place(pack, k) not in memory.places.get(i, ()):
                 self.store_item(Place(pack, k), i)
+            else:
+                self.load(i)  # an input that nobody has read yet is stored now
 
     def store_late(self, pack: int):
         """Stores what had to wait, if it need not wait longer."""

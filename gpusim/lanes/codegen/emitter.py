@@ -9,6 +9,7 @@ for every instruction would cost most of the compile time.
 from itertools import chain, groupby
 from typing import NamedTuple
 
+from gpusim.lanes import budget
 from gpusim.lanes.codegen.buffers import ByWorld
 from gpusim.lanes.codegen.regions import RARELY, RegionWriter
 from gpusim.lanes.codegen.slots import Slot
@@ -67,12 +68,12 @@ class Emitter(RegionWriter):
             self.load(o.node)  # all before the first store: a result may take an argument's memory
         for same in outputs:
             self.store_outputs(same)
+        budget.check_stack(self.allocated, self.width)
 
     def text(self) -> str:
         """The function, and the declarations it needs."""
         self.emit_root()
-        before, after = self.allocated()
-        body = "\n".join(filter(None, [*before, *self.entry, *self.lines, *after]))
+        body = "\n".join(filter(None, self.entry + self.lines))
         declarations = "\n".join(self.declared.values())
         return (
             "define void @group(ptr noalias readonly %ins, ptr noalias readonly %outs, "

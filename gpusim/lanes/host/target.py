@@ -77,7 +77,7 @@ def load(group_ir: str, *, width: int, arg_lanes: tuple[bool, ...]) -> str:
     """
     target = host()
     machine = target.triple.split("-")[0]
-    text = _declared_once(group_ir + handler.handler_ir(machine, width, arg_lanes, header()))
+    text = group_ir + handler.handler_ir(machine, width, arg_lanes, header())
     key = digest(handler.VERSION, text, target)
     name = f"gpusim_lanes_{key[:32]}"
     with _LOCK:
@@ -86,16 +86,6 @@ def load(group_ir: str, *, width: int, arg_lanes: tuple[bool, ...]) -> str:
             ctypes.c_void_p.from_address(linked[handler.POOL]).value = ctypes.addressof(_pool())
             _LOADED[name] = register(name, linked, "cpu")
     return name
-
-
-def _declared_once(text: str) -> str:
-    """LLVM IR in which both parts may have declared the same function."""
-    lines, seen = [], set()
-    for line in text.split("\n"):
-        if not line.startswith("declare ") or line not in seen:
-            lines.append(line)
-        seen.add(line)
-    return "\n".join(lines)
 
 
 def digest(*parts: object) -> str:

@@ -87,7 +87,7 @@ class _ThreadEmitter(Emitter):
         return _KERNEL.format(
             entry=entry,
             parameters=", ".join([*parameters, "i64 %lanes"]),
-            arrays="\n".join(self.on_stack()),
+            arrays="\n".join(self.entry),
             body="\n".join(self.lines),
             declarations="\n".join(self.declared.values()),
             block=block,

@@ -50,7 +50,10 @@ class Region:
 
 
 class TooLarge(Exception):
-    """A program of more nodes than were allowed."""
+    """A program needs more than it may have; the message says of what, and what to do."""
+
+
+SMALLER = "keep its loops rolled (lanes.fori_loop), or raise GPUSIM_LANES_BUDGET"
 
 
 class Nodes:
@@ -126,7 +129,7 @@ class Nodes:
                 where = r
         n = len(region)  # as `new` does, without the call: every operation comes by here
         if n > self.limit:
-            raise TooLarge(f"more than {self.limit:,.0f} operations")
+            raise TooLarge(f"it is more than {self.limit:,.0f} operations; {SMALLER}")
         self.op.append(op)
         self.type.append(type_)
         self.args.append(args)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from gpusim.lanes import jaxprs, primitive
+from gpusim.lanes.loops import ROLLED
 from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.program.operations import INTEGERS
 from gpusim.lanes.rules.arith import dtype_of
@@ -14,7 +15,6 @@ from gpusim.lanes.rules.carry import Carry, indexed, kept_in_memory
 from gpusim.lanes.scalarize import Scalarizer, is_bool, rule
 
 UNROLL = 3000  # scalar operations a loop with a known number of trips may unroll into
-ROLLED = "gpusim.rolled"  # what `lanes.fori_loop` calls the counter of a loop that stays one
 SELECT = 400  # scalar operations that are computed for all lanes rather than jumped over
 
 

@@ -44,6 +44,7 @@ def run(program: dict, through: contextlib.AbstractContextManager | None = None)
     """Both ways; kernels run within `through`."""
     with jax.enable_x64(program["x64"]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of conversions that JAX does not like the look of
+        warnings.simplefilter("error", lanes.LanesWarning)
         args = programs.arguments(program)
         try:
             want = reference(program, args)
@@ -53,7 +54,7 @@ def run(program: dict, through: contextlib.AbstractContextManager | None = None)
             with programs.limits(program["limits"]), through or contextlib.nullcontext():
                 got = programs.build(program)(*args)
                 jax.block_until_ready(got)
-        except lanes.LanesError as error:
+        except (lanes.LanesError, lanes.LanesWarning) as error:
             return Outcome("refused", _one_line(error))
         except Exception as error:
             return Outcome("raised", _one_line(error))

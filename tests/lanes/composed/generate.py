@@ -27,7 +27,6 @@ SMALL = {
     "WRITTEN_OUT": (0.4, (0, 1, 40)),
     "DISTANT": (0.3, (0, 1, 1000)),
     "NEAR": (0.3, (0, 5)),
-    "STACK": (0.2, (0, 1000)),
     "CHAINS": (0.2, (1, 2)),
     "INTERLEAVED_NODES": (0.4, (0,)),
 }

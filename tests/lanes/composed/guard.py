@@ -19,7 +19,7 @@ from unittest import mock
 import jax
 import numpy as np
 
-from gpusim.lanes.codegen import arrays
+from gpusim.lanes import budget
 from gpusim.lanes.host import target as host
 from tests.lanes.composed import check
 
@@ -86,7 +86,7 @@ def _kernels_here() -> Iterator[None]:
     with (
         patched(host, "load", loaded),
         patched(jax.ffi, "ffi_call", call),
-        patched(arrays, "STACK", math.inf),  # each array by itself
+        patched(budget, "STACK", math.inf),  # the arrays are elsewhere
     ):
         yield
 

@@ -41,7 +41,6 @@ LIMITS = (
     *("LEAST", "LARGE", "TILED"),  # what a loop carries in memory
     *("SEARCHED", "SELECT_CHAIN", "COMPARED", "CHOSEN"),  # places that are tried one by one
     *("WRITTEN_OUT", "DISTANT", "NEAR"),  # how arrays are copied, and how soon read again
-    "STACK",  # and how many of them the stack has room for
     *("CHAINS", "INTERLEAVED_NODES"),  # partial sums; nodes of small kernels
 )
 
