@@ -19,7 +19,7 @@ from unittest import mock
 import jax
 import numpy as np
 
-from gpusim.lanes import budget
+from gpusim.lanes import budget, jaxprs
 from gpusim.lanes.host import target as host
 from tests.lanes.composed import check
 
@@ -58,7 +58,7 @@ class Guarded:
 
 def run(program: dict) -> check.Outcome:
     """As check.run, with the kernels run here."""
-    before = jax.config.jax_enable_x64
+    before = jaxprs.flag("jax_enable_x64")
     jax.config.update("jax_enable_x64", program["x64"])  # for the threads of callbacks too
     try:
         return check.run(program, _kernels_here())
