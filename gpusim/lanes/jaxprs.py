@@ -102,7 +102,8 @@ def depends(jaxpr, marked: Sequence[bool]) -> list[bool]:
 def _eqn_depends(eqn, ins: list[bool]) -> list[bool]:
     """Which results of the equation can change with the marked operands."""
     p, name = eqn.params, eqn.primitive.name
-    if eqn.primitive not in pe.dce_rules:  # `restrict` could not take its results apart
+    # `restrict` could not take its results apart, or its derivative may need more than its results
+    if eqn.primitive not in pe.dce_rules or name in ("custom_jvp_call", "custom_vjp_call"):
         return [True] * len(eqn.outvars)
     inner = [open_jaxpr(sub)[0] for sub in jex.jaxprs_in_params(p)]
     if name == "scan":
@@ -116,12 +117,14 @@ def _eqn_depends(eqn, ins: list[bool]) -> list[bool]:
 
 
 def _carried(body, consts: list[bool], carry: list[bool], xs: list[bool]) -> list[bool]:
-    """`depends` of a scan: what is carried depends on what it was made of in any trip."""
+    """`depends` of a scan: what is carried depends on what it was made of in any trip, and on what
+    it began as.
+    """
     while True:
         outs = depends(body, [*consts, *carry, *xs])
         after = [a or b for a, b in zip(carry, outs[: len(carry)], strict=True)]
         if after == carry:
-            return outs
+            return after + outs[len(carry) :]
         carry = after
 
 

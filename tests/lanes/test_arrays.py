@@ -165,6 +165,39 @@ def branch_until(x, i, v):
     return lax.while_loop(lambda c: c[1] < i, body, (x, 0))
 
 
+def changed_to_be_tested(x, i, v):
+    """What says whether to go on changes an array, which the end of the loop must not see."""
+
+    def until(limit):
+        more = lambda c: (c[0].at[c[1] % N].set(v)[(c[1] + 3) % N] < 9) & (c[1] < limit)
+        return lax.while_loop(more, lambda c: (jnp.cos(c[0]), c[1] + 1), (x, 0))
+
+    return until(i), until(5)
+
+
+def numbers_become_the_array(x, i, v):
+    """They are known before it is known which lanes go on."""
+
+    def body(c):
+        a, p, k = c
+        a[(i + k) % N]
+        return jnp.tile(p, 5), p * v, k + 1
+
+    return lax.while_loop(lambda c: c[2] < i, body, (x, x[:4], 0))
+
+
+def handed_on_twice(x, i, v):
+    """As two values, of which nobody needs the first."""
+
+    def body(c):
+        a, b, k = c
+        a[(i + k) % N]
+        y = b * v + b[(i + k) % N]
+        return y, y, k + 1
+
+    return lax.while_loop(lambda c: c[2] < 5, body, (x, x, 0))[1]
+
+
 def several_loops_by_vmap(x, i, v):
     one = lambda r: lax.while_loop(lambda r: r[i % 5] < 3, lambda r: r.at[i % 5].add(1 + v * v), r)
     return jax.vmap(one)(x.reshape(4, 5))
@@ -256,7 +289,9 @@ def short(x, i, v):
     """Arrays of few numbers."""
     a = lax.fori_loop(0, 6, lambda k, a: a.at[(i + k) % 3].add(a[k % 3]), x[:3])
     b = lax.fori_loop(0, 6, lambda k, a: a.at[(i + k) % 5].add(a[k % 5]), x[:5])
-    return a, b, x[:5].at[i % 5].set(v), x[:1].at[i].set(v), x[:5][i % 5]
+    changed = lambda a: (a * v).at[i % 2].set(a[0])
+    c = lax.cond(v > 0, changed, lambda a: lax.fori_loop(0, 3, lambda k, a: a * 0.5, a), x[:2])
+    return a, b, c, x[:5].at[i % 5].set(v), x[:1].at[i].set(v), x[:5][i % 5]
 
 
 def put_together(x, i, v):
@@ -274,7 +309,8 @@ FUNCTIONS = (
     old_and_new, read_later, chain, swap, rotate_three, previous, read_after_the_loop,
     inner_loop_takes_the_outer_array, inner_loop_swaps, branch, both_branches, switched,
     branch_in_a_loop, loop_in_a_branch, branch_in_a_branch, until, until_within_until, branch_until,
-    several_loops_by_vmap, chosen, chosen_at_random, stacked, backwards, rows_and_windows, outside,
+    changed_to_be_tested, numbers_become_the_array, handed_on_twice, several_loops_by_vmap,
+    chosen, chosen_at_random, stacked, backwards, rows_and_windows, outside,
     other_types, keys, untouched, mostly_known, short, put_together,
 )  # fmt: skip
 # which of the array, the index and the number differ between worlds

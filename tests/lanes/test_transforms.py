@@ -226,6 +226,41 @@ def test_tangents_known_to_be_zero():
     agree(bounded, lambda x: (x**2, jnp.floor(x + 2)), X[0])
 
 
+def test_gradients_of_what_a_loop_forgets():
+    """Mapping concerns only what a loop begins with, but JAX gives all that it carries an axis."""
+
+    def fn(x, p):
+        return lax.scan(lambda c, row: (jnp.floor(p), row * 2), x, jnp.ones((4, 3)))
+
+    total = lambda k: lambda x, p: jax.vmap(k, (0, None))(x, p)[0].sum()
+    agree(lambda k: jax.grad(total(k), (0, 1)), fn, X, PARAMETER)
+
+
+@jax.custom_jvp
+def told_to_move(x, p):
+    """The parameter, whose derivative is told to be that of both."""
+    return p
+
+
+told_to_move.defjvp(lambda given, t: (given[1], t[0] * 2 + t[1] * 3))
+
+
+@jax.custom_vjp
+def told_to_pull(x, p):
+    """The same in reverse."""
+    return p
+
+
+told_to_pull.defvjp(lambda x, p: (p, None), lambda _, t: (t * 2, t * 3))
+
+
+@pytest.mark.parametrize("fn", [told_to_move, told_to_pull])
+def test_derivatives_of_what_is_not_read(fn):
+    agree(lambda k: jax.vmap(k, (0, None)), fn, X, PARAMETER)
+    total = lambda k: lambda x, p: jax.vmap(k, (0, None))(x, p).sum()
+    agree(lambda k: jax.grad(total(k), (0, 1)), fn, X, PARAMETER)
+
+
 def test_linear_functions_transpose():
     def fn(x, p):
         return x * p, (p * 2, jnp.flip(x))

@@ -322,7 +322,8 @@ class ArrayWriter(NumberWriter):
     def store_item(self, place: Place, n: int) -> bool:
         """Stores a number of an array that is being made; whether that can be done already."""
         slot = self.home_of(place.pack)
-        if place.pack in self.memory.built_in and self.readers[slot.array]:
+        waits = slot.owner is not self.within[-1] or self.readers[slot.array]
+        if place.pack in self.memory.built_in and waits:
             self.late[place.pack].append(place)
             return False
         value = self.use(n, slot.wide)

@@ -92,12 +92,12 @@ class Memory:
                 carried = zip(r.inits, r.params, strict=True)
                 self._read([i for i, p in carried if self.uses[p]], here)
                 if r.kind == "if":
-                    self._read([*self._wanted(r, r.otherwise), r.cond], here)
+                    self._read([*(r.otherwise[k] for k in self.needed(r)), r.cond], here)
                 self._look(r, here)
                 ends = [*here, math.inf]
                 if r.kind == "while":
                     self._read([r.cond], ends)
-                self._read(self._wanted(r, r.outs), ends)
+                self._read([r.outs[k] for k in self.needed(r)], ends)
             elif op == "element":
                 array, j = g.args[n]
                 self._read([j], here)
@@ -127,14 +127,11 @@ class Memory:
             self.readers[pack] += len(reads)
             self.scattered.add(self.g.type[pack])
 
-    def _wanted(self, r: Region, values: list[int]) -> list[int]:
-        """Of values that a region gives or carries, those that somebody needs."""
-        carried = r.params if r.kind != "if" else [-1] * len(values)
-        return [
-            v
-            for k, (v, p) in enumerate(zip(values, carried, strict=True))
-            if self.uses[r.node + 1 + k] or (p >= 0 and self.uses[p])
-        ]
+    def needed(self, r: Region) -> list[int]:
+        """Which of the values that a region gives or carries somebody needs."""
+        uses, places = self.uses, range(len(r.outs))
+        carries = r.kind != "if"
+        return [k for k in places if uses[r.node + 1 + k] or (carries and uses[r.params[k]])]
 
     def _read(self, nodes: Iterable[int], here: Sequence[float]):
         g = self.g
@@ -208,9 +205,8 @@ class Memory:
         g, out = self.g, {}
         for pack in self.packs:
             r = g.region[pack]
-            alone = self.readers[pack] == 1 and pack in r.outs and not self.is_copied(pack)
-            if alone and r.kind in ("for", "while"):
-                out[pack] = r.params[r.outs.index(pack)]
+            if r.kind in ("for", "while") and self.readers[pack] == 1 and not self.is_copied(pack):
+                out.update((pack, r.params[k]) for k in self.needed(r) if r.outs[k] == pack)
         return out
 
     def _places(self) -> dict[int, list[Place]]:

@@ -47,8 +47,10 @@ class NumberWriter(BufferWriter):
 
     def find(self, n: int, wide: bool) -> str:
         """The same for a node that has no name yet, or not any more."""
-        if n in self.g.value:
-            t, value = self.g.type[n], literal(self.g.type[n], self.g.value[n])
+        # of a number of which nothing is known any is as good as another
+        value = 0 if self.g.is_of_blank(n) else self.g.value.get(n)
+        if value is not None:
+            t, value = self.g.type[n], literal(self.g.type[n], value)
             text = f"splat ({t} {value})" if wide and self.width > 1 else value
             self.names[wide][n] = text
             return text

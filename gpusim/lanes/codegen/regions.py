@@ -26,14 +26,17 @@ class RegionWriter(ArrayWriter):
         r: Region = self.g.attr[n]
         {"for": self.emit_for, "while": self.emit_while, "if": self.emit_if}[r.kind](n, r)
 
-    def enter(self, r: Region, slots: dict[int, Slot]):
-        """From now on region r is written; it may overwrite these arrays."""
+    def enter(self, r: Region):
+        """From now on region r is written."""
+        self.within.append(r)
+        self.at.append(0)
+
+    def own(self, r: Region, slots: dict[int, Slot]):
+        """From now on region r may overwrite these arrays, in lanes that want it."""
         for slot in slots.values():
             slot.owner = r
             if self.masked(r):
                 slot.masks.append(r.cond)
-        self.within.append(r)
-        self.at.append(0)
 
     def leave(self, r: Region, slots: dict[int, Slot]):
         """From now on the region around r is written, and these arrays are its results."""
@@ -53,10 +56,8 @@ class RegionWriter(ArrayWriter):
     def wanted(self, r: Region) -> tuple[list[int], list[int]]:
         """Which of the values that r gives or carries are needed: numbers, and arrays."""
         numbers, arrays = [], []
-        for k, out in enumerate(r.outs):
-            needed = self.uses[r.node + 1 + k] or (r.kind != "if" and self.uses[r.params[k]])
-            if needed:
-                (arrays if self.g.is_array(out) else numbers).append(k)
+        for k in self.memory.needed(r):
+            (arrays if self.g.is_array(r.outs[k]) else numbers).append(k)
         return numbers, arrays
 
     # -- loops -------------------------------------------------------------------------------------
@@ -99,7 +100,8 @@ class RegionWriter(ArrayWriter):
         trip, at = self.fresh("i"), len(self.lines)
         self.lines.append(f"  {trip} = phi i32 [0, %{before}], ")
         phis = self.open_phis(r, list(first), first, before)
-        self.enter(r, slots)
+        self.enter(r)
+        self.own(r, slots)
         self.bind(r.counter, trip)
         self.bind_params(r, phis, slots)
         self.emit_nodes(r.nodes)
@@ -121,13 +123,14 @@ class RegionWriter(ArrayWriter):
         self.lines.append(f"  br label %{head}")
         self.start(head)
         phis = self.open_phis(r, list(first), first, before)
-        self.enter(r, slots)
+        self.enter(r)
         self.bind_params(r, phis, slots)
         tests = self.tests[r]
         self.emit_nodes(r.nodes[:tests])
         more = self.any(r.cond)
         self.lines.append(f"  br i1 {more}, label %{body}, label %{end}")
         self.start(body)
+        self.own(r, slots)  # not before: if the test is the last, what is carried stays as it is
         self.emit_nodes(r.nodes[tests:], tests)
         self.hand_on(r, slots)
         values = {}
@@ -185,7 +188,8 @@ class RegionWriter(ArrayWriter):
         before = self.block
         self.lines.append(f"  br i1 {wanted}, label %{body}, label %{end}, !prof !0")
         self.start(body)
-        self.enter(r, slots)
+        self.enter(r)
+        self.own(r, slots)
         for k in read:
             self.alias(r.params[k], r.inits[k])
         self.emit_nodes(r.nodes)

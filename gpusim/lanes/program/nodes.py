@@ -192,6 +192,10 @@ class Nodes:
         """An array of which nothing is known yet."""
         return self.new("blank", array_type(t, size))
 
+    def is_of_blank(self, n: int) -> bool:
+        """Whether node n is a number of which nothing is known."""
+        return self.op[n] == "item" and self.op[self.args[n][0]] == "blank"
+
     def items(self, array: int) -> list[int]:
         """The numbers of an array, as nodes."""
         if self.op[array] == "pack":
