@@ -177,7 +177,7 @@ define void @group(ptr %ins, ptr %outs, i64 %lane, i64 %lanes) nounwind {{
 }}
 '''
 shapes = [jax.ShapeDtypeStruct((4, 3), np.float32)]
-guard.results(text, 4, (True,), shapes, np.ones((4, 3), np.float32))
+guard.results(text, 4, [(1, 0)], [(1, 0)], shapes, np.ones((4, 3), np.float32))
 """
 
 

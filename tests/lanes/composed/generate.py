@@ -27,6 +27,7 @@ SMALL = {
     "WRITTEN_OUT": (0.4, (0, 1, 40)),
     "DISTANT": (0.3, (0, 1, 1000)),
     "NEAR": (0.3, (0, 5)),
+    "BY_WORLD": (0.4, (16, 20)),
     "CHAINS": (0.2, (1, 2)),
     "INTERLEAVED_NODES": (0.4, (0,)),
 }

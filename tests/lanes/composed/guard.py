@@ -74,13 +74,12 @@ def _kernels_here() -> Iterator[None]:
 
     def loaded(text, *, width, arg_lanes):
         target = load(text, width=width, arg_lanes=arg_lanes)
-        groups[target] = text, width, arg_lanes
+        groups[target] = text, width
         return target
 
-    def call(target, shapes, **layouts):
-        return lambda *leaves: jax.pure_callback(
-            functools.partial(results, *groups[target], shapes), shapes, *leaves
-        )
+    def call(target, shapes, *, input_layouts, output_layouts, **_):
+        group = functools.partial(results, *groups[target], input_layouts, output_layouts, shapes)
+        return lambda *leaves: jax.pure_callback(group, shapes, *leaves)
 
     patched = mock.patch.object
     with (
@@ -91,25 +90,27 @@ def _kernels_here() -> Iterator[None]:
         yield
 
 
-def results(text, width, arg_lanes, shapes, *leaves) -> list[np.ndarray]:
+def results(text, width, ins, outs, shapes, *leaves) -> list[np.ndarray]:
     """What a group makes of these arguments, in both kinds of memory.
 
-    `shapes`: of the results; they have lanes in front, as the arguments in `arg_lanes`.
+    `shapes`: of the results; they have lanes in front. `ins`, `outs`: the order of the axes of
+    arguments and results in memory, outermost first; None of an argument without lanes.
     """
     leaves = [np.asarray(x) for x in leaves]
+    inputs = [x if axes is None else x.transpose(axes) for x, axes in zip(leaves, ins, strict=True)]
     lanes = shapes[0].shape[0]
-    at_end, at_start = (_call(text, width, arg_lanes, shapes, leaves, x) for x in (True, False))
+    at_end, at_start = (_call(text, width, inputs, outs, shapes, x) for x in (True, False))
     for x, y in zip(at_end, at_start, strict=True):
         np.testing.assert_array_equal(x, y, f"{lanes} lanes: where arrays lie is seen")
     return at_end
 
 
-def _call(text, width, arg_lanes, shapes, leaves, at_end: bool) -> list[np.ndarray]:
+def _call(text, width, arguments, layouts, shapes, at_end: bool) -> list[np.ndarray]:
     """The same, from memory that ends at a page or begins at one."""
     lanes = shapes[0].shape[0]
     inputs, outputs = [], []
-    for x, varies in zip(leaves, arg_lanes, strict=True):
-        data = (np.moveaxis(x, 0, -1) if varies else x).tobytes()  # lanes are neighbours
+    for x in arguments:
+        data = x.tobytes()
         inputs.append(Guarded(len(data), at_end))
         inputs[-1].write(data)
     for y in shapes:
@@ -123,8 +124,8 @@ def _call(text, width, arg_lanes, shapes, leaves, at_end: bool) -> list[np.ndarr
     del kept
     arrays = [np.frombuffer(x.read(), y.dtype) for x, y in zip(outputs, shapes, strict=True)]
     return [
-        np.moveaxis(x.reshape(*y.shape[1:], lanes), -1, 0)
-        for x, y in zip(arrays, shapes, strict=True)
+        x.reshape([y.shape[axis] for axis in axes]).transpose(np.argsort(axes))
+        for x, y, axes in zip(arrays, shapes, layouts, strict=True)
     ]
 
 

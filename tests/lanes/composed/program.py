@@ -42,6 +42,7 @@ LIMITS = (
     *("SEARCHED", "SELECT_CHAIN", "COMPARED", "CHOSEN"),  # places that are tried one by one
     *("WRITTEN_OUT", "DISTANT", "NEAR"),  # how arrays are copied, and how soon read again
     *("CHAINS", "INTERLEAVED_NODES"),  # partial sums; nodes of small kernels
+    "BY_WORLD",  # numbers of arrays in which those of a world are neighbours
 )
 
 
