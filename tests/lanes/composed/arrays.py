@@ -203,6 +203,8 @@ def write_several(g):
 @statement(1)
 def write_window(g):
     x, i = g.some(1, HUGE, special=False), g.whole(())
+    if too_long(x, i):
+        raise Unsuitable
     y = g.shaped(element(g, x), (g.rng.randint(1, min(3, x.size)),))
     known = {"bound": max(x.bound, y.bound), "grid": common(x, y)}
     g.add("lax.dynamic_update_slice({0}, {1}, ({2},))", x, y, i, **known)
