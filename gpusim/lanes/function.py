@@ -198,14 +198,14 @@ class LaneFunction:
         s = Scalarizer(g, self.name)
         inputs = []
         for k, (aval, spec) in enumerate(zip(self.in_avals, self.specs, strict=True)):
-            t, size = s.lane_type(spec.dtype), int(np.prod(spec.shape))
+            t, size = s.number_type(spec.dtype), int(np.prod(spec.shape))
             nodes = [g.input(t, k, element, not batched[k]) for element in range(size)]
-            ids = np.array(nodes, np.int64).reshape(spec.shape)
+            ids = s.from_memory(np.array(nodes, np.int64).reshape(spec.shape), spec.dtype)
             inputs.append(s.keys(ids) if jaxprs.is_key(aval.dtype) else ids)
         with jax.ensure_compile_time_eval():  # constants are looked at, whatever JAX is tracing
             results = s.run(self.jaxpr, self.consts, inputs)
         results = [
-            s.key_data(ids) if jaxprs.is_key(aval.dtype) else ids
+            s.key_data(ids) if jaxprs.is_key(aval.dtype) else s.to_memory(ids, aval.dtype)
             for ids, aval in zip(results, self.out_avals, strict=True)
         ]
         return g, [

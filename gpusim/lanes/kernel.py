@@ -48,8 +48,8 @@ def kernel(
     that it closes over become constants of the kernel; values that JAX is tracing become arguments,
     gradients flow through them, and that trace is not used again.
 
-    Values: floating-point results agree with XLA to a few roundings; x*0 counts as 0 and the sign
-    of zero is not kept; denormal numbers count as zero.
+    Values: floating-point results agree with XLA to a few roundings; x*0 and 0/x count as 0 for any
+    x and the sign of zero is not kept; denormal numbers count as zero.
 
     Raises LanesError, at the first call with arguments of new shapes, for a side effect, a
     primitive or a dtype that cannot be compiled, and TypeError for an argument that is no array.

@@ -13,12 +13,15 @@ import jax
 import numpy as np
 
 from gpusim.lanes import jaxprs
+from gpusim.lanes.math.halves import HALVES, from_bits, rounded, to_bits
 from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.program.nodes import Region, TooLarge
 
 TYPES = {
     "float32": "float",
     "float64": "double",
+    "bfloat16": "float",
+    "float16": "float",
     "bool": "i1",
     "int8": "i8",
     "uint8": "i8",
@@ -41,6 +44,15 @@ LIFTED = 1_000_000
 CHOSEN = 64
 
 RULES: dict[str, Callable] = {}
+# Primitives whose results are as precise as their operands, or were rounded within.
+EXACT = frozenset(
+    "reshape squeeze expand_dims broadcast_in_dim transpose rev slice pad concatenate split tile "
+    "stack unstack gather scatter dynamic_slice dynamic_update_slice select_n copy copy_p name "
+    "stop_gradient optimization_barrier device_put reshard neg abs sign max min clamp floor ceil "
+    "round sort top_k argmax argmin reduce_max reduce_min cummax cummin jit pjit closed_call "
+    "core_call remat checkpoint remat2 custom_jvp_call custom_vjp_call custom_vmap_call composite "
+    "cond scan while lanes bitcast_convert_type".split()
+)
 
 
 def rule(*names: str):
@@ -61,7 +73,13 @@ def is_signed(dtype) -> bool:
 
 @functools.cache
 def is_float(dtype) -> bool:
-    return np.issubdtype(dtype, np.floating)
+    return jax.dtypes.issubdtype(dtype, np.floating)
+
+
+@functools.cache
+def is_half(dtype) -> bool:
+    """Whether it has 16 bits, and is computed in 32."""
+    return not jaxprs.is_key(dtype) and np.dtype(dtype).name in HALVES
 
 
 @functools.cache
@@ -76,6 +94,7 @@ class Scalarizer:
         self.g = graph
         self.name = name  # of the user's function, for messages
         self.region: Region = graph.root
+        self.halves = False  # whether numbers of 16 bits have been met
         self.types: dict = {}  # dtype: LLVM type, of those met
         self.calls: dict = {}  # results of calls, by program, region and arguments
         self.running: list = []  # the equations being compiled, outermost first
@@ -90,7 +109,25 @@ class Scalarizer:
         name = np.dtype(dtype).name
         if name not in TYPES:
             raise self.error(f"dtype {name} is not supported (use one of {', '.join(TYPES)})")
+        self.halves |= name in HALVES
         return TYPES[name]
+
+    def number_type(self, dtype) -> str:
+        """As what LLVM finds a number of this dtype in memory."""
+        t = self.lane_type(dtype)
+        return "i16" if is_half(dtype) else t
+
+    def from_memory(self, x: np.ndarray, dtype) -> np.ndarray:
+        """The numbers of what is found in memory."""
+        if not is_half(dtype):
+            return x
+        return elementwise(lambda n: from_bits(self.g, n, np.dtype(dtype).name), x)
+
+    def to_memory(self, x: np.ndarray, dtype) -> np.ndarray:
+        """What is stored of numbers."""
+        if not is_half(dtype):
+            return x
+        return elementwise(lambda n: to_bits(self.g, n, np.dtype(dtype).name), x)
 
     def lift(self, value) -> np.ndarray:
         """Constants as nodes."""
@@ -119,10 +156,18 @@ class Scalarizer:
             if f is None:
                 raise self.error(f"primitive '{eqn.primitive.name}' is not supported")
             results = f(self, eqn, *self.read(eqn.invars, env))
+            if self.halves and eqn.primitive.name not in EXACT:
+                results = [self.rounded(*pair) for pair in zip(results, eqn.outvars, strict=True)]
             for k, v in enumerate(eqn.outvars):
                 env[v] = results[k]
         self.running.pop()
         return self.read(jaxpr.outvars, env)
+
+    def rounded(self, x: np.ndarray, v) -> np.ndarray:
+        """The value of variable v, of the precision that v has."""
+        if not is_half(v.aval.dtype):
+            return x
+        return elementwise(lambda n: rounded(self.g, n, np.dtype(v.aval.dtype).name), x)
 
     def read(self, atoms, env) -> list[np.ndarray]:
         """Values of variables and literals."""

@@ -77,9 +77,14 @@ def _bitcast(s, eqn, x):
     """The same bits as another type; of another size there is one more dimension, or one less, the
     lowest bits first.
     """
-    g, t, old = s.g, s.lane_type(eqn.params["new_dtype"]), s.lane_type(dtype_of(eqn))
+    old, new = dtype_of(eqn), eqn.params["new_dtype"]
+    bits = _as_type(s.g, s.to_memory(x, old), s.number_type(old), s.number_type(new))
+    return [s.from_memory(bits, new)]
+
+
+def _as_type(g: Graph, x: np.ndarray, old: str, t: str) -> np.ndarray:
     if BITS[t] == BITS[old]:
-        return [elementwise(lambda a: g.bitcast(a, t), x)]
+        return elementwise(lambda a: g.bitcast(a, t), x)
     if BITS[t] < BITS[old]:
         word, part = f"i{BITS[old]}", f"i{BITS[t]}"
 
@@ -88,7 +93,7 @@ def _bitcast(s, eqn, x):
             return g.bitcast(g.convert(shifted, part), t)
 
         pieces = [elementwise(lambda a, k=k: piece(a, k), x) for k in range(BITS[old] // BITS[t])]
-        return [np.stack(pieces, -1)]
+        return np.stack(pieces, -1)
     word, part = f"i{BITS[t]}", f"i{BITS[old]}"
 
     def whole(*parts):
@@ -98,4 +103,4 @@ def _bitcast(s, eqn, x):
             out = g.bitop("or", out, g.shift("shl", wide, g.const(word, k * BITS[old])))
         return g.bitcast(out, t)
 
-    return [elementwise(whole, *np.moveaxis(x, -1, 0))]
+    return elementwise(whole, *np.moveaxis(x, -1, 0))

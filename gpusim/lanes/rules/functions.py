@@ -5,14 +5,23 @@ from jax import lax
 from jax._src.lax import special
 
 from gpusim.lanes import math as lane_math
-from gpusim.lanes.rules.arith import define
+from gpusim.lanes.rules.arith import define, dtype_of
 from gpusim.lanes.rules.definition import defined
+from gpusim.lanes.scalarize import elementwise, is_half, rule
 
 for name in (
     "sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh exp exp2 expm1 log log1p logistic "
-    "erf erfc erf_inv cbrt atan2 nextafter"
+    "erf erfc erf_inv cbrt atan2"
 ).split():
     define(name, getattr(lane_math, name))
+
+
+@rule("nextafter")
+def _nextafter(s, eqn, x, y):
+    if is_half(dtype_of(eqn)):
+        raise s.error(f"nextafter of {dtype_of(eqn)} is not supported")
+    return [elementwise(lambda a, b: lane_math.nextafter(s.g, a, b), x, y)]
+
 
 # -- special functions -----------------------------------------------------------------------------
 
