@@ -51,14 +51,6 @@ class Player(NamedTuple):
         return jax.random.fold_in(jax.random.key(self.config.seed), 2**31 - 1)
 
 
-class Frame(NamedTuple):
-    """What a replay shows of one world at one time."""
-
-    pose: jax.Array  # (nq,) of the world's drawing; (0,) if it has none
-    reward: jax.Array  # () of the step that led here; 0 at the start
-    gauges: dict[str, jax.Array]  # () each, likewise: metrics that the world wants shown, by label
-
-
 def load(
     run: str | Path,
     checkpoint_path: Path | None = None,
@@ -91,21 +83,8 @@ def load(
 
 def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:
     """`num_envs` whole episodes, watched as `Frame`s, from starts drawn with `key`."""
-    env = player.env
-    drawn = env.drawing() is not None
-
-    def watch(state: State) -> Frame:
-        gauges = {label: state.metrics[name] for name, label in env.gauges.items()}
-        return Frame(env.pose(state) if drawn else jnp.zeros(0), state.reward, gauges)
-
-    return Evaluation(env, num_envs, player.episode_length, watch)(player.policy, key)
-
-
-def tracks(episodes: Episodes) -> list[replay.Track]:
-    """The median, the best and the worst episode by return, for `replay.write`."""
-    order = np.argsort(np.asarray(episodes.total), kind="stable")
-    chosen = {"median": order[(len(order) - 1) // 2], "best": order[-1], "worst": order[0]}
-    return [_track(episodes, int(i), name) for name, i in chosen.items()][: len(order)]
+    evaluation = Evaluation(player.env, num_envs, player.episode_length, watcher(player.env))
+    return evaluation(player.policy, key)
 
 
 def export(player: Player, folder: str | Path) -> tuple[Path, Path]:
@@ -180,18 +159,6 @@ def _table(player: Player, episodes: Episodes) -> str:
         f"{label:8}{x.mean():10,.1f}{x.std():10,.1f}{x.min():10,.1f}{x.max():10,.1f}"
     )
     return "\n".join([name, head, row("return", total), row("length", length)])
-
-
-def _track(episodes: Episodes, i: int, name: str) -> replay.Track:
-    """Episode i up to its end, or up to where it blew up."""
-    length = int(episodes.length[i])
-    pose, reward, gauges = jax.tree.map(lambda x: np.asarray(x[: length + 1, i]), episodes.watched)
-    finite = np.isfinite(pose).all(axis=1)
-    frames = len(pose) if finite.all() else int(finite.argmin())
-    extras = {"reward": reward[:frames], "return": np.nancumsum(reward[:frames])}
-    for label, values in gauges.items():
-        extras[label] = np.concatenate([values[1:2], values[1:]])[:frames]  # a start has none
-    return replay.Track(pose[:frames], f"{name} ({float(episodes.total[i]):,.0f})", extras)
 
 
 _SUMMARY = "Evaluate a trained policy on fixed starts and write a 3D replay of it."
