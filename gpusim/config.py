@@ -115,6 +115,7 @@ class Setting(NamedTuple):
 
 Settings = dict[str, Setting]  # by "seed", "env_options.reset_noise_scale", "LEARNER.clip"
 
+
 def parse(argv: Sequence[str]) -> Command:
     """The command line as a Command, presets and files filled in.
 

@@ -27,9 +27,7 @@ RUN: Mapping[str, Metric] = {
     "episode_length": Metric("Training episode length (control steps)", "episode length", ",.0f"),
     "evaluation_return": Metric("Return, evaluated", "return", ",.0f", "evaluated"),
     "evaluation_std": Metric("Spread of the evaluated return", "±", ",.0f", "evaluated"),
-    "evaluation_length": Metric(
-        "Episode length, evaluated", "episode length", ",.0f", "evaluated"
-    ),
+    "evaluation_length": Metric("Episode length, evaluated", "episode length", ",.0f", "evaluated"),
     "evaluation_alive": Metric(
         "Share of evaluated episodes that never ended", "never ended", ".0%", "evaluated"
     ),

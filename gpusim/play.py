@@ -17,18 +17,18 @@ from typing import NamedTuple, NoReturn
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gpusim import agents, config
 from gpusim.agents.evaluate import Episodes, Evaluation
 from gpusim.agents.learner import Policy
 from gpusim.config import ConfigError, TrainConfig
-from gpusim.envs.world import State, World
+from gpusim.envs.world import World
 from gpusim.parse import Words, flags
-from gpusim.report import replay, report
+from gpusim.report import film, report
 from gpusim.run import checkpoint
 from gpusim.run.checkpoint import CheckpointError
+from gpusim.run.showing import tracks, watcher, write_replay
 from gpusim.suggest import nearest
 
 
@@ -131,6 +131,8 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Words]]) -> Non
     page = _draw(player, episodes, options.run)
     if (options.run / "metrics.jsonl").exists():
         report.write(options.run)
+    for path in filter(None, (options.video, options.gif)):
+        print(f"film: {_film(player, episodes, path, options.size, options.seconds)}")
     if options.export:
         print("policy: {} and {}".format(*export(player, options.run)))
     if options.open and page:
@@ -139,15 +141,35 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Words]]) -> Non
 
 def _draw(player: Player, episodes: Episodes, run: Path) -> Path | None:
     """Write the replay, if the world can be drawn."""
-    drawing = player.env.drawing()
-    if drawing is None:
-        print(f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)")
-        return None
     shown = tracks(episodes)
     title = f"{player.config.env} · {run.resolve().name}"
-    page = replay.write(run / "replay.html", drawing, shown, player.env.dt, title=title)
-    print(f"replay: {page} shows {', '.join(track.label for track in shown)}")
+    page = write_replay(run, player.env, shown, title)
+    if page is None:
+        print(f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)")
+    else:
+        print(f"replay: {page} shows {', '.join(track.label for track in shown)}")
     return page
+
+
+def _film(
+    player: Player, episodes: Episodes, path: Path, size: str, seconds: float | None
+) -> Path:
+    """Film the median episode."""
+    wide, _, high = size.partition("x")
+    drawing = player.env.drawing()
+    if not (wide.isdecimal() and high.isdecimal() and int(wide) and int(high)):
+        raise ConfigError(f"--size: {size!r} is not of the form 640x400")
+    if seconds is not None and not seconds > 0:
+        raise ConfigError(f"--seconds is {seconds}, needs to be positive")
+    if drawing is None:
+        raise ConfigError(f"{path}: {player.config.env} offers no drawing (docs/envs.md)")
+    try:
+        return film.write(
+            path, drawing, tracks(episodes)[0], player.env.dt,
+            size=(int(wide), int(high)), seconds=seconds,
+        )  # fmt: skip
+    except film.FilmError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _table(player: Player, episodes: Episodes) -> str:
@@ -182,6 +204,14 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Wor
     parser.add_argument("--checkpoint", type=Path, help="file to read (default: the newest)")
     parser.add_argument(
         "--export", action="store_true", help="write policy.npz and policy.json: no pickle, no JAX"
+    )
+    for name, kinds in (("video", "mp4, webm, mov"), ("gif", "gif, webp")):
+        parser.add_argument(
+            f"--{name}", type=Path, metavar="FILE", help=f"film the median episode ({kinds})"
+        )
+    parser.add_argument("--seconds", type=float, help="of the film (default: the whole episode)")
+    parser.add_argument(
+        "--size", default="640x400", metavar="WxH", help="of the film, pixels (default: 640x400)"
     )
     parser.add_argument("--open", action="store_true", help="open the replay in a browser")
     options, rest = parser.parse_known_args(argv)

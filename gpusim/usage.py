@@ -4,7 +4,7 @@ import ast
 import inspect
 import itertools
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from gpusim import agents
@@ -14,12 +14,16 @@ from gpusim.parse import fields_of
 from gpusim.spellings import SPELLINGS
 
 # What people look for, in this order; a flag named nowhere is the learner's.
-GROUPS: Mapping[str, tuple[str, ...]] = {
+GROUPS: Mapping[str, Sequence[str]] = {
     "what to train": ("env", "physics", "learner", "total_steps", "num_envs", "seed"),
-    "the run folder": ("out", "config", "resume", "dry_run", "checkpoint_seconds")
-    + ("keep_checkpoints", "tensorboard", "profile"),
-    "episodes and evaluations": ("episode_length", "training_episode_length", "evaluations")
-    + ("eval_envs",),
+    "the run folder": (
+        *("out", "config", "resume", "dry_run", "checkpoint_seconds", "keep_checkpoints"),
+        *("tensorboard", "profile"),
+    ),
+    "episodes and evaluations": (
+        *("episode_length", "training_episode_length"),
+        *("evaluations", "eval_envs"),
+    ),
     "speed and devices": ("devices", "spmd", "unroll_length", "updates_per_call"),
 }
 

@@ -12,6 +12,9 @@ from gpusim.agents.evaluate import Episodes
 from gpusim.report import replay
 
 
+TINTS = {"median": None, "best": (0.1, 0.55, 0.42), "worst": (0.62, 0.25, 0.4)}
+
+
 class Frame(NamedTuple):
     """What a replay shows of one world at one time."""
 
@@ -56,4 +59,4 @@ def _track(episodes: Episodes, i: int, name: str) -> replay.Track:
     for label, values in gauges.items():
         extras[label] = np.concatenate([values[1:2], values[1:]])[:frames]  # a start has none
     total = f"{float(episodes.total[i]):,.0f}"
-    return replay.Track(pose[:frames], f"{name} ({total})", extras, role=name)
+    return replay.Track(pose[:frames], f"{name} ({total})", extras, TINTS[name])

@@ -110,7 +110,7 @@ class Report:
             self._written = time.monotonic()
 
     def close(self) -> None:
-        report.write([self._folder])
+        report.write(self._folder)
 
 
 class Terminal:

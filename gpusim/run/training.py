@@ -94,6 +94,7 @@ def _files(job: Job, resume_at: int | None) -> list[sinks.Sink]:
     """The run folder with its configuration, and the sinks in it, the report last."""
     folder = job.folder
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").unlink(missing_ok=True)  # it was of the run as far as it had come
     text = configs.to_yaml(job.config).encode()
     write_atomic(folder / "config.yaml", lambda file: file.write(text))
     write_atomic(folder / "labels.json", lambda file: file.write(_labels(job)))
