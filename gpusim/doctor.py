@@ -25,6 +25,7 @@ class Finding(NamedTuple):
     what: str
     said: str
     remedy: str = ""  # what to do about it; "": nothing is wrong
+    absent: bool = False  # something that one may do without
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wrong = 0
     for finding in (*_installation(), *_machine(), *_devices(), *_extras()):
         wrong += bool(finding.remedy)
-        sign = "!!" if finding.remedy else "ok"
+        sign = "!!" if finding.remedy else "--" if finding.absent else "ok"
         print(f"{sign} {finding.what:14}{finding.said}")
         if finding.remedy:
             print(f"   {'':14}-> {finding.remedy}")
@@ -69,8 +70,8 @@ def _machine() -> Iterator[Finding]:
     affinity = getattr(os, "sched_getaffinity", None)
     mine, all_ = len(affinity(0)) if affinity else os.cpu_count(), os.cpu_count()
     load = os.getloadavg()[0]
-    busy = "others use this machine: timings will be worse" if load > 0.5 * (all_ or 1) else ""
-    yield Finding("cores", f"{mine} of {all_} are ours, load {load:.1f}" + (f"; {busy}" * bool(busy)))
+    busy = "; others use them: timings will be worse" if load > 0.5 * (all_ or 1) else ""
+    yield Finding("cores", f"{mine} of {all_} are ours, load {load:.1f}{busy}")
     if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
         pages, page = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
         free = pages * page / 2**30
@@ -90,7 +91,7 @@ def _cache() -> Finding:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        return Finding("cache", f"{root}: {error.strerror}", "set GPUSIM_CACHE to a folder of yours")
+        return Finding("cache", f"{root}: {error.strerror}", "set GPUSIM_CACHE to your own folder")
     size = sum(f.stat().st_size for f in root.parent.rglob("*") if f.is_file()) / 2**20
     free = shutil.disk_usage(root).free / 2**30
     return Finding("cache", f"{root.parent}, {size:.0f} MiB", "free some disk" if free < 1 else "")
@@ -132,7 +133,8 @@ def _lanes(platform: str) -> Finding:
     except (ValueError, RuntimeError, AssertionError, OSError) as error:
         said = str(error).strip().splitlines()[0]
         return Finding("lanes", said, "GPUSIM_LANES=xla runs everything through XLA instead")
-    where = f"{host.cpu}, {host.vector_bits}-bit registers, {host.vector_bits // 32} numbers in each"
+    bits = host.vector_bits
+    where = f"{host.cpu}, {bits}-bit registers, {bits // 32} numbers in each"
     known = {"cpu": where, "cuda": "CUDA kernels", "gpu": "CUDA kernels"}
     slow = "kernels exist for CPUs and NVIDIA devices: the rest runs through XLA"
     remedy = "" if platform in known else slow
@@ -142,7 +144,8 @@ def _lanes(platform: str) -> Finding:
 def _extras() -> Iterator[Finding]:
     for extra, (module, what) in EXTRAS.items():
         there = util.find_spec(module) is not None
-        yield Finding(extra, what if there else f"not installed ({what}): pip install 'gpusim[{extra}]'")
+        missing = f"{what}: pip install 'gpusim[{extra}]'"
+        yield Finding(extra, what if there else missing, absent=not there)
 
 
 if __name__ == "__main__":

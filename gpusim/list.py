@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("environments (--env NAME; their options are --env.OPTION VALUE):")
     for name in registry.names():
         print(f"  {name:24}{_first_line(registry.world_class(name))}")
-        print(f"  {'':24}{', '.join(registry.option_types(name) or {})}")
+        known = ", ".join(registry.option_types(name) or {})
+        print(f"  {'':24}{known}")
     print("learners (--learner NAME):")
     for name in agents.names():
         print(f"  {name:24}{_first_line(agents.find(name).Config)}")
@@ -53,10 +54,8 @@ def _runs(place: Path) -> Iterator[str]:
         state = "diverged" if run.summary.get("diverged") else ""
         state = state or ("interrupted" if run.summary.get("interrupted_by") else "")
         state = state or ("" if run.summary else "not finished")
-        yield (
-            f"  {run.name:32}{run.env:16}{count(last['steps']):>6} steps {duration(last['seconds']):>8}"
-            f"  {begun:%d %b %H:%M}  {told}  {state}".rstrip()
-        )
+        far = f"{count(last['steps']):>6} steps {duration(last['seconds']):>8}"
+        yield f"  {run.name:32}{run.env:16}{far}  {begun:%d %b %H:%M}  {told}  {state}".rstrip()
 
 
 if __name__ == "__main__":

@@ -151,9 +151,7 @@ def _draw(player: Player, episodes: Episodes, run: Path) -> Path | None:
     return page
 
 
-def _film(
-    player: Player, episodes: Episodes, path: Path, size: str, seconds: float | None
-) -> Path:
+def _film(player: Player, episodes: Episodes, path: Path, size: str, seconds: float | None) -> Path:
     """Film the median episode."""
     wide, _, high = size.partition("x")
     drawing = player.env.drawing()

@@ -34,7 +34,7 @@ ANSWERS = {
     "device": "JAX takes a GPU where it finds one, python -m gpusim.doctor says why not; "
     "JAX_PLATFORMS=cpu keeps to the CPU",
     "name": "--out names the run folder",
-    "render": "a report with the robot is written as it learns; python -m gpusim.play RUN shows more",
+    "render": "the report shows the robot; python -m gpusim.play RUN --video writes a film",
 }
 """What has no one flag here."""
 

@@ -39,8 +39,8 @@ def write(
 ) -> Path:
     """Draw a trajectory into an .mp4, .webm, .mov, .gif or .webp file; returns its path.
 
-    model: a `physics.Model` or a `mujoco.MjModel`. dt: seconds between frames. size: pixels. seconds:
-    how much of it, from the start; None: all. Raises FilmError where something is missing.
+    model: a `physics.Model` or a `mujoco.MjModel`. dt: seconds between frames. size: pixels.
+    seconds: how much of it, from the start; None: all. Raises FilmError where something is missing.
     """
     path = Path(path)
     if path.suffix not in PICTURES + VIDEOS:
@@ -105,14 +105,23 @@ def _frames(model: Any, qpos: np.ndarray, width: int, height: int) -> Iterator[n
         reach = max(reach, *(away + model.geom_rbound[moving]).tolist()) if len(away) else 1.0
     camera = mujoco.MjvCamera()
     camera.type = mujoco.mjtCamera.mjCAMERA_FREE
-    camera.azimuth, camera.elevation, camera.distance = 115, -14, 2.9 * reach
+    camera.azimuth, camera.elevation, camera.distance = 115, -14, 2.4 * reach
     with mujoco.Renderer(model, height, width) as renderer:
         for frame, place in zip(qpos, _smooth(places), strict=True):
             data.qpos[:] = frame
             mujoco.mj_forward(model, data)
             camera.lookat[:] = place
             renderer.update_scene(data, camera)
+            _light(renderer.scene, place, reach)
             yield renderer.render()
+
+
+def _light(scene: Any, place: np.ndarray, reach: float) -> None:
+    """Let suns go along: MuJoCo draws shadows near a light's place only."""
+    for i in range(scene.nlight):
+        light = scene.lights[i]
+        if light.type == mujoco.mjtLightType.mjLIGHT_DIRECTIONAL and not light.headlight:
+            light.pos[:] = place - 3 * reach * np.asarray(light.dir)
 
 
 def _smooth(path: np.ndarray, radius: int = 8) -> np.ndarray:
@@ -140,7 +149,7 @@ def _picture(path: Path, frames: Iterator[np.ndarray], rate: int, size: tuple[in
 
 
 def _video(path: Path, frames: Iterator[np.ndarray], rate: int, size: tuple[int, int]) -> None:
-    import imageio_ffmpeg
+    import imageio_ffmpeg  # pyright: ignore[reportMissingImports]
 
     writer = imageio_ffmpeg.write_frames(
         str(path), size, fps=rate, quality=8, macro_block_size=2, ffmpeg_log_level="error"

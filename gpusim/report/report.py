@@ -96,7 +96,9 @@ def _curve(rows: Sequence[Row], metric: str, label: str) -> Curve:
 
 def _others(runs: Sequence[RunFolder]) -> list[tuple[str, str]]:
     """Metrics to draw small and their titles: those with one first, then as they appeared."""
-    titles = {name: title for run in runs for name, title in run.titles.items()}
+    titles: dict[str, str] = {}
+    for run in runs:
+        titles |= run.titles
     seen = dict.fromkeys(name for run in runs for row in run.rows for name in row)
     order = [name for name in (*titles, *seen) if name in seen]
     skip = {"steps", "seconds", *RETURNS}

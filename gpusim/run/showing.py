@@ -11,8 +11,8 @@ import numpy as np
 from gpusim.agents.evaluate import Episodes
 from gpusim.report import replay
 
-
-TINTS = {"median": None, "best": (0.1, 0.55, 0.42), "worst": (0.62, 0.25, 0.4)}
+# The robots of a replay are told apart by their colours, besides their labels.
+TINTS = {"median": None, "best": (0.08, 0.42, 0.36), "worst": (0.5, 0.14, 0.3)}
 
 
 class Frame(NamedTuple):

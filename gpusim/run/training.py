@@ -49,8 +49,8 @@ def train(
 ) -> Run:
     """Train and write the run folder.
 
-    resume: continue what is in `folder`. display: by default `sinks.Terminal`. age: seconds of this process that the accounts should include. Raises
-    ConfigError for a run that cannot be.
+    resume: continue what is in `folder`. display: by default `sinks.Terminal`. age: seconds of this
+    process that the accounts should include. Raises ConfigError for a run that cannot be.
     """
     job = prepare(config, Path(folder), resume, Phases(before=age))
     with ExitStack() as stack:

@@ -33,7 +33,7 @@ const SHADOW_MAP = 2048, FOV = 0.7, SUN = unit([0.42, -0.5, 0.95]);
 const floors = replay.geoms.filter((g) => g.type === "plane");
 const solids = replay.geoms.filter((g) => g.type !== "plane");
 const paths = replay.tracks.map(smoothPath);
-const reach = sceneReach();
+const [reach, crown] = sceneExtent();
 const cell = 10 ** Math.round(Math.log10(reach * 0.8));
 const spacing = 2.6 * reach;  // between tracks that stand side by side, in y
 const alone = replay.tracks.length === 1;
@@ -50,21 +50,24 @@ function geomPose(geom, track, frame) {
   return pose;
 }
 
-// How far robots extend from the point that the camera follows, in metres: nearly always, for one
-// that is thrown about in a fall need not be seen small all the time.
-function sceneReach() {
-  const far = [], moving = solids.filter((g) => g.body > 0);
+// How far robots extend from the point that the camera follows, and how high above it their heads
+// are, in metres: nearly always, for one that is thrown about in a fall need not be seen small.
+function sceneExtent() {
+  const far = [], high = [], moving = solids.filter((g) => g.body > 0);
   replay.tracks.forEach((track, i) => {
     const steps = Math.min(60, track.frames);
     for (let k = 0; k < steps; k++) {
       const frame = Math.floor(k * track.frames / steps);
-      far.push(Math.max(0.01, ...moving.map((g) => {
+      const away = moving.map((g) => {
         const pose = multiply(bodyPose(track, g.body, frame), rigid(g.pos, g.quat));
-        return Math.hypot(...sub([...pose.subarray(12, 15)], paths[i][frame])) + g.bound;
-      })));
+        return [g, sub([...pose.subarray(12, 15)], paths[i][frame])];
+      });
+      far.push(Math.max(0.01, ...away.map(([g, p]) => Math.hypot(...p) + g.bound)));
+      high.push(Math.max(0, ...away.map(([g, p]) => p[2] + Math.min(...g.size.filter((x) => x > 0)))));
     }
   });
-  return far.sort((a, b) => a - b)[Math.floor(0.97 * (far.length - 1))];
+  const nearly = (values) => values.sort((a, b) => a - b)[Math.floor(0.97 * (values.length - 1))];
+  return [nearly(far), nearly(high)];
 }
 
 // A model without a floor stands over one that touches nothing.
@@ -207,7 +210,7 @@ function placeLabels(screen) {
   replay.tracks.forEach((track, i) => {
     const label = byId("labels").children[i], last = track.frames - 1;
     const [x, y, z] = add(paths[i][Math.min(Math.round(state.time / replay.dt), last)], offsetOf(i));
-    const at = project(screen, [x, y, z + 0.95 * reach]);
+    const at = project(screen, [x, y, z + crown + 0.12 * reach]);
     label.hidden = !at || Math.abs(at[0]) > 1.1;
     if (at) {
       label.style.left = `${50 * (1 + at[0])}%`;
