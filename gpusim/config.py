@@ -125,10 +125,13 @@ def parse(argv: Sequence[str]) -> Command:
         given = flags(argv)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    given = [(name, words) for flag, words in given for name in SPELLINGS.get(flag, (flag,))]
     about = {field.name for field in dataclasses.fields(Command)} - {"train"}
-    its = {name: Setting(words, f"--{name}") for name, words in given if name in about}
-    said = [(name, words) for name, words in given if name not in {*about, "help", "h"}]
+    its = {
+        name: Setting(words, _dashed(flag))
+        for flag, words in given
+        for name in about.intersection(_meant(flag))
+    }
+    said = [(flag, words) for flag, words in given if not {*about, "help", "h"} & {*_meant(flag)}]
     if {"config", "resume"} <= its.keys():
         raise ConfigError("--resume continues with the run's own configuration; leave out --config")
     if {"out", "resume"} <= its.keys():
@@ -150,14 +153,14 @@ def merge(files: Sequence[Path], said: Sequence[tuple[str, Words]] = ()) -> Trai
     for file in files:
         settings |= _of_file(file)
     learner = Setting(agents.DEFAULT, "")
-    for name, words in said:
-        learner = Setting(words, "--learner") if name == "learner" else learner
+    for flag, words in said:
+        learner = Setting(words, _dashed(flag)) if "learner" in _meant(flag) else learner
     learner = learner if learner.where else settings.get("learner", learner)
     kind = _learner(learner)
     name = _typed(learner, str)
     for flag, words in said:
-        spelt = f"--{flag.replace('_', '-')}"
-        settings[_key(flag, spelt, name, kind)] = Setting(words, spelt)
+        for meaning in _meant(flag):
+            settings[_key(meaning, _dashed(flag), name, kind)] = Setting(words, _dashed(flag))
     physics = _typed(settings["physics"], str) if "physics" in settings else TrainConfig.physics
     env = _env(settings["env"], physics) if "env" in settings else TrainConfig.env
     known = agents.preset(name, env).items()
@@ -216,6 +219,16 @@ def _of_file(path: Path) -> Settings:
     return settings
 
 
+def _meant(flag: str) -> tuple[str, ...]:
+    """The names that a flag stands for: its own, most often."""
+    return SPELLINGS.get(flag, (flag,))
+
+
+def _dashed(flag: str) -> str:
+    """A flag as people write it."""
+    return f"--{flag.replace('_', '-')}"
+
+
 def _key(flag: str, spelt: str, learner: str, kind: type) -> str:
     """The key of a flag: a learner's field needs no prefix, an environment's option has `env.`."""
     prefix, dot, rest = flag.partition(".")
@@ -232,7 +245,7 @@ def _key(flag: str, spelt: str, learner: str, kind: type) -> str:
     if flag in ANSWERS:
         raise ConfigError(f"{spelt}: {ANSWERS[flag]}")
     commands = ("config", "resume", "out", "dry_run")
-    known = [f"--{n.replace('_', '-')}" for n in (*run, *its, *SPELLINGS, *commands)]
+    known = map(_dashed, (*run, *its, *SPELLINGS, *commands))
     raise ConfigError(f"{spelt}: there is no such flag; {nearest(spelt, known)}".rstrip("; "))
 
 

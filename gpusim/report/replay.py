@@ -130,9 +130,14 @@ def read(page: str) -> dict[str, Any]:
     """The payload of a page, decoded: what `html` embedded, arrays as numpy.
 
     Each of payload["tracks"] has label, xpos (T, nbody, 3) m, xquat (T, nbody, 4) w first, and
-    extras: name -> (T,).
+    extras: name -> (T,). Each of payload["meshes"] has points and faces, three numbers each.
     """
     payload = json.loads(data_of(page))
+    for mesh in payload["meshes"]:
+        mesh["points"], mesh["faces"] = (
+            _unpack(mesh["points"], "<f4"),
+            _unpack(mesh["faces"], "<u4"),
+        )
     for track in payload["tracks"]:
         nbody = payload["nbody"]
         track["xpos"] = _unpack(track["xpos"], "<f4").reshape(-1, nbody, 3)
