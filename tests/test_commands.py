@@ -1,7 +1,6 @@
 """The commands: each is found, explains itself, and says one line when it cannot."""
 
 import contextlib
-import importlib
 import os
 import subprocess
 import sys
@@ -65,7 +64,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
 
 
 def test_physics_of_brax_without_brax(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"'brax-spring' needs brax: pip install 'gpusim\[brax\]'"):
         registry.make("ant", physics="brax-spring")
 

@@ -214,7 +214,7 @@ def test_help_shows_the_presets_values(capsys: pytest.CaptureFixture[str]):
     assert train.main(["--env", "humanoid", "--help"]) == 0
     said = capsys.readouterr().out
     shown = " ".join(said.split())
-    flags = said.partition("what to train:")[2].splitlines()
+    flags = said.partition("what to train:")[2].partition("options of")[0].splitlines()
     lines = [f"{line.split()[0]} " for line in flags if line.startswith("  --")]
     assert "--num-envs INT" in shown
     assert f"all devices together. (default: {config.preset('humanoid').num_envs})" in shown

@@ -102,8 +102,9 @@ def _others(runs: Sequence[RunFolder]) -> list[tuple[str, str]]:
     seen = dict.fromkeys(name for run in runs for row in run.rows for name in row)
     order = [name for name in (*titles, *seen) if name in seen]
     skip = {"steps", "seconds", *RETURNS}
-    name_of = lambda name: titles.get(name, name.replace("_", " ").capitalize())
-    return [(name, name_of(name)) for name in dict.fromkeys(order) if name not in skip]
+    for name in order:
+        titles.setdefault(name, name.replace("_", " ").capitalize())
+    return [(name, titles[name]) for name in dict.fromkeys(order) if name not in skip]
 
 
 def _facts(run: RunFolder) -> list[tuple[str, str, str]]:

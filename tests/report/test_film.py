@@ -25,7 +25,7 @@ def slide() -> tuple[mujoco.MjModel, Track]:
 
 def write(path: Path, slide: tuple[mujoco.MjModel, Track], **options) -> Path:
     try:
-        return film.write(path, *slide, 0.01, size=(160, 120), **options)
+        return film.write(path, slide[0], slide[1], 0.01, size=(160, 120), **options)
     except film.FilmError as error:
         pytest.skip(str(error))
 
@@ -56,10 +56,10 @@ def test_videos_may_be_cut(slide, tmp_path: Path):
 
 def test_what_cannot_be_is_one_line(slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(film.FilmError, match=r"a\.avi: films are \.gif, \.webp, \.mp4"):
-        film.write(tmp_path / "a.avi", *slide, 0.01)
+        film.write(tmp_path / "a.avi", slide[0], slide[1], 0.01)
     monkeypatch.setenv("MUJOCO_GL", "nothing")
     with pytest.raises(
         film.FilmError, match=r"nothing here can draw \(nothing: .*libosmesa6"
     ) as told:
-        film.write(tmp_path / "a.gif", *slide, 0.01)
+        film.write(tmp_path / "a.gif", slide[0], slide[1], 0.01)
     assert "\n" not in str(told.value)
