@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 PACKAGES = ("jax", "jaxlib", "llvmlite", "mujoco", "flax", "optax", "numpy")
-EXTRAS = {
-    "brax": ("brax", "Brax's environments on its own physics"),
-    "video": ("imageio_ffmpeg", "videos of a policy"),
-    "notebook": ("ipykernel", "notebooks"),
+EXTRAS = {  # module: what it is for, and what brings it
+    "brax": ("Brax's environments on its own physics", "brax"),
+    "PIL": ("pictures of a policy, play --gif", "pillow"),
+    "imageio_ffmpeg": ("films of a policy, play --video", "imageio-ffmpeg"),
+    "ipykernel": ("notebooks", "ipykernel"),
 }
 SETTINGS = ("GPUSIM_", "JAX_", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES", "MUJOCO_GL")
 
@@ -35,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for finding in (*_installation(), *_machine(), *_devices(), *_extras()):
         wrong += bool(finding.remedy)
         sign = "!!" if finding.remedy else "--" if finding.absent else "ok"
-        print(f"{sign} {finding.what:14}{finding.said}")
+        print(f"{sign} {finding.what:15}{finding.said}")
         if finding.remedy:
-            print(f"   {'':14}-> {finding.remedy}")
+            print(f"   {'':15}-> {finding.remedy}")
     print(f"{wrong} thing(s) to mend" if wrong else "nothing to mend")
     return int(wrong > 0)
 
@@ -108,7 +109,7 @@ def _devices() -> Iterator[Finding]:
     kinds = ", ".join(f"{d.platform}:{d.id} {d.device_kind}" for d in devices)
     driver = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi")
     missed = driver and all(d.platform == "cpu" for d in devices)
-    remedy = "there is an NVIDIA driver: pip install 'gpusim[cuda]'" if missed else ""
+    remedy = "there is an NVIDIA driver: pip install 'jax[cuda12]'" if missed else ""
     yield Finding("devices", kinds, remedy)
     yield _lanes(devices[0].platform)
 
@@ -142,10 +143,10 @@ def _lanes(platform: str) -> Finding:
 
 
 def _extras() -> Iterator[Finding]:
-    for extra, (module, what) in EXTRAS.items():
+    for module, (what, package) in EXTRAS.items():
         there = util.find_spec(module) is not None
-        missing = f"{what}: pip install 'gpusim[{extra}]'"
-        yield Finding(extra, what if there else missing, absent=not there)
+        said = what if there else f"{what}: pip install {package}"
+        yield Finding(package, said, absent=not there)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,8 @@ def _in_a_child(job: str) -> None:
         said = [line for line in done.stderr.splitlines() if line.strip()]
         missing = [line for line in said if line.startswith("ModuleNotFoundError")]
         if missing:
-            raise FilmError(f"{missing[-1].partition(': ')[2]}: pip install 'gpusim[video]'")
+            said = missing[-1].partition(": ")[2]
+            raise FilmError(f"{said}: pip install pillow imageio-ffmpeg")
         complaints.append(f"{way}: {said[-1] if said else f'exit {done.returncode}'}")
     raise FilmError(
         f"nothing here can draw ({'; '.join(complaints)}); on Debian: apt-get install libosmesa6"
