@@ -140,7 +140,7 @@ def _picture(path: Path, frames: Iterator[np.ndarray], rate: int, size: tuple[in
     first, *rest = (Image.fromarray(frame) for frame in frames)
     options: dict[str, Any] = {"quality": 60, "method": 4, "minimize_size": False}
     if path.suffix == ".gif":  # one palette for all: what does not change is not stored again
-        palette = first.quantize(128, method=Image.Quantize.MEDIANCUT)
+        palette = first.quantize(256, method=Image.Quantize.MEDIANCUT)
         first, *rest = (
             image.quantize(palette=palette, dither=Image.Dither.NONE) for image in (first, *rest)
         )

@@ -37,9 +37,8 @@ const [reach, crown] = sceneExtent();
 const cell = 10 ** Math.round(Math.log10(reach * 0.8));
 const spacing = 2.6 * reach;  // between tracks that stand side by side, in y
 const alone = replay.tracks.length === 1;
-// The first track runs in the middle, the others to its left and right in turn.
-const lane = (track) => Math.ceil(track / 2) * (track % 2 ? 1 : -1);
-const offsetOf = (track) => [0, spacing * lane(track), 0];
+// Seen from the camera's first place the first track is in front, so that none hides it.
+const offsetOf = (track) => [0, spacing * track, 0];
 if (!floors.length) floors.push(backdrop());
 
 function geomPose(geom, track, frame) {
