@@ -142,7 +142,7 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Words]]) -> Non
 def _draw(player: Player, episodes: Episodes, run: Path) -> Path | None:
     """Write the replay, if the world can be drawn."""
     shown = tracks(episodes)
-    title = f"{player.config.env} · {run.resolve().name}"
+    title = f"{player.env.name} · {run.resolve().name}"
     page = write_replay(run, player.env, shown, title)
     if page is None:
         print(f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)")

@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,7 +126,7 @@ def _loop(
         if _evaluation_due(config, here.steps) and not here.diverged:
             if "evaluate" not in phases.calls:
                 display.stage(f"compiling the evaluation of {config.eval_envs} episodes")
-            here = here._replace(evaluation=_evaluate(job, here))
+            here = here._replace(evaluation=_evaluate(job, here, display))
             values |= here.evaluation
         row = sinks.Row(here.steps, here.seconds_before + phases.elapsed(), values)
         for sink in (*files, display):
@@ -162,7 +162,7 @@ def _evaluation_due(config: TrainConfig, steps: int) -> bool:
     return mark(steps) > mark(steps - config.learner.steps_per_call)
 
 
-def _evaluate(job: Job, here: Position) -> dict[str, float]:
+def _evaluate(job: Job, here: Position, display: sinks.Display) -> dict[str, float]:
     """The deterministic policy on starts that are the same each time and never trained on; some of
     its episodes become the replay."""
     policy = job.learner.policy(here.state)
@@ -171,7 +171,7 @@ def _evaluate(job: Job, here: Position) -> dict[str, float]:
         episodes = job.evaluation(policy, key)
         found = {name: float(value) for name, value in episodes.summary().items()}
     with job.phases("show"):
-        _show(job, here, episodes)
+        _show(job, here, episodes, display)
     return {
         "evaluation_return": found["return_mean"],
         "evaluation_std": found["return_std"],
@@ -180,11 +180,15 @@ def _evaluate(job: Job, here: Position) -> dict[str, float]:
     }
 
 
-def _show(job: Job, here: Position, episodes: Episodes) -> None:
+def _show(job: Job, here: Position, episodes: Episodes, display: sinks.Display) -> None:
     """Let the report show the robot; one that cannot be drawn has a report without it."""
-    title = f"{job.config.env} after {metrics.count(here.steps)} steps"
-    with suppress(ValueError):
-        showing.write_replay(job.folder, job.learner.world, showing.tracks(episodes), title)
+    world = job.learner.world
+    title = f"{world.name} after {metrics.count(here.steps)} steps"
+    try:
+        showing.write_replay(job.folder, world, showing.tracks(episodes), title)
+    except ValueError as error:
+        if "show" not in job.phases.calls:  # once is enough
+            display.message(f"the report will be without a replay: {error}")
 
 
 def _save(job: Job, here: Position) -> None:
