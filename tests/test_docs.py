@@ -1,6 +1,7 @@
 """The pages: their commands are understood, their snippets run, their links lead somewhere."""
 
 import ast
+import os
 import re
 import shlex
 import subprocess
@@ -92,6 +93,7 @@ def test_snippets_of_the_readme_run_when_pasted(number: int):
 def test_the_first_run_as_printed(tmp_path: Path):
     """Its commands and its snippet one after the other, at a small size."""
     page = ROOT / "docs" / "first-run.md"
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
     for words in commands(page):
         if words[:3] == ["python", "-m", "gpusim.train"]:
             words = [*words, *TINY.split()]
@@ -99,7 +101,7 @@ def test_the_first_run_as_printed(tmp_path: Path):
             if {"--gif", "--video"} & {*words}:
                 pytest.importorskip("imageio_ffmpeg")
             words = [sys.executable, *words[1:], *(["--size", "64x48"] if "--gif" in words else [])]
-            done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+            done = subprocess.run(words, cwd=tmp_path, env=here, capture_output=True, text=True)
             assert done.returncode == 0, f"{words}: {done.stderr}"
     assert (tmp_path / "ant.mp4").exists()
     assert (tmp_path / "runs" / "report.html").exists()
