@@ -38,13 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # a second Ctrl-C
         return _complain("stopped at once; what was not saved is lost", 128 + signal.SIGINT)
     print(run.text())
+    report = f"see it, open in a browser: {folder / 'report.html'}"
     if run.interrupted_by:
+        print(report)
         print(f"resume with: python -m gpusim.train --resume {folder}")
         return 128 + run.interrupted_by
     if run.diverged:
         return _complain("the run diverged, see above", 1)
     print(f"play more of it: python -m gpusim.play {folder}")
-    print(f"see it, open in a browser: {folder / 'report.html'}")
+    print(report)
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import gpusim
 from gpusim import config, play
 from gpusim.__main__ import COMMANDS
 
@@ -87,6 +88,16 @@ def test_snippets_are_python_and_import_what_there_is(page: Path):
 @pytest.mark.parametrize("number", [0, 2])
 def test_snippets_of_the_readme_run_when_pasted(number: int):
     exec(compile(blocks(ROOT / "README.md", "python")[number], "README.md", "exec"), {})
+
+
+def test_the_table_of_environments_says_what_is():
+    page = (ROOT / "docs" / "environments.md").read_text()
+    rows = re.findall(r"`(\w+)`: .*\| (\d+) \| (\d+) \| ([\d.]+) s \|", page)
+    assert len(rows) == 5
+    for name, observations, actions, dt in rows:
+        env = gpusim.make(name)
+        assert (env.observation_size, env.action_size) == (int(observations), int(actions))
+        assert env.dt == pytest.approx(float(dt))
 
 
 @pytest.mark.slow
