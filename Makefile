@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	if $$p -c '$(SUITABLE)' >/dev/null 2>&1; then echo $$p; exit; fi; done)
 
 # JAX for CUDA where an NVIDIA driver is present.
-CUDA := $(shell if [ -e /proc/driver/nvidia/version ] || nvidia-smi >/dev/null 2>&1; then echo '[cuda]'; fi)
+CUDA := $(shell if [ -e /proc/driver/nvidia/version ] || nvidia-smi >/dev/null 2>&1; then echo ',cuda'; fi)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-quick test-all check format bench docs lock clean
@@ -64,7 +64,7 @@ $(RUN):
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.base: $(LOCK) pyproject.toml | $(RUN)
-	$(RUN) -m pip install --quiet --constraint $(LOCK) --editable '.$(CUDA)'
+	$(RUN) -m pip install --quiet --constraint $(LOCK) --editable '.[video$(CUDA)]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
