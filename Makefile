@@ -10,10 +10,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	if $$p -c '$(SUITABLE)' >/dev/null 2>&1; then echo $$p; exit; fi; done)
 
 # JAX for CUDA where an NVIDIA driver is present.
-CUDA := $(shell if [ -e /proc/driver/nvidia/version ] || nvidia-smi >/dev/null 2>&1; then echo '[cuda]'; fi)
+CUDA := $(shell if [ -e /proc/driver/nvidia/version ] || nvidia-smi >/dev/null 2>&1; then echo ',cuda'; fi)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-quick test-all check format bench lock clean
+.PHONY: help setup train test test-quick test-all check format bench docs lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ bench: $(VENV)/.bench ## physics, training and start-up against the peers
 	$(RUN) -m bench.train --env ant
 	$(RUN) -m bench.compile
 
+docs: $(VENV)/.docs ## the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet --strict
+
 lock: $(VENV)/.dev ## renew requirements.lock: one file for Python 3.11 to 3.13, with and without CUDA
 	$(RUN) -m pip install --quiet uv
 	$(RUN) -m uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --upgrade \
@@ -61,11 +64,15 @@ $(RUN):
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.base: $(LOCK) pyproject.toml | $(RUN)
-	$(RUN) -m pip install --quiet --constraint $(LOCK) --editable '.$(CUDA)'
+	$(RUN) -m pip install --quiet --constraint $(LOCK) --editable '.[video$(CUDA)]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
 	$(RUN) -m pip install --quiet --constraint $(LOCK) --editable '.[dev,notebook]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.base
+	$(RUN) -m pip install --quiet --constraint $(LOCK) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

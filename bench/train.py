@@ -59,7 +59,7 @@ def train(args: Args, flags: Sequence[str]) -> dict[str, Any]:
     preset = config.parse([f"--env={args.env}", *flags]).train.learner
     steps = (args.calls + 2) * preset.steps_per_call
     with tempfile.TemporaryDirectory() as folder:
-        limits = [f"--total-steps={steps}", "--evaluations=0", f"--out={folder}/run"]
+        limits = [f"--total-steps={steps}", "--evaluations=0", "--profile", f"--out={folder}/run"]
         common.run("gpusim.train", [f"--env={args.env}", *flags, *limits])
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
         seconds = json.loads((Path(folder) / "run" / "summary.json").read_text())["seconds"]

@@ -19,6 +19,7 @@ from gpusim import agents
 from gpusim.agents.config import LearnerConfig
 from gpusim.envs import registry
 from gpusim.parse import Words, fields_of, flags, typed
+from gpusim.spellings import ANSWERS, SPELLINGS
 from gpusim.suggest import nearest, unknown
 
 Kind = TypeVar("Kind")
@@ -60,6 +61,8 @@ class TrainConfig:
     """How many of the newest checkpoints are kept."""
     tensorboard: bool = True
     """Write TensorBoard event files."""
+    profile: bool = False
+    """Split the time of training into physics and learning at the end: takes some seconds."""
     learner: LearnerConfig = None  # type: ignore[assignment]
     """The learner's configuration; by default the environment's preset."""
 
@@ -99,6 +102,8 @@ class Command:
     """A run folder to continue; flags given beside it change its configuration."""
     out: Path | None = None
     """The run folder to write; None: runs/ENV-SEED-TIME."""
+    dry_run: bool = False
+    """Say what would be done and how much memory it takes, and do nothing."""
 
 
 class Setting(NamedTuple):
@@ -109,8 +114,6 @@ class Setting(NamedTuple):
 
 
 Settings = dict[str, Setting]  # by "seed", "env_options.reset_noise_scale", "LEARNER.clip"
-
-ALIASES = {"steps": "total_steps"}
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -123,14 +126,19 @@ def parse(argv: Sequence[str]) -> Command:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     about = {field.name for field in dataclasses.fields(Command)} - {"train"}
-    its = {name: Setting(words, f"--{name}") for name, words in given if name in about}
-    said = [(name, words) for name, words in given if name not in {*about, "help", "h"}]
+    its = {
+        name: Setting(words, _dashed(flag))
+        for flag, words in given
+        for name in about.intersection(_meant(flag))
+    }
+    said = [(flag, words) for flag, words in given if not {*about, "help", "h"} & {*_meant(flag)}]
     if {"config", "resume"} <= its.keys():
         raise ConfigError("--resume continues with the run's own configuration; leave out --config")
     if {"out", "resume"} <= its.keys():
         raise ConfigError("--resume continues in the run's own folder; leave out --out")
     configs = [Path(word) for name, words in given if name == "config" for word in words]
-    values = {name: _typed(its[name], Path) for name in ("resume", "out") if name in its}
+    kinds = {"resume": Path, "out": Path, "dry_run": bool}
+    values = {name: _typed(its[name], kind) for name, kind in kinds.items() if name in its}
     files = [values["resume"] / "config.yaml"] if "resume" in values else configs
     train = merge(files, said)
     command = Command(train, config=tuple(configs), **values)
@@ -145,14 +153,14 @@ def merge(files: Sequence[Path], said: Sequence[tuple[str, Words]] = ()) -> Trai
     for file in files:
         settings |= _of_file(file)
     learner = Setting(agents.DEFAULT, "")
-    for name, words in said:
-        learner = Setting(words, "--learner") if name == "learner" else learner
+    for flag, words in said:
+        learner = Setting(words, _dashed(flag)) if "learner" in _meant(flag) else learner
     learner = learner if learner.where else settings.get("learner", learner)
     kind = _learner(learner)
     name = _typed(learner, str)
     for flag, words in said:
-        spelt = f"--{flag.replace('_', '-')}"
-        settings[_key(flag, spelt, name, kind)] = Setting(words, spelt)
+        for meaning in _meant(flag):
+            settings[_key(meaning, _dashed(flag), name, kind)] = Setting(words, _dashed(flag))
     physics = _typed(settings["physics"], str) if "physics" in settings else TrainConfig.physics
     env = _env(settings["env"], physics) if "env" in settings else TrainConfig.env
     known = agents.preset(name, env).items()
@@ -211,13 +219,22 @@ def _of_file(path: Path) -> Settings:
     return settings
 
 
+def _meant(flag: str) -> tuple[str, ...]:
+    """The names that a flag stands for: its own, most often."""
+    return SPELLINGS.get(flag, (flag,))
+
+
+def _dashed(flag: str) -> str:
+    """A flag as people write it."""
+    return f"--{flag.replace('_', '-')}"
+
+
 def _key(flag: str, spelt: str, learner: str, kind: type) -> str:
     """The key of a flag: a learner's field needs no prefix, an environment's option has `env.`."""
     prefix, dot, rest = flag.partition(".")
     if dot and prefix in ("env", "env_options"):
         return f"env_options.{rest}"
     name = rest if dot and prefix in (learner, "learner") else flag
-    name = ALIASES.get(name, name)
     run, its = fields_of(TrainConfig), fields_of(kind)
     if name in its and (name not in run or name != flag):
         return f"{learner}.{name}"
@@ -225,7 +242,10 @@ def _key(flag: str, spelt: str, learner: str, kind: type) -> str:
         return name
     if dot and prefix in agents.names():  # of a learner that this run has not
         return flag
-    known = [f"--{n.replace('_', '-')}" for n in (*run, *its, *ALIASES, "config", "resume", "out")]
+    if flag in ANSWERS:
+        raise ConfigError(f"{spelt}: {ANSWERS[flag]}")
+    commands = ("config", "resume", "out", "dry_run")
+    known = map(_dashed, (*run, *its, *SPELLINGS, *commands))
     raise ConfigError(f"{spelt}: there is no such flag; {nearest(spelt, known)}".rstrip("; "))
 
 

@@ -14,6 +14,7 @@ class Metric(NamedTuple):
     title: str  # of its chart in the report
     label: str = ""  # in the terminal, where space is short; "" is not shown there
     format: str = ".4g"  # of the number, or "count" for 1.23M
+    group: str = "training"  # what is measured while learning, or "evaluated", without exploration
 
     def show(self, value: float) -> str:
         """The number as it is written."""
@@ -22,14 +23,14 @@ class Metric(NamedTuple):
 
 RUN: Mapping[str, Metric] = {
     "steps_per_second": Metric("Environment steps per second", "steps/s", "count"),
-    "return": Metric("Return, training", "training return", ",.0f"),
-    "episode_length": Metric(
-        "Training episode length (control steps)", "training episode length", ",.0f"
+    "return": Metric("Return, training", "return", ",.0f"),
+    "episode_length": Metric("Training episode length (control steps)", "episode length", ",.0f"),
+    "evaluation_return": Metric("Return, evaluated", "return", ",.0f", "evaluated"),
+    "evaluation_std": Metric("Spread of the evaluated return", "±", ",.0f", "evaluated"),
+    "evaluation_length": Metric("Episode length, evaluated", "episode length", ",.0f", "evaluated"),
+    "evaluation_alive": Metric(
+        "Share of evaluated episodes that never ended", "never ended", ".0%", "evaluated"
     ),
-    "evaluation_return": Metric("Return, evaluated", "evaluation return", ",.0f"),
-    "evaluation_length": Metric("Episode length, evaluated", "", ",.0f"),
-    "evaluation_std": Metric("Spread of the evaluated return", "", ",.0f"),
-    "evaluation_alive": Metric("Share of evaluated episodes that never ended", "", ".0%"),
 }
 """What every run measures, whatever learns in it; in the order of the report."""
 

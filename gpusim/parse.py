@@ -76,6 +76,8 @@ def _only(words: Words) -> str:
 def _tuple(value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
     if not isinstance(value, Words | list | tuple):
         raise ValueError(f"takes several values, not {value!r}")
+    if isinstance(value, Words):  # 128 128, 128,128 and [128,128]
+        value = Words(word for part in value for word in part.strip("[]()").split(",") if word)
     if kinds[1:] == (Ellipsis,):
         kinds = kinds[:1] * len(value)
     if len(kinds) != len(value):

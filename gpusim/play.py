@@ -17,18 +17,18 @@ from typing import NamedTuple, NoReturn
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gpusim import agents, config
 from gpusim.agents.evaluate import Episodes, Evaluation
 from gpusim.agents.learner import Policy
 from gpusim.config import ConfigError, TrainConfig
-from gpusim.envs.world import State, World
+from gpusim.envs.world import World
 from gpusim.parse import Words, flags
-from gpusim.report import replay, report
+from gpusim.report import film, report
 from gpusim.run import checkpoint
 from gpusim.run.checkpoint import CheckpointError
+from gpusim.run.showing import tracks, watcher, write_replay
 from gpusim.suggest import nearest
 
 
@@ -49,14 +49,6 @@ class Player(NamedTuple):
     def evaluation_key(self) -> jax.Array:
         """Draws the starts that the run's own evaluations used."""
         return jax.random.fold_in(jax.random.key(self.config.seed), 2**31 - 1)
-
-
-class Frame(NamedTuple):
-    """What a replay shows of one world at one time."""
-
-    pose: jax.Array  # (nq,) of the world's drawing; (0,) if it has none
-    reward: jax.Array  # () of the step that led here; 0 at the start
-    gauges: dict[str, jax.Array]  # () each, likewise: metrics that the world wants shown, by label
 
 
 def load(
@@ -91,21 +83,8 @@ def load(
 
 def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:
     """`num_envs` whole episodes, watched as `Frame`s, from starts drawn with `key`."""
-    env = player.env
-    drawn = env.drawing() is not None
-
-    def watch(state: State) -> Frame:
-        gauges = {label: state.metrics[name] for name, label in env.gauges.items()}
-        return Frame(env.pose(state) if drawn else jnp.zeros(0), state.reward, gauges)
-
-    return Evaluation(env, num_envs, player.episode_length, watch)(player.policy, key)
-
-
-def tracks(episodes: Episodes) -> list[replay.Track]:
-    """The median, the best and the worst episode by return, for `replay.write`."""
-    order = np.argsort(np.asarray(episodes.total), kind="stable")
-    chosen = {"median": order[(len(order) - 1) // 2], "best": order[-1], "worst": order[0]}
-    return [_track(episodes, int(i), name) for name, i in chosen.items()][: len(order)]
+    evaluation = Evaluation(player.env, num_envs, player.episode_length, watcher(player.env))
+    return evaluation(player.policy, key)
 
 
 def export(player: Player, folder: str | Path) -> tuple[Path, Path]:
@@ -152,6 +131,8 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Words]]) -> Non
     page = _draw(player, episodes, options.run)
     if (options.run / "metrics.jsonl").exists():
         report.write(options.run)
+    for path in filter(None, (options.video, options.gif)):
+        print(f"film: {_film(player, episodes, path, options.size, options.seconds)}")
     if options.export:
         print("policy: {} and {}".format(*export(player, options.run)))
     if options.open and page:
@@ -160,15 +141,33 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Words]]) -> Non
 
 def _draw(player: Player, episodes: Episodes, run: Path) -> Path | None:
     """Write the replay, if the world can be drawn."""
-    drawing = player.env.drawing()
-    if drawing is None:
-        print(f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)")
-        return None
     shown = tracks(episodes)
-    title = f"{player.config.env} · {run.resolve().name}"
-    page = replay.write(run / "replay.html", drawing, shown, player.env.dt, title=title)
-    print(f"replay: {page} shows {', '.join(track.label for track in shown)}")
+    title = f"{player.env.name} · {run.resolve().name}"
+    page = write_replay(run, player.env, shown, title)
+    if page is None:
+        print(f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)")
+    else:
+        print(f"replay: {page} shows {', '.join(track.label for track in shown)}")
     return page
+
+
+def _film(player: Player, episodes: Episodes, path: Path, size: str, seconds: float | None) -> Path:
+    """Film the median episode."""
+    wide, _, high = size.partition("x")
+    drawing = player.env.drawing()
+    if not (wide.isdecimal() and high.isdecimal() and int(wide) and int(high)):
+        raise ConfigError(f"--size: {size!r} is not of the form 640x400")
+    if seconds is not None and not seconds > 0:
+        raise ConfigError(f"--seconds is {seconds}, needs to be positive")
+    if drawing is None:
+        raise ConfigError(f"{path}: {player.config.env} offers no drawing (docs/envs.md)")
+    try:
+        return film.write(
+            path, drawing, tracks(episodes)[0], player.env.dt,
+            size=(int(wide), int(high)), seconds=seconds,
+        )  # fmt: skip
+    except film.FilmError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _table(player: Player, episodes: Episodes) -> str:
@@ -180,18 +179,6 @@ def _table(player: Player, episodes: Episodes) -> str:
         f"{label:8}{x.mean():10,.1f}{x.std():10,.1f}{x.min():10,.1f}{x.max():10,.1f}"
     )
     return "\n".join([name, head, row("return", total), row("length", length)])
-
-
-def _track(episodes: Episodes, i: int, name: str) -> replay.Track:
-    """Episode i up to its end, or up to where it blew up."""
-    length = int(episodes.length[i])
-    pose, reward, gauges = jax.tree.map(lambda x: np.asarray(x[: length + 1, i]), episodes.watched)
-    finite = np.isfinite(pose).all(axis=1)
-    frames = len(pose) if finite.all() else int(finite.argmin())
-    extras = {"reward": reward[:frames], "return": np.nancumsum(reward[:frames])}
-    for label, values in gauges.items():
-        extras[label] = np.concatenate([values[1:2], values[1:]])[:frames]  # a start has none
-    return replay.Track(pose[:frames], f"{name} ({float(episodes.total[i]):,.0f})", extras)
 
 
 _SUMMARY = "Evaluate a trained policy on fixed starts and write a 3D replay of it."
@@ -215,6 +202,14 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Wor
     parser.add_argument("--checkpoint", type=Path, help="file to read (default: the newest)")
     parser.add_argument(
         "--export", action="store_true", help="write policy.npz and policy.json: no pickle, no JAX"
+    )
+    for name, kinds in (("video", "mp4, webm, mov"), ("gif", "gif, webp")):
+        parser.add_argument(
+            f"--{name}", type=Path, metavar="FILE", help=f"film the median episode ({kinds})"
+        )
+    parser.add_argument("--seconds", type=float, help="of the film (default: the whole episode)")
+    parser.add_argument(
+        "--size", default="640x400", metavar="WxH", help="of the film, pixels (default: 640x400)"
     )
     parser.add_argument("--open", action="store_true", help="open the replay in a browser")
     options, rest = parser.parse_known_args(argv)

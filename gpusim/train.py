@@ -22,8 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = command.resume or command.out or _new_folder(command.train)
 
         # Not above: it imports JAX, and --help or a mistyped flag are answered without.
-        from gpusim.run import clock, training
+        from gpusim.run import clock, job, training
 
+        if command.dry_run:
+            parts = job.prepare(command.train, folder, bool(command.resume), clock.Phases())
+            print(job.outline(parts))
+            return 0
         age = clock.process_age()
         run = training.train(command.train, folder, resume=bool(command.resume), age=age)
     except HelpWanted as wanted:
@@ -34,12 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # a second Ctrl-C
         return _complain("stopped at once; what was not saved is lost", 128 + signal.SIGINT)
     print(run.text())
+    report = f"see it, open in a browser: {folder / 'report.html'}"
     if run.interrupted_by:
+        print(report)
         print(f"resume with: python -m gpusim.train --resume {folder}")
         return 128 + run.interrupted_by
     if run.diverged:
         return _complain("the run diverged, see above", 1)
-    print(f"watch it: python -m gpusim.play {folder}")
+    print(f"play more of it: python -m gpusim.play {folder}")
+    print(report)
     return 0
 
 

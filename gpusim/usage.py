@@ -4,56 +4,96 @@ import ast
 import inspect
 import itertools
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from gpusim import agents
-from gpusim.config import ALIASES, Command
+from gpusim.config import Command
 from gpusim.envs import registry
 from gpusim.parse import fields_of
+from gpusim.spellings import SPELLINGS
+
+# What people look for, in this order; a flag named nowhere is the learner's.
+GROUPS: Mapping[str, Sequence[str]] = {
+    "what to train": ("env", "physics", "learner", "total_steps", "num_envs", "seed"),
+    "the run folder": (
+        *("out", "config", "resume", "dry_run", "checkpoint_seconds", "keep_checkpoints"),
+        *("tensorboard", "profile"),
+    ),
+    "episodes and evaluations": (
+        *("episode_length", "training_episode_length"),
+        *("evaluations", "eval_envs"),
+    ),
+    "speed and devices": ("devices", "spmd", "unroll_length", "updates_per_call"),
+}
 
 
 def text(command: Command, width: int) -> str:
     """The whole page, in lines of at most `width` characters."""
-    learner = command.train.learner
-    name = agents.name_of(learner)
-    aliases = ", ".join(
-        f"--{short} is --{long.replace('_', '-')}" for short, long in ALIASES.items()
-    )
+    name = agents.name_of(command.train.learner)
     head = [
-        "python -m gpusim.train [flags]: train a policy and write a run folder",
+        "python -m gpusim.train --env ENV [flags]: train a policy and write a run folder",
         f"environments: {', '.join(registry.names())}; or one of your own: --env "
-        "path/to/file.py:Class, --env package.module:Class",
-        "options of an environment: --env.NAME VALUE, such as --env.reset-noise-scale 0.2",
+        "path/to/file.py:Class, --env package.module:Class (python -m gpusim.list says more)",
         f"learners: {', '.join(agents.names())}",
-        f"other spellings: {aliases}; --{name}.NAME is --NAME; --no-NAME is --NAME false",
-        "files: --config A.yaml B.yaml; later ones win, and flags win over files",
     ]
     lines = [line for part in head for line in textwrap.wrap(part, width, subsequent_indent="  ")]
-    sections = {
-        "this command": _entries(command, skip={"train"}),
-        "the run": _entries(command.train, skip={"learner", "env_options"}),
-        f"the learner, {name}": _entries(learner, skip=set()),
-    }
-    for title, entries in sections.items():
-        lines += ["", f"{title}:"]
-        for flag, meaning in entries:
-            lines.append(f"  {flag}")
-            lines += textwrap.wrap(
-                meaning, width, initial_indent=" " * 6, subsequent_indent=" " * 6
-            )
-    return "\n".join(lines)
+    entries = _entries(command, name)
+    rest = [flag for flag in entries if not any(flag in group for group in GROUPS.values())]
+    for title, flags in (*GROUPS.items(), (f"how {name} learns", rest)):
+        lines += ["", f"{title}:", *_section(entries, flags, width)]
+    others = ", ".join(
+        f"--{_dashed(short)}: {' and '.join(f'--{_dashed(x)}' for x in long)}"
+        for short, long in SPELLINGS.items()
+    )
+    tail = [
+        "options of an environment: --env.NAME VALUE, such as --env.reset-noise-scale 0.2",
+        "files: --config A.yaml B.yaml; later ones win, and flags win over files",
+        f"spellings: --{name}.NAME is --NAME; --no-NAME is --NAME false; 3e5 is 300000; lists are "
+        "128 128 or 128,128",
+        f"others that are understood: {others}",
+    ]
+    wrapped = [textwrap.wrap(part, width, subsequent_indent="  ") for part in tail]
+    return "\n".join([*lines, "", *itertools.chain(*wrapped)])
 
 
-def _entries(config: Any, skip: set[str]) -> Iterator[tuple[str, str]]:
-    """(--flag TYPE, meaning and default) of the fields of a dataclass."""
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _section(entries: Mapping[str, tuple[str, str]], flags: Iterable[str], width: int) -> list[str]:
+    lines = []
+    for name in flags:
+        flag, meaning = entries[name]
+        lines += [f"  {flag}", *textwrap.wrap(meaning, width, **_INDENT)]
+    return lines
+
+
+_INDENT: Any = {"initial_indent": " " * 6, "subsequent_indent": " " * 6}
+
+
+def _entries(command: Command, learner: str) -> dict[str, tuple[str, str]]:
+    """name -> (--flag TYPE, meaning and default), of everything that can be said."""
+    found = {"learner": ("--learner NAME", f"What learns. (default: {learner})")}
+    for config, skip in (
+        (command, {"train"}),
+        (command.train, {"learner", "env_options"}),
+        (command.train.learner, set()),
+    ):
+        found |= {name: (flag, meaning) for name, flag, meaning in _fields(config, skip)}
+    return found
+
+
+def _fields(config: Any, skip: set[str]) -> Iterator[tuple[str, str, str]]:
+    """(name, --flag TYPE, meaning and default) of the fields of a dataclass."""
     meanings = docs(type(config))
     for name, kind in fields_of(type(config)).items():
         if name not in skip:
             value = getattr(config, name)
-            default = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            flag = f"--{name.replace('_', '-')} {_metavar(kind)}"
-            yield flag, f"{meanings.get(name, '')} (default: {default})"
+            default = " ".join(map(str, value)) or "none" if isinstance(value, tuple) else value
+            other = f"/ --no-{_dashed(name)}" if kind is bool else _metavar(kind)
+            flag = f"--{_dashed(name)} {other}"
+            yield name, flag, f"{meanings.get(name, '')} (default: {default})"
 
 
 def _metavar(kind: Any) -> str:

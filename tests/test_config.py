@@ -52,10 +52,14 @@ def test_a_flag_has_several_spellings():
     for other in (
         ["--steps=20e6", "--ppo.learning_rate=0.001"],
         ["--steps", "20_000_000", "--learner.learning-rate", "1e-3"],
+        ["--total-timesteps", "20e6", "--lr", "1e-3"],
     ):
         assert plain == config.parse(other)
     learner: Any = config.parse(["--no-anneal", "--policy-hidden", "8", "16"]).train.learner
     assert (learner.anneal, learner.policy_hidden) == (False, (8, 16))
+    for other in (["8,16"], ["[8,", "16]"], ["(8,16)"]):
+        both: Any = config.parse(["--hidden", *other]).train.learner
+        assert both.policy_hidden == both.value_hidden == (8, 16)
     assert (
         config.parse(["--anneal", "false"]).train.learner
         == config.parse(["--no-anneal"]).train.learner
@@ -135,6 +139,9 @@ def test_resume_reads_the_runs_own_configuration(tmp_path: Path):
         (["--steps", "2.5"], "--steps: 2.5 is not a whole number"),
         (["--steps", "many"], "--steps: 'many' is not a number"),
         (["--spmd", "magic"], "--spmd: 'magic' is none of 'pmap', 'shard_map'"),
+        (["--lr", "fast"], "--lr: 'fast' is not a number"),
+        (["--batch-size", "64"], "--batch-size: a batch is --num-envs times --unroll-length"),
+        (["--gpu"], "--gpu: JAX takes a GPU where it finds one"),
         (["--seed"], "--seed: takes one value, not none"),
         (["--seed", "1", "2"], "--seed: takes one value, not 1 2"),
         (["--anneal", "maybe"], "--anneal: 'maybe' is neither true nor false"),
@@ -205,13 +212,16 @@ def test_impossible_combinations(change: dict, devices: int, expected: str):
 
 def test_help_shows_the_presets_values(capsys: pytest.CaptureFixture[str]):
     assert train.main(["--env", "humanoid", "--help"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
+    said = capsys.readouterr().out
+    shown = " ".join(said.split())
+    flags = said.partition("what to train:")[2].partition("options of")[0].splitlines()
+    lines = [f"{line.split()[0]} " for line in flags if line.startswith("  --")]
     assert "--num-envs INT" in shown
     assert f"all devices together. (default: {config.preset('humanoid').num_envs})" in shown
     assert all(name in shown for name in registry.names())
-    assert "--steps is --total-steps" in shown
+    assert "--steps: --total-steps" in shown
     assert "--env.reset-noise-scale 0.2" in shown
     for kind in (TrainConfig, PPOConfig, config.Command):
         for field in dataclasses.fields(kind):
             flag = f"--{field.name.replace('_', '-')} "
-            assert (flag in shown) == (field.name not in ("train", "learner", "env_options"))
+            assert lines.count(flag) == (field.name not in ("train", "env_options"))

@@ -16,10 +16,13 @@ ROOT = Path(__file__).parent.parent
 # What each part (a module or package of gpusim) may import of the others.
 ALLOWED = {
     "gpusim": {"envs", "lanes"},
+    "__main__": {"suggest"},
     "train": {"config", "run", "usage"},
     "play": {"agents", "config", "envs", "parse", "report", "run", "suggest"},
-    "usage": {"agents", "config", "envs", "parse"},
-    "config": {"agents", "envs", "parse", "suggest"},
+    "list": {"agents", "envs", "metrics", "report"},
+    "doctor": {"lanes"},
+    "usage": {"agents", "config", "envs", "parse", "spellings"},
+    "config": {"agents", "envs", "parse", "spellings", "suggest"},
     "run": {"agents", "config", "metrics", "report", "sharding"},
     "report": {"metrics"},
     "agents": {"envs", "metrics", "sharding", "suggest"},
@@ -29,6 +32,7 @@ ALLOWED = {
     "sharding": set(),
     "metrics": set(),
     "parse": set(),
+    "spellings": set(),
     "suggest": set(),
 }
 # Of these parts only these modules may be imported by that part.
@@ -40,7 +44,10 @@ ONLY = {
     ("run", "agents"): {"gpusim.agents", "gpusim.agents.evaluate", "gpusim.agents.learner"},
     ("play", "agents"): {"gpusim.agents", "gpusim.agents.evaluate", "gpusim.agents.learner"},
     ("play", "envs"): {"gpusim.envs.world"},
-    ("run", "report"): {"gpusim.report.report"},
+    ("list", "agents"): {"gpusim.agents"},
+    ("list", "envs"): {"gpusim.envs.registry"},
+    ("list", "report"): {"gpusim.report.folder"},
+    ("run", "report"): {"gpusim.report.report", "gpusim.report.replay"},
 }
 
 

@@ -17,6 +17,7 @@ from gpusim.envs import Moment, MujocoTask, registry
 from gpusim.envs.world import episode_keys
 from gpusim.report import replay
 from gpusim.run import checkpoint, training
+from gpusim.run.showing import Frame
 
 CART = """
 <mujoco>
@@ -143,7 +144,7 @@ def made_up(totals, lengths, steps=4):
     qpos = np.arange(steps + 1)[:, None, None] + 10 * np.arange(count)[None, :, None]
     reward = np.ones((steps + 1, count))
     reward[0] = 0
-    frames = play.Frame(*jax.tree.map(jnp.asarray, (qpos.astype(float), reward, {"v": 2 * reward})))
+    frames = Frame(*jax.tree.map(jnp.asarray, (qpos.astype(float), reward, {"v": 2 * reward})))
     return Episodes(jnp.asarray(totals), jnp.asarray(lengths), jnp.ones(count), frames)
 
 
@@ -200,7 +201,7 @@ def test_the_command(trained, capsys):
     assert payload["dt"] == pytest.approx(0.04)
     assert [t["label"].split()[0] for t in payload["tracks"]] == ["median", "best", "worst"]
     assert {"reward", "return", "speed, m/s"} == set(payload["tracks"][0]["extras"])
-    assert "replay.html" in (folder / "report.html").read_text(encoding="utf-8")
+    assert replay.read((folder / "report.html").read_text(encoding="utf-8"))["dt"] == payload["dt"]
     assert (folder / "policy.npz").exists()
 
 

@@ -256,11 +256,13 @@ def _diverged(state: physics.State) -> jax.Array:
 
 
 def _source(mjcf: Any, task: type) -> Any:
-    """What `physics.load` takes; a relative path is looked for beside the file of the class."""
+    """What `physics.load` takes; a relative path is looked for beside the file of the class that
+    says it, which may be a base of the task's."""
     text = isinstance(mjcf, str) and mjcf.lstrip().startswith("<")
     if text or isinstance(mjcf, mujoco.MjModel) or os.path.isabs(mjcf):
         return mjcf
+    says = next((kind for kind in task.__mro__ if "mjcf" in vars(kind)), task)
     try:
-        return Path(inspect.getfile(task)).parent / mjcf
+        return Path(inspect.getfile(says)).parent / mjcf
     except (TypeError, OSError):  # a class of a notebook
         return mjcf

@@ -59,6 +59,8 @@ def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
     """
     if physics not in _PHYSICS:
         raise ValueError(unknown("physics", physics, _PHYSICS))
+    if physics.startswith("brax") and importlib.util.find_spec("brax") is None:
+        raise ValueError(f"physics {physics!r} needs brax: pip install brax")
     factory: Callable[..., World] = find(_PHYSICS[physics])
     return factory(name, **options)
 

@@ -65,6 +65,8 @@ def picture(rows: list[dict[str, Any]], total: int, note: str) -> str:
     words += [f"{left:.0f} s left"] if left else []
     speed = last.get("steps_per_second") or math.nan
     words += [f"{short(speed)} steps/s"] if math.isfinite(speed) else []
+    evaluated = [row["evaluation_return"] for row in rows if "evaluation_return" in row]
+    words += [f"evaluated return {evaluated[-1]:,.0f}"] if evaluated else []
     words += [note] if note else []
     curve = report.returns_chart(rows) if rows else ""
     return (

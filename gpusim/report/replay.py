@@ -24,7 +24,8 @@ from gpusim.report.embed import Embedded
 
 _VIEWER = pathlib.Path(__file__).parent / "viewer"
 _SCRIPTS = ("scene.js", "shaders.js", "camera.js", "viewer.js", "controls.js")
-_DRAWN = ("plane", "sphere", "capsule", "ellipsoid", "cylinder", "box")
+_DRAWN = ("plane", "sphere", "capsule", "ellipsoid", "cylinder", "box", "mesh")
+_PAYLOAD = '<script type="application/json" id="replay">'
 _HIDDEN_GROUP = 3  # MuJoCo's viewers, too, leave geom groups 3 and up undrawn at first
 _QUAT_SCALE = 32767  # a quaternion component in [-1, 1] as int16: a quarter of a milliradian
 
@@ -36,6 +37,7 @@ class Track:
     qpos: ArrayLike  # (T, nq) one generalised position a frame
     label: str = ""  # what the page calls it, e.g. "median episode"
     extras: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)  # name -> (T,)
+    tint: tuple[float, float, float] | None = None  # red, green, blue in [0, 1]; None: as it is
 
 
 def write(
@@ -94,21 +96,48 @@ def html(
         "title": title,
         "dt": float(dt),
         "geoms": _geoms(mj),
+        "meshes": _meshes(mj),
         "follow": min(1, mj.nbody - 1),  # the first body below the world: the torso
         "nbody": int(mj.nbody),
         "tracks": [_encode(mj, track) for track in tracks],
     }
-    return _page(payload)
+    # In a script element only "<" can end the element or start a comment.
+    data = json.dumps(payload, allow_nan=False).replace("<", "\\u003c")
+    return filled(_text("page.html"), TITLE=markup.escape(title), STYLE=style(), STAGE=stage(data))
+
+
+def style() -> str:
+    """The style sheet of `stage`."""
+    return _text("style.css")
+
+
+def stage(data: str) -> str:
+    """The replay as part of a page: an element that wants a height, and its scripts. A page has
+    room for one, and needs `style()`.
+
+    data: see `data_of`.
+    """
+    scripts = "\n".join(f"<script>\n{_text(name)}</script>" for name in _SCRIPTS)
+    return filled(_text("stage.html"), PAYLOAD=data, SCRIPTS=scripts)
+
+
+def data_of(page: str) -> str:
+    """What a page that `html` made shows: JSON as it stands in the page."""
+    return page.partition(_PAYLOAD)[2].partition("</script>")[0]
 
 
 def read(page: str) -> dict[str, Any]:
     """The payload of a page, decoded: what `html` embedded, arrays as numpy.
 
     Each of payload["tracks"] has label, xpos (T, nbody, 3) m, xquat (T, nbody, 4) w first, and
-    extras: name -> (T,).
+    extras: name -> (T,). Each of payload["meshes"] has points and faces, three numbers each.
     """
-    _, _, rest = page.partition('<script type="application/json" id="replay">')
-    payload = json.loads(rest.partition("</script>")[0])
+    payload = json.loads(data_of(page))
+    for mesh in payload["meshes"]:
+        mesh["points"], mesh["faces"] = (
+            _unpack(mesh["points"], "<f4"),
+            _unpack(mesh["faces"], "<u4"),
+        )
     for track in payload["tracks"]:
         nbody = payload["nbody"]
         track["xpos"] = _unpack(track["xpos"], "<f4").reshape(-1, nbody, 3)
@@ -147,9 +176,27 @@ def _geoms(mj: mujoco.MjModel) -> list[dict[str, Any]]:
                 "depth": int(depths[mj.geom_bodyid[i]]),
                 "pos": mj.geom_pos[i].tolist(),
                 "quat": mj.geom_quat[i].tolist(),
+                "bound": float(mj.geom_rbound[i]),  # radius of a ball that holds it; 0: a plane
+                **({"mesh": int(mj.geom_dataid[i])} if kind == "mesh" else {}),
             }
         )
     return geoms
+
+
+def _meshes(mj: mujoco.MjModel) -> list[dict[str, str]]:
+    """Points (n, 3) m and faces (m, 3) of each mesh, as base64; empty for what is not drawn."""
+    shown = {
+        int(mj.geom_dataid[i])
+        for i in range(mj.ngeom)
+        if mj.geom_type[i] == mujoco.mjtGeom.mjGEOM_MESH and mj.geom_group[i] < _HIDDEN_GROUP
+    }
+    meshes = []
+    for i in range(max(shown, default=-1) + 1):
+        points = mj.mesh_vertadr[i] + np.arange(mj.mesh_vertnum[i] if i in shown else 0)
+        faces = mj.mesh_faceadr[i] + np.arange(mj.mesh_facenum[i] if i in shown else 0)
+        packed = {"points": _pack(mj.mesh_vert[points], "<f4")}
+        meshes.append(packed | {"faces": _pack(mj.mesh_face[faces], "<u4")})
+    return meshes
 
 
 def _rgba(mj: mujoco.MjModel, geom: int) -> np.ndarray:
@@ -188,6 +235,7 @@ def _encode(mj: mujoco.MjModel, track: Track) -> dict[str, Any]:
             raise ValueError(f"extras '{name}' has shape {values.shape}, expected ({len(qpos)},)")
     return {
         "label": track.label,
+        "tint": track.tint,
         "frames": len(qpos),
         "xpos": _pack(xpos, "<f4"),
         "xquat": _pack(np.round(xquat * _QUAT_SCALE), "<i2"),
@@ -215,16 +263,11 @@ def _unpack(text: str, dtype: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), dtype)
 
 
-def _page(payload: dict[str, Any]) -> str:
-    """The template with style, scripts and payload put in."""
-    scripts = [(_VIEWER / name).read_text(encoding="utf-8") for name in _SCRIPTS]
-    parts = {
-        "TITLE": markup.escape(payload["title"]),
-        "STYLE": (_VIEWER / "style.css").read_text(encoding="utf-8"),
-        # In a script element only "<" can end the element or start a comment.
-        "PAYLOAD": json.dumps(payload, allow_nan=False).replace("<", "\\u003c"),
-        "SCRIPTS": "\n".join(f"<script>\n{script}</script>" for script in scripts),
-    }
-    before, *rest = (_VIEWER / "page.html").read_text(encoding="utf-8").split("{{")
-    # One pass over the template, so that nothing put in is searched for placeholders.
+def filled(template: str, **parts: str) -> str:
+    """A template with parts in place of {{NAME}}: one pass, so that nothing put in is searched."""
+    before, *rest = template.split("{{")
     return before + "".join(parts[name] + tail for name, tail in (r.split("}}", 1) for r in rest))
+
+
+def _text(file: str) -> str:
+    return (_VIEWER / file).read_text(encoding="utf-8")

@@ -1,5 +1,5 @@
 "use strict";
-// The numbers under the pointer: the nearest point of each chart's curves.
+// The numbers under the pointer: the nearest point of each chart's curves. And the reloading.
 
 for (const figure of document.querySelectorAll("figure[data-curves]")) {
   const svg = figure.querySelector("svg");
@@ -31,3 +31,10 @@ for (const figure of document.querySelectorAll("figure[data-curves]")) {
   });
   svg.addEventListener("pointerleave", () => { tip.hidden = true; dot.remove(); });
 }
+
+// The page of a run that goes on is written anew now and then: look again, unless somebody is at it.
+if ("live" in document.body.dataset)
+  setTimeout(() => {
+    const busy = document.activeElement !== document.body || window.scrollY > 0;
+    if (!busy && !document.hidden) location.reload();
+  }, 15000);

@@ -1,120 +1,91 @@
-"""report.html of a run folder: curves, numbers, configuration, on one page that opens offline."""
+"""report.html of a run, or of several: the robot, curves, numbers, configuration, on one page that
+opens offline and asks for nothing else."""
 
 import html
-import json
 import os
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from gpusim.report import folder, replay
 from gpusim.report.charts import Curve, chart, short
 from gpusim.report.embed import Embedded
+from gpusim.report.folder import Row, RunFolder
 
 _HERE = Path(__file__).parent
 
 # What is drawn first and large; every other metric follows, small.
 RETURNS = {"return": "training, exploring", "evaluation_return": "evaluated, whole episodes"}
 
-Row = Mapping[str, Any]  # a line of metrics.jsonl: steps, seconds, and one number a metric
 
+def write(*runs: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
+    """Write the report of these run folders; returns its path.
 
-def write(run: str | os.PathLike[str]) -> Path:
-    """Write RUN/report.html from what the run left there; returns its path.
-
-    Reads config.yaml and metrics.jsonl; summary.json too if the run got as far as writing it.
-    Raises FileNotFoundError, naming the file, when the folder is not a run's.
+    out: by default report.html in the folder, or in the folder that holds them all. A browser that
+    looks while it is written sees the old page or the new one. Raises FileNotFoundError, naming the
+    file, when a folder is not a run's.
     """
-    folder = Path(run)
-    path = folder / "report.html"
-    replay = "replay.html" if (folder / "replay.html").exists() else None
-    path.write_text(_page_of(folder, replay), encoding="utf-8")
+    text = page([folder.read(run) for run in runs])
+    paths = [os.path.abspath(run) for run in runs]
+    whole = paths[0] if len(paths) == 1 else os.path.commonpath([Path(p).parent for p in paths])
+    path = Path(out) if out else Path(os.path.relpath(whole)) / "report.html"
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
     return path
 
 
-def show(run: str | os.PathLike[str], *, height: int = 640) -> Embedded:
+def show(*runs: str | os.PathLike[str], height: int = 640) -> Embedded:
     """The page that `write` writes, as a notebook's cell result, `height` pixels high."""
-    return Embedded(_page_of(Path(run), replay=None), height)
+    return Embedded(page([folder.read(run) for run in runs]), height)
 
 
-def _page_of(folder: Path, replay: str | None) -> str:
-    summary = folder / "summary.json"
-    return page(
-        name=folder.resolve().name,
-        config_text=(folder / "config.yaml").read_text(encoding="utf-8"),
-        rows=read_metrics(folder / "metrics.jsonl"),
-        titles=_titles(folder / "labels.json"),
-        summary=json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else {},
-        replay=replay,
+def page(runs: Sequence[RunFolder]) -> str:
+    """The whole page, as text."""
+    first, one = runs[0], len(runs) == 1
+    title = f"{first.env} · {first.name}" if one else f"{len(runs)} runs"
+    shown = next((run.replay for run in runs if run.replay), None)
+    return replay.filled(
+        _text("report.template.html"),
+        TITLE=html.escape(title),
+        LIVE="data-live" if any(not run.summary for run in runs) else "",
+        STYLE=_text("chart.css") + _text("report.css") + (replay.style() if shown else ""),
+        FACTS=_tiles(first) if one else _table(runs),
+        REPLAY=replay.stage(shown) if shown else "",
+        CURVES=returns_chart(first.rows) if one else _returns_of(runs),
+        DETAILS="".join(_chart(runs, *metric) for metric in _others(runs)),
+        TIMING=_timing(first.summary.get("seconds", {})) if one else "",
+        MACHINE=_machine(first.summary.get("machine", {})) if one else "",
+        CONFIG=f"<pre>{html.escape(first.config_text)}</pre>" if one else _differences(runs),
+        SCRIPT=_text("report.js"),
     )
 
 
-def _titles(path: Path) -> dict[str, str]:
-    """What the run's metrics are called, in the order of the charts."""
-    labels = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {name: label["title"] for name, label in labels.items()}
-
-
-def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl. A last line torn by a kill is left out."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            if number < len(lines):
-                raise ValueError(f"{path}, line {number}: not a JSON object") from None
-    return rows
-
-
-def page(
-    *,
-    name: str,
-    config_text: str,
-    rows: Sequence[Row],
-    titles: Mapping[str, str],
-    summary: Mapping[str, Any],
-    replay: str | None,
-) -> str:
-    """The whole page.
-
-    config_text: YAML. rows: see `read_metrics`. titles: of the charts, by metric. summary: what
-    summary.json holds, {} without one. replay: the address of a replay page beside this one, None
-    where there is none.
-    """
-    config = yaml.safe_load(config_text) or {}
-    parts = {
-        "TITLE": html.escape(f"{config.get('env', 'run')} · {name}"),
-        "STYLE": _text("chart.css") + _text("report.css"),
-        "TILES": "".join(_tile(*tile) for tile in _facts(rows, summary)),
-        "REPLAY": f'<iframe src="{html.escape(replay)}" title="replay"></iframe>' if replay else "",
-        "CURVES": returns_chart(rows),
-        "DETAILS": "".join(_chart(rows, *metric) for metric in _others(rows, titles)),
-        "TIMING": _timing(summary.get("seconds", {})),
-        "MACHINE": _machine(summary.get("machine", {})),
-        "CONFIG": html.escape(config_text),
-        "SCRIPT": _text("report.js"),
-    }
-    before, *rest = _text("report.template.html").split("{{")
-    # One pass over the template, so that nothing put in is searched for placeholders.
-    return before + "".join(parts[key] + tail for key, tail in (r.split("}}", 1) for r in rest))
-
-
 def returns_chart(rows: Sequence[Row]) -> str:
-    """Return against environment steps, as one <figure> of inline SVG."""
-    return _lines(rows, RETURNS, "Return of an episode", width=960, height=330)
+    """Return of training and evaluation against environment steps, as one <figure> of SVG."""
+    curves = [_curve(rows, metric, label) for metric, label in RETURNS.items()]
+    return _figure(curves, "Return of an episode", width=960, height=330)
 
 
-def _chart(rows: Sequence[Row], metric: str, title: str) -> str:
-    return _lines(rows, {metric: title}, title, width=460, height=230)
+def _returns_of(runs: Sequence[RunFolder]) -> str:
+    """One curve a run: evaluated, or training where nothing was."""
+    curves = [
+        _curve(run.rows, "evaluation_return", run.name)
+        if run.last("evaluation_return") is not None
+        else _curve(run.rows, "return", f"{run.name} (training)")
+        for run in runs
+    ]
+    return _figure(curves, "Evaluated return of an episode", width=960, height=330)
 
 
-def _lines(rows: Sequence[Row], metrics: Mapping[str, str], title: str, **size: int) -> str:
-    """A chart of metrics (name -> label), without those that no row has."""
-    curves = [_curve(rows, metric, label) for metric, label in metrics.items()]
+def _chart(runs: Sequence[RunFolder], metric: str, title: str) -> str:
+    curves = [_curve(run.rows, metric, run.name) for run in runs]
+    return _figure(curves, title, width=460, height=230)
+
+
+def _figure(curves: Sequence[Curve], title: str, **size: int) -> str:
+    """A chart of those curves that have a point."""
     return chart([c for c in curves if c.x], title=title, x_label="environment steps", **size)
 
 
@@ -123,47 +94,91 @@ def _curve(rows: Sequence[Row], metric: str, label: str) -> Curve:
     return Curve(label, [x for x, _ in points], [y for _, y in points])
 
 
-def _others(rows: Sequence[Row], titles: Mapping[str, str]) -> list[tuple[str, str]]:
+def _others(runs: Sequence[RunFolder]) -> list[tuple[str, str]]:
     """Metrics to draw small and their titles: those with one first, then as they appeared."""
-    seen = dict.fromkeys(name for row in rows for name in row)
+    titles: dict[str, str] = {}
+    for run in runs:
+        titles |= run.titles
+    seen = dict.fromkeys(name for run in runs for row in run.rows for name in row)
     order = [name for name in (*titles, *seen) if name in seen]
     skip = {"steps", "seconds", *RETURNS}
-    name_of = lambda name: titles.get(name, name.replace("_", " ").capitalize())
-    return [(name, name_of(name)) for name in dict.fromkeys(order) if name not in skip]
+    for name in order:
+        titles.setdefault(name, name.replace("_", " ").capitalize())
+    return [(name, titles[name]) for name in dict.fromkeys(order) if name not in skip]
 
 
-def _facts(rows: Sequence[Row], summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _facts(run: RunFolder) -> list[tuple[str, str, str]]:
     """What the run came to: (name, value, small print)."""
-    last = lambda name: next((r[name] for r in reversed(rows) if r.get(name) is not None), None)
     facts = []
-    if (value := last("evaluation_return")) is not None:
-        spread = last("evaluation_std")
-        facts.append(("evaluation return", f"{value:,.0f}", f"± {spread:,.0f}" if spread else ""))
-    elif (value := last("return")) is not None:
+    if (value := run.last("evaluation_return")) is not None:
+        spread = run.last("evaluation_std")
+        facts.append(("evaluated return", f"{value:,.0f}", f"± {spread:,.0f}" if spread else ""))
+    elif (value := run.last("return")) is not None:
         facts.append(("training return", f"{value:,.0f}", ""))
-    length = last("evaluation_length") or last("episode_length")
+    length = run.last("evaluation_length") or run.last("episode_length")
     if length is not None:
         facts.append(("episode length", f"{length:,.0f}", "control steps"))
-    if rows:
-        facts.append(("environment steps", short(rows[-1]["steps"]), ""))
-        facts.append(("wall time", _duration(rows[-1]["seconds"]), ""))
-    speeds = [r["steps_per_second"] for r in rows if r.get("steps_per_second")]
+    if run.rows:
+        facts.append(("environment steps", short(run.rows[-1]["steps"]), ""))
+        facts.append(("wall time", _duration(run.rows[-1]["seconds"]), ""))
+    speeds = [r["steps_per_second"] for r in run.rows if r.get("steps_per_second")]
     if speeds:
         facts.append(("steps per second", short(statistics.median(speeds)), "median"))
-    if (first := summary.get("first_update_seconds")) is not None:
+    if (first := run.summary.get("first_update_seconds")) is not None:
         facts.append(("first update after", f"{first:.1f} s", ""))
-    ending = "diverged" if summary.get("diverged") else ""
-    ending = ending or ("interrupted" if summary.get("interrupted_by") else "")
-    if ending or not summary:
-        facts.append(("state", ending or "no summary yet", ""))
+    ending = "diverged" if run.summary.get("diverged") else ""
+    ending = ending or ("interrupted" if run.summary.get("interrupted_by") else "")
+    if ending or not run.summary:
+        facts.append(("state", ending or "not finished", ""))
     return facts
 
 
-def _tile(name: str, value: str, small: str) -> str:
-    return (
+def _tiles(run: RunFolder) -> str:
+    tiles = "".join(
         f"<div><dt>{html.escape(name)}</dt>"
         f"<dd>{html.escape(value)}</dd><dd><small>{html.escape(small)}</small></dd></div>"
+        for name, value, small in _facts(run)
     )
+    return f'<dl class="tiles">{tiles}</dl>'
+
+
+def _table(runs: Sequence[RunFolder]) -> str:
+    """The facts of several runs, a row each."""
+    facts = [{name: f"{v} {s}".strip() for name, v, s in _facts(run)} for run in runs]
+    names = list(dict.fromkeys(name for its in facts for name in its))
+    rows = [
+        [f'<span class="key c{i}"></span>{html.escape(run.name)}', html.escape(run.env)]
+        + [html.escape(its.get(name, "")) for name in names]
+        for i, (run, its) in enumerate(zip(runs, facts, strict=True))
+    ]
+    return _rows(["run", "environment", *map(html.escape, names)], rows)
+
+
+def _differences(runs: Sequence[RunFolder]) -> str:
+    """The values in which the configurations differ."""
+    flat = [dict(_flat(run.config)) for run in runs]
+    names = dict.fromkeys(name for its in flat for name in its)
+    rows = [
+        [html.escape(str(x)) for x in (name, *(its.get(name, "") for its in flat))]
+        for name in names
+        if len({str(its.get(name)) for its in flat}) > 1
+    ]
+    return _rows(["differs", *(html.escape(run.name) for run in runs)], rows)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs = []
+    for name, value in values.items():
+        inner = isinstance(value, Mapping)
+        pairs += _flat(value, f"{prefix}{name}.") if inner else [(f"{prefix}{name}", value)]
+    return pairs
+
+
+def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; its cells are HTML."""
+    line = lambda cells, tag: "".join(f"<{tag}>{cell}</{tag}>" for cell in cells)
+    body = "".join(f"<tr>{line(cells, 'td')}</tr>" for cells in rows)
+    return f'<div class="card wide"><table><tr>{line(head, "th")}</tr>{body}</table></div>'
 
 
 def _timing(seconds: Mapping[str, float]) -> str:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gpusim.metrics import Metric, count, duration
+from gpusim.report import report
 from gpusim.run.files import write_atomic
 
 
@@ -31,6 +32,13 @@ class Row(NamedTuple):
 class Sink(Protocol):
     def write(self, row: Row) -> None: ...
     def close(self) -> None: ...
+
+
+class Display(Sink, Protocol):
+    """A sink that people watch while a run goes on."""
+
+    def stage(self, text: str) -> None: ...
+    def message(self, text: str) -> None: ...
 
 
 class JsonLines:
@@ -86,6 +94,25 @@ class TensorBoard:
             self._writer.close()
 
 
+class Report:
+    """report.html, there from the first row on and renewed while the run goes on."""
+
+    QUIET_SECONDS = 10.0  # between two of them
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._written = -math.inf
+
+    def write(self, row: Row) -> None:
+        evaluated = "evaluation_return" in row.values
+        if evaluated or time.monotonic() - self._written >= self.QUIET_SECONDS:
+            self.close()
+            self._written = time.monotonic()
+
+    def close(self) -> None:
+        report.write(self._folder)
+
+
 class Terminal:
     """A live display on a terminal, plain lines elsewhere."""
 
@@ -99,7 +126,8 @@ class Terminal:
         self._console = console or Console()
         self._total = total
         self._seen: dict[str, float] = {}
-        self._stage = ""
+        self._evaluated_at = 0  # environment steps
+        self._stage, self._since = "", 0.0
         self._last_line = -math.inf
         self._bar = Progress(
             BarColumn(),
@@ -116,20 +144,27 @@ class Terminal:
             self._live.start()
 
     def stage(self, text: str) -> None:
-        """Say what is being waited for."""
-        self._stage = text
+        """Say what is being waited for; "": for nothing any more."""
+        seconds = time.monotonic() - self._since
+        if self._stage and self._live:
+            self.message(f"{self._stage}: {seconds:.1f} s")
+        elif self._stage:
+            self.message(f"  took {seconds:.1f} s")
+        self._stage, self._since = text, time.monotonic()
         if self._live:
             self._live.refresh()
         elif text:
-            self.message(text)
+            self.message(f"{text} ...")
 
     def message(self, text: str) -> None:
         """A line that stays, above the live display."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def write(self, row: Row) -> None:
-        self._stage = ""
+        self.stage("")
         self._seen |= {name: x for name, x in row.values.items() if math.isfinite(x)}
+        if "evaluation_return" in row.values:
+            self._evaluated_at = row.steps
         speed = self._seen.get("steps_per_second", math.nan)
         seconds_left = max(0, self._total - row.steps) / speed if speed > 0 else math.nan
         done = f"{count(row.steps)} / {count(self._total)} steps"
@@ -140,22 +175,37 @@ class Terminal:
         now = time.monotonic()
         if row.steps >= self._total or now - self._last_line >= self.QUIET_SECONDS:
             self._last_line = now
-            shown = "  ".join(f"{label} {value}" for label, value in self._shown())
-            self.message(f"{min(1, row.steps / self._total):4.0%}  {text}  {shown}")
+            parts = [f"{min(1, row.steps / self._total):4.0%}  {text}"]
+            for title, cells in self._groups():
+                parts.append(f"{title}: " + "  ".join(f"{k} {v}" for k, v in cells))
+            self.message("  |  ".join(parts))
 
     def close(self) -> None:
+        self.stage("")
         if self._live:
             self._live.stop()
             self._live = None
 
-    def _shown(self) -> Iterator[tuple[str, str]]:
-        for name, metric in self._metrics.items():
-            if metric.label and name in self._seen:
-                yield metric.label, metric.show(self._seen[name])
+    def _groups(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+        """What is shown: a title, and labels with numbers."""
+        titles = {
+            "training": "training, exploring",
+            "evaluated": f"evaluated at {count(self._evaluated_at)}, not exploring",
+        }
+        for group, title in titles.items():
+            cells = [
+                (metric.label, metric.show(self._seen[name]))
+                for name, metric in self._metrics.items()
+                if metric.label and metric.group == group and name in self._seen
+            ]
+            if cells:
+                yield title, cells
 
     def _render(self) -> Group:
         table = Table.grid(padding=(0, 3))
-        cells = [Text.assemble((f"{k} ", "dim"), (v, "bold")) for k, v in self._shown()]
-        for i in range(0, len(cells), 4):
-            table.add_row(*cells[i : i + 4])
-        return Group(self._bar, table, *([Text(self._stage, "dim")] if self._stage else []))
+        for title, cells in self._groups():
+            shown = [Text.assemble((f"{k} ", "dim"), (v, "bold")) for k, v in cells]
+            table.add_row(Text(title, "cyan"), *shown)
+        seconds = time.monotonic() - self._since
+        waiting = [Text(f"{self._stage} ... {seconds:.0f} s", "dim")] if self._stage else []
+        return Group(self._bar, table, *waiting)

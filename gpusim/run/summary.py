@@ -35,14 +35,14 @@ class Run:
         lines = []
         if self.evaluation:
             lines.append(
-                f"{self.env}: evaluation return {self.evaluation['evaluation_return']:,.0f} "
+                f"{self.env}, evaluated: return {self.evaluation['evaluation_return']:,.0f} "
                 f"± {self.evaluation['evaluation_std']:,.0f}, episode length "
                 f"{self.evaluation['evaluation_length']:,.0f}"
             )
         total = duration(sum(self.seconds.values()))
         lines.append(f"{count(self.steps)} environment steps; {total} in this process:")
-        lines += [f"  {name:<20} {value:7.1f} s" for name, value in self.seconds.items()]
-        return "\n".join([*lines, f"everything is in {self.folder}"])
+        lines += [f"  {name:<30} {value:7.1f} s" for name, value in self.seconds.items()]
+        return "\n".join(lines)
 
     def write(self) -> None:
         """Write summary.json."""
@@ -63,13 +63,14 @@ def account(phases: Phases, rollout: float | None) -> dict[str, float]:
         "compile": sum(map(phases.compiling, ("init", "train", "evaluate"))),
     }
     if rollout is None:
-        seconds["rollout, learning"] = training
+        seconds["physics, rollout and learning"] = training
     else:
         share = min(1.0, rollout / statistics.median(phases.calls["train"]))
         seconds["physics and rollout"] = training * share
         seconds["learning"] = training * (1 - share)
     seconds["evaluation"] = phases.warm("evaluate")
-    seconds["measuring this"] = sum(phases.calls.get("measure", []))
+    if rollout is not None:
+        seconds["timing rollouts"] = sum(phases.calls["measure"])
     seconds["saving, logging"] = phases.elapsed() - sum(seconds.values())
     return seconds
 

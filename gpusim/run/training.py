@@ -12,32 +12,21 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
-from gpusim import agents, metrics, sharding
 from gpusim import config as configs
-from gpusim.agents.evaluate import Evaluation
-from gpusim.agents.learner import Learner, TrainState
+from gpusim import metrics
+from gpusim.agents.evaluate import Episodes
+from gpusim.agents.learner import TrainState
 from gpusim.config import ConfigError, TrainConfig
-from gpusim.metrics import Metric
-from gpusim.report import report as html
-from gpusim.run import checkpoint, sinks, summary
+from gpusim.run import checkpoint, showing, sinks, summary
 from gpusim.run.clock import Phases
 from gpusim.run.files import write_atomic
+from gpusim.run.job import Job, opening, prepare, shown_metrics
 from gpusim.run.signals import Interruption
 from gpusim.run.summary import Run
-
-
-class Job(NamedTuple):
-    """What does not change during a run."""
-
-    config: TrainConfig
-    folder: Path
-    learner: Learner
-    evaluation: Evaluation
-    phases: Phases
 
 
 class Position(NamedTuple):
@@ -55,60 +44,33 @@ def train(
     folder: str | os.PathLike[str],
     *,
     resume: bool = False,
-    display: Any = None,
+    display: sinks.Display | None = None,
     age: float = 0.0,
 ) -> Run:
     """Train and write the run folder.
 
-    resume: continue what is in `folder`. display: a sink with `stage` and `message`, by default
-    `sinks.Terminal`. age: seconds of this process that the accounts should include. Raises
-    ConfigError for a run that cannot be.
+    resume: continue what is in `folder`. display: by default `sinks.Terminal`. age: seconds of this
+    process that the accounts should include. Raises ConfigError for a run that cannot be.
     """
-    phases = Phases(before=age)
-    _use_compilation_cache()
-    job = _prepare(config, Path(folder), resume, phases)
+    job = prepare(config, Path(folder), resume, Phases(before=age))
     with ExitStack() as stack:
         interruption = stack.enter_context(Interruption())
-        shown = _metrics(job.learner)
-        display = display or sinks.Terminal(config.learner.total_steps, shown)
+        if display is None:
+            display = sinks.Terminal(config.learner.total_steps, shown_metrics(job.learner))
         stack.callback(display.close)
-        display.message(_opening(job))
-        display.stage("compiling")
+        display.message(opening(job))
+        display.stage(f"compiling how {config.learner.num_envs} worlds start")
         start = _start(job, resume)
-        files = _files(job, start.steps if resume else None)
+        *files, report = _files(job, start.steps if resume else None)
         for sink in files:
             stack.callback(sink.close)
-        end = _loop(job, start, [*files, display], interruption)
-        display.stage("measuring where the time went")
+        end = _loop(job, start, [*files, report], display, interruption)
+        if config.profile:
+            display.stage("timing rollouts by themselves")
         run = _account(job, end, interruption.caught)
     run.write()
-    html.write(job.folder)
+    report.close()
     return run
-
-
-def _prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> Job:
-    """Put the parts together, and find out what cannot be before anything is written."""
-    if not resume and folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty; choose another --out, or --resume {folder}")
-    if config.devices is None:
-        sharding.cores_as_devices(config.learner.fits)  # before anything computes
-    world = config.world()
-    try:
-        devices = sharding.all_devices(config.devices)
-        config.check(len(devices))
-        kind = agents.find(agents.name_of(config.learner)).Learner
-        learner = kind(
-            config.learner,
-            world,
-            episode_length=config.episode_length,
-            devices=devices,
-            spmd=config.spmd,
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    whole = config.episode_length or world.max_episode_steps
-    evaluation = Evaluation(world, config.eval_envs, whole)
-    return Job(config, folder, learner, evaluation, phases)
 
 
 def _start(job: Job, resume: bool) -> Position:
@@ -129,40 +91,45 @@ def _start(job: Job, resume: bool) -> Position:
 
 
 def _files(job: Job, resume_at: int | None) -> list[sinks.Sink]:
-    """The run folder with its configuration, and the sinks in it."""
+    """The run folder with its configuration, and the sinks in it, the report last."""
     folder = job.folder
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").unlink(missing_ok=True)  # it was of the run as far as it had come
     text = configs.to_yaml(job.config).encode()
     write_atomic(folder / "config.yaml", lambda file: file.write(text))
-    write_atomic(folder / "labels.json", lambda file: file.write(_labels(job.learner)))
+    write_atomic(folder / "labels.json", lambda file: file.write(_labels(job)))
     found: list[sinks.Sink] = [sinks.JsonLines(folder / "metrics.jsonl", resume_at=resume_at)]
     if job.config.tensorboard:
         found.append(sinks.TensorBoard(folder, resume_at=resume_at))
-    return found
+    return [*found, sinks.Report(folder)]
 
 
-def _metrics(learner: Learner) -> dict[str, Metric]:
-    """What the run and the learner measure."""
-    return {**metrics.RUN, **learner.METRICS}
-
-
-def _labels(learner: Learner) -> bytes:
+def _labels(job: Job) -> bytes:
     """labels.json: what the metrics are called, for who reads the folder without the learner."""
-    shown = {name: metric._asdict() for name, metric in _metrics(learner).items()}
+    shown = {name: metric._asdict() for name, metric in shown_metrics(job.learner).items()}
     return json.dumps(shown, indent=1).encode()
 
 
 def _loop(
-    job: Job, here: Position, outputs: Sequence[sinks.Sink], interruption: Interruption
+    job: Job,
+    here: Position,
+    files: Sequence[sinks.Sink],
+    display: sinks.Display,
+    interruption: Interruption,
 ) -> Position:
     """Train until the steps are made, or a signal comes, or nothing finite is left to learn."""
     config, phases = job.config, job.phases
-    total = config.learner.total_steps
     saved_at = phases.elapsed()
-    while here.steps < total and not interruption.caught:
+    display.stage("compiling training: physics, policy and learner as one program")
+    while here.steps < config.learner.total_steps and not interruption.caught:
         here, values = _advance(job, here)
+        if _evaluation_due(config, here.steps) and not here.diverged:
+            if "evaluate" not in phases.calls:
+                display.stage(f"compiling the evaluation of {config.eval_envs} episodes")
+            here = here._replace(evaluation=_evaluate(job, here, display))
+            values |= here.evaluation
         row = sinks.Row(here.steps, here.seconds_before + phases.elapsed(), values)
-        for sink in outputs:
+        for sink in (*files, display):
             sink.write(row)
         if here.diverged:
             return here
@@ -174,9 +141,8 @@ def _loop(
 
 
 def _advance(job: Job, here: Position) -> tuple[Position, dict[str, float]]:
-    """One call of the program, and an evaluation if one is due: the new position, and what to
-    write down."""
-    config, phases = job.config, job.phases
+    """One call of the program: the new position, and what to write down."""
+    phases, per_call = job.phases, job.config.learner.steps_per_call
     with phases("train"):
         state, report = job.learner.train_step(here.state)
         report = jax.device_get(report)
@@ -184,15 +150,9 @@ def _advance(job: Job, here: Position) -> tuple[Position, dict[str, float]]:
     phases.mark("first update")
     values["return"] = values.pop("episode_return")
     calls = phases.calls["train"]  # the first one compiled: it says nothing about speed
-    per_call = config.learner.steps_per_call
     values["steps_per_second"] = per_call / calls[-1] if calls[1:] else math.nan
-    steps = here.steps + per_call
-    here = here._replace(state=state, steps=steps, diverged=bool(report.diverged))
-    if _evaluation_due(config, steps):
-        with phases("evaluate"):
-            here = here._replace(evaluation=_evaluate(job, state))
-        values |= here.evaluation
-    return here, values
+    steps, diverged = here.steps + per_call, bool(report.diverged)
+    return here._replace(state=state, steps=steps, diverged=diverged), values
 
 
 def _evaluation_due(config: TrainConfig, steps: int) -> bool:
@@ -202,17 +162,33 @@ def _evaluation_due(config: TrainConfig, steps: int) -> bool:
     return mark(steps) > mark(steps - config.learner.steps_per_call)
 
 
-def _evaluate(job: Job, state: TrainState) -> dict[str, float]:
-    """The deterministic policy on starts that are the same each time and never trained on."""
-    policy = job.learner.policy(state)
+def _evaluate(job: Job, here: Position, display: sinks.Display) -> dict[str, float]:
+    """The deterministic policy on starts that are the same each time and never trained on; some of
+    its episodes become the replay."""
+    policy = job.learner.policy(here.state)
     key = jax.random.fold_in(jax.random.key(job.config.seed), 2**31 - 1)
-    found = job.evaluation(policy, key).summary()
+    with job.phases("evaluate"):
+        episodes = job.evaluation(policy, key)
+        found = {name: float(value) for name, value in episodes.summary().items()}
+    with job.phases("show"):
+        _show(job, here, episodes, display)
     return {
-        "evaluation_return": float(found["return_mean"]),
-        "evaluation_std": float(found["return_std"]),
-        "evaluation_length": float(found["length_mean"]),
-        "evaluation_alive": float(found["alive"]),
+        "evaluation_return": found["return_mean"],
+        "evaluation_std": found["return_std"],
+        "evaluation_length": found["length_mean"],
+        "evaluation_alive": found["alive"],
     }
+
+
+def _show(job: Job, here: Position, episodes: Episodes, display: sinks.Display) -> None:
+    """Let the report show the robot; one that cannot be drawn has a report without it."""
+    world = job.learner.world
+    title = f"{world.name} after {metrics.count(here.steps)} steps"
+    try:
+        showing.write_replay(job.folder, world, showing.tracks(episodes), title)
+    except ValueError as error:
+        if "show" not in job.phases.calls:  # once is enough
+            display.message(f"the report will be without a replay: {error}")
 
 
 def _save(job: Job, here: Position) -> None:
@@ -231,11 +207,11 @@ def _save(job: Job, here: Position) -> None:
 
 
 def _account(job: Job, end: Position, interrupted_by: int) -> Run:
-    """What came of it. Only a run that is complete waits for its time to be split."""
+    """What came of it. Only a run that is complete has its time split, if asked to."""
     phases = job.phases
-    whole = not interrupted_by and not end.diverged
+    split = job.config.profile and not interrupted_by and not end.diverged
     with phases("measure"):
-        rollout = _rollout_seconds(job, end.state) if whole else None
+        rollout = _rollout_seconds(job, end.state) if split else None
     return Run(
         folder=str(job.folder),
         env=job.config.env,
@@ -257,21 +233,3 @@ def _rollout_seconds(job: Job, state: TrainState) -> float:
         jax.block_until_ready(job.learner.rollout(state))
         took.append(time.perf_counter() - start)
     return statistics.median(took[1:]) * job.config.learner.updates_per_call  # the first compiled
-
-
-def _use_compilation_cache() -> None:
-    """Let XLA keep compiled programs where the lane kernels are kept, unless told another place."""
-    place = os.environ.get("GPUSIM_CACHE") or "~/.cache/gpusim"
-    if place == "off" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return
-    jax.config.update("jax_compilation_cache_dir", str(Path(place).expanduser() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
-def _opening(job: Job) -> str:
-    config, devices = job.config, ", ".join(map(str, job.learner.devices))
-    return (
-        f"{config.env}: {config.learner.num_envs} worlds on {devices}, "
-        f"{metrics.count(config.learner.total_steps)} environment steps, seed {config.seed}, "
-        f"in {job.folder}"
-    )

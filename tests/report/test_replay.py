@@ -4,14 +4,13 @@
 
 import html
 import html.parser
-import importlib.util
 import json
-import pathlib
 
 import mujoco
 import numpy as np
 import pytest
 
+import gpusim
 from gpusim.report import replay
 
 SHAPES = """
@@ -73,12 +72,7 @@ def rotation(quat: np.ndarray) -> np.ndarray:
 
 
 def ant() -> mujoco.MjModel:
-    brax = importlib.util.find_spec("brax")
-    assert brax
-    assert brax.origin
-    return mujoco.MjModel.from_xml_path(
-        str(pathlib.Path(brax.origin).parent / "envs" / "assets" / "ant.xml")
-    )
+    return gpusim.make("ant").drawing()
 
 
 @pytest.mark.parametrize("load", [lambda: mujoco.MjModel.from_xml_string(SHAPES), ant])
@@ -182,12 +176,30 @@ def test_errors_name_the_thing(shapes):
     broken[7, 2] = np.nan
     with pytest.raises(ValueError, match=r"not finite from frame 7 on; pass qpos\[:7\]"):
         replay.html(shapes, broken, 0.05)
-    mesh = mujoco.MjModel.from_xml_string(
-        '<mujoco><asset><mesh name="m" vertex="0 0 0 1 0 0 0 1 0 0 0 1"/></asset><worldbody>'
-        '<body><freejoint/><geom name="hull" type="mesh" mesh="m"/></body></worldbody></mujoco>'
+    heights = mujoco.MjModel.from_xml_string(
+        '<mujoco><asset><hfield name="h" nrow="2" ncol="2" size="1 1 1 1"/></asset><worldbody>'
+        '<geom name="hill" type="hfield" hfield="h"/></worldbody></mujoco>'
     )
-    with pytest.raises(ValueError, match=r"geom 'hull' \(type mesh\) cannot be drawn"):
-        replay.html(mesh, mesh.qpos0[None], 0.05)
+    with pytest.raises(ValueError, match=r"geom 'hill' \(type hfield\) cannot be drawn"):
+        replay.html(heights, heights.qpos0[None], 0.05)
+
+
+TETRAHEDRON = """<mujoco><asset><mesh name="unused" vertex="0 0 0 2 0 0 0 2 0 0 0 2"/>
+<mesh name="m" vertex="0 0 0 1 0 0 0 1 0 0 0 1"/></asset><worldbody>
+<body pos="0 0 1"><freejoint/><geom type="mesh" mesh="m"/></body></worldbody></mujoco>"""
+
+
+def test_meshes_are_drawn_once_each():
+    """Points and faces as MuJoCo has them: centred, in its own numbering."""
+    mj = mujoco.MjModel.from_xml_string(TETRAHEDRON)
+    payload = replay.read(replay.html(mj, mj.qpos0[None], 0.05))
+    (geom,) = payload["geoms"]
+    unused, drawn = payload["meshes"]
+    assert geom["mesh"] == 1
+    assert unused["points"].size == 0
+    points, faces = mj.mesh_vert[mj.mesh_vertadr[1] :], mj.mesh_face[mj.mesh_faceadr[1] :]
+    np.testing.assert_array_equal(drawn["points"].reshape(-1, 3), points)
+    np.testing.assert_array_equal(drawn["faces"].reshape(-1, 3), faces)
 
 
 # The page reports, from its own JavaScript, where it would draw every geom at this moment.

@@ -2,11 +2,16 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
+from typing import Any
 
+import mujoco
 import pytest
 
 from gpusim import metrics
-from gpusim.report import report
+from gpusim.report import __main__ as command
+from gpusim.report import replay, report
 
 ROWS = [
     {"steps": 1000, "seconds": 2.0, "return": None, "steps_per_second": 500.0, "kl": 0.01},
@@ -46,7 +51,7 @@ def tiles(page: str) -> dict[str, str]:
 def test_the_numbers_of_a_finished_run(run):
     page = report.write(run).read_text(encoding="utf-8")
     assert tiles(page) == {
-        "evaluation return": "1,234 ± 56",
+        "evaluated return": "1,234 ± 56",
         "episode length": "990 control steps",
         "environment steps": "3k",
         "wall time": "1:15 min",
@@ -66,8 +71,8 @@ def test_every_metric_has_its_chart(run):
     assert captions[:4] == [
         "Return of an episode",
         "Environment steps per second",
-        "Episode length, evaluated",
         "Spread of the evaluated return",
+        "Episode length, evaluated",
     ]
     assert captions[4:] == ["KL divergence (nats)"]
     (run / "labels.json").unlink()
@@ -75,15 +80,46 @@ def test_every_metric_has_its_chart(run):
     assert "<figcaption>Kl</figcaption>" in page
 
 
-def test_replay_is_shown_where_there_is_one(run):
-    (run / "replay.html").write_text("")
-    assert '<iframe src="replay.html"' in report.write(run).read_text(encoding="utf-8")
+CUBE = """<mujoco><worldbody><geom type="plane" size="0 0 1"/><body pos="0 0 1"><freejoint/>
+<geom type="box" size=".1 .1 .1"/></body></worldbody></mujoco>"""
 
 
-def test_show_is_the_page_without_the_replay(run):
-    plain = report.write(run).read_text(encoding="utf-8")
-    (run / "replay.html").write_text("")
-    assert report.show(run).page == plain
+def test_the_replay_is_inside(run):
+    mj: Any = mujoco.MjModel.from_xml_string(CUBE)  # pyright: ignore[reportAttributeAccessIssue]
+    replay.write(run / "replay.html", mj, mj.qpos0[None], 0.05, title="a cube")
+    page = report.write(run).read_text(encoding="utf-8")
+    assert replay.read(page)["title"] == "a cube"
+    assert report.show(run).page == page
+    assert not re.search(r'(src|href)="|<iframe|@import|url\(', page)
+
+
+def test_several_runs_lie_over_each_other(run):
+    other = run.parent / "ant-1"
+    shutil.copytree(run, other)
+    (other / "config.yaml").write_text("env: ant\nseed: 1\nppo: {num_envs: 128}\n")
+    path = report.write(run, other)
+    assert path.resolve() == run.parent / "report.html"
+    page = path.read_text(encoding="utf-8")
+    assert "<title>2 runs</title>" in page
+    curves = re.findall(r'data-curves="([^"]*)"', page)
+    assert all("ant-0" in curve and "ant-1" in curve for curve in curves)
+    assert "<td>ppo.num_envs</td><td>64</td><td>128</td>" in page
+    assert "<td>env</td>" not in page  # in which they do not differ
+
+
+def test_the_command(run, tmp_path, capsys):
+    assert command.main([str(run)]) == 0
+    assert Path(capsys.readouterr().out.strip()).resolve() == run / "report.html"
+    assert command.main([str(tmp_path / "nothing")]) == 2
+    said = capsys.readouterr().err
+    assert "nothing/config.yaml is missing: not a run folder" in said
+    assert said.count("\n") == 1
+
+
+def test_a_page_of_a_run_that_goes_on_looks_again(run):
+    assert '<body class="gpusim" >' in report.write(run).read_text(encoding="utf-8")
+    (run / "summary.json").unlink()
+    assert '<body class="gpusim" data-live>' in report.write(run).read_text(encoding="utf-8")
 
 
 def test_a_run_that_was_killed(run):
@@ -92,10 +128,10 @@ def test_a_run_that_was_killed(run):
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("\n".join([*lines[:2], '{"steps": 30']))
     page = report.write(run).read_text(encoding="utf-8")
-    assert tiles(page)["state"] == "no summary yet"
+    assert tiles(page)["state"] == "not finished"
     assert tiles(page)["environment steps"] == "2k"
     (run / "metrics.jsonl").write_text("")
-    assert tiles(report.write(run).read_text(encoding="utf-8")) == {"state": "no summary yet"}
+    assert tiles(report.write(run).read_text(encoding="utf-8")) == {"state": "not finished"}
 
 
 def test_what_stopped_the_run_is_said(run):

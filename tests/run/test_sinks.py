@@ -82,18 +82,31 @@ def written(terminal: bool, sequence: list[Row], total: int) -> str:
 def test_plain_lines_say_where_the_run_is(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Terminal, "QUIET_SECONDS", 0.0)
     lines = written(False, rows(1_000_000, 2_000_000), 4_000_000).splitlines()
-    assert lines[0] == "compiling"
-    assert " ".join(lines[1].split()) == (
-        "25% 1M / 4M steps 2:46:40 elapsed 0:12 left steps/s 250k training return 2 KL 1000.0000"
+    assert lines[0] == "compiling ..."
+    assert lines[1].startswith("  took 0.")
+    assert " ".join(lines[2].split()) == (
+        "25% 1M / 4M steps 2:46:40 elapsed 0:12 left | training, exploring: steps/s 250k return 2 "
+        "KL 1000.0000"
     )
-    assert lines[2].startswith(" 50%  2M / 4M steps")
-    assert lines[3] == "saved [1]"
+    assert lines[3].startswith(" 50%  2M / 4M steps")
+    assert lines[4] == "saved [1]"
     assert "\x1b" not in "".join(lines)
+
+
+def test_what_was_evaluated_is_told_apart_and_when(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Terminal, "QUIET_SECONDS", 0.0)
+    first = Row(10, 0.1, {"return": 5.0, "evaluation_return": 7.0, "evaluation_alive": 0.5})
+    lines = written(False, [first, Row(20, 0.2, {"return": 6.0})], 40).splitlines()
+    training, evaluated = lines[3].split("  |  ")[1:]
+    assert training == "training, exploring: return 6"
+    assert evaluated == "evaluated at 10, not exploring: return 7  never ended 50%"
 
 
 def test_plain_lines_are_few_but_the_last_is_there():
     lines = written(False, rows(*range(10, 110, 10)), 100).splitlines()
-    assert [line.split()[0] for line in lines] == ["compiling", "10%", "100%", "saved"]
+    assert [line.split()[0] for line in lines] == [
+        *("compiling", "took", "10%", "100%", "saved"),
+    ]
 
 
 def test_a_terminal_shows_bar_and_numbers():

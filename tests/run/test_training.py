@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from gpusim import config, train
+from gpusim.report import replay
 from gpusim.run import clock, training
+from gpusim.run.job import prepare
 from gpusim.run.sinks import Row
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +58,7 @@ class Quiet:
     def close(self) -> None: ...
 
     def stage(self, text: str) -> None:
-        if text == "compiling":
+        if text.startswith("compiling training"):
             self.somewhere(0)
 
     def write(self, row: Row) -> None:
@@ -90,10 +92,16 @@ def test_the_command_leaves_a_complete_folder(
     out = capsys.readouterr().out
     assert "8 worlds on cpu:0, cpu:1" in out
     assert f"python -m gpusim.play {folder}" in out
-    assert re.search(r"hopper: evaluation return [\d,]+ ± [\d,]+, episode length \d+", out)
+    assert re.search(r"hopper, evaluated: return [\d,]+ ± [\d,]+, episode length \d+", out)
 
+    assert out.splitlines()[-1].endswith(str(folder / "report.html"))
     names = {path.name.split(".")[0] for path in folder.iterdir()}
-    assert names == {"config", "labels", "metrics", "summary", "checkpoints", "events", "report"}
+    assert names == {
+        *("config", "labels", "metrics", "summary", "checkpoints", "events", "report", "replay"),
+    }
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "384 steps" in replay.read(page)["title"]
+    assert "data-live" not in page
     found = rows(folder)
     assert [row["steps"] for row in found] == [CALL * i for i in range(1, 7)]
     evaluated = [row["steps"] for row in found if "evaluation_return" in row]
@@ -104,15 +112,47 @@ def test_the_command_leaves_a_complete_folder(
     assert summary["evaluation"]["evaluation_return"] == found[-1]["evaluation_return"]
     assert 0 < summary["first_update_seconds"] < sum(summary["seconds"].values())
     assert min(summary["seconds"].values()) >= 0
-    split = {"import", "compile", "physics and rollout", "learning", "evaluation"}
+    split = {"import", "compile", "physics, rollout and learning", "evaluation"}
     assert split < summary["seconds"].keys()
+
+
+def test_a_profile_splits_training(tmp_path: Path):
+    seconds = run(tmp_path / "run", 2, "--profile").seconds
+    assert {"physics and rollout", "learning", "timing rollouts"} < seconds.keys()
+    assert min(seconds.values()) >= 0
+
+
+def test_the_report_is_there_while_training(tmp_path: Path):
+    folder, seen = tmp_path / "run", []
+
+    class Watching(Quiet):
+        def write(self, row: Row) -> None:
+            seen.append((folder / "report.html").read_text(encoding="utf-8"))
+
+    command = config.parse(flags(None, 6))
+    training.train(command.train, folder, display=Watching())
+    assert all("data-live" in page for page in seen)
+    shown = [replay.data_of(page) != "" for page in seen]
+    assert shown == [False, False, True, True, True, True]  # evaluated after three calls of six
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    steps = ["--steps", str(2 * CALL + 1)]
+    assert train.main([*flags(tmp_path / "run", 2), *steps, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "129 environment steps (192, as whole calls of 64)" in said
+    assert "2 updates a call, 3 calls" in said
+    assert re.search(r"memory +\d+ MiB on each of 2 device", said)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("cut", "length"), [("3", 3), ("30", 20), ("None", 20)])
 def test_training_episodes_may_be_cut(tmp_path: Path, cut: str, length: int):
     """But not made longer than the run's time limit, which is 20."""
     command = config.parse(flags(None, 1, f"--training-episode-length={cut}"))
-    job = training._prepare(command.train, tmp_path, False, clock.Phases())
+    job = prepare(command.train, tmp_path, False, clock.Phases())
     assert job.learner.worlds.episode_length == length
 
 

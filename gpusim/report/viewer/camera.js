@@ -1,7 +1,8 @@
 "use strict";
-// An orbit camera on the followed body: drag orbits, right-drag or two fingers pan, wheel zooms.
+// An orbit camera on the followed body: drag orbits, right-drag or two fingers pan, wheel zooms
+// where `takesWheel(event)` says so.
 
-function orbitCamera(canvas, home, changed) {
+function orbitCamera(canvas, home, takesWheel, changed) {
   const camera = { ...home, pan: [0, 0, 0] };
   const pointers = new Map();
 
@@ -57,6 +58,7 @@ function orbitCamera(canvas, home, changed) {
   for (const end of ["pointerup", "pointercancel"])
     canvas.addEventListener(end, (event) => pointers.delete(event.pointerId));
   canvas.addEventListener("wheel", (event) => {
+    if (!takesWheel(event)) return;  // the page scrolls
     event.preventDefault();
     zoom(Math.exp(0.0012 * event.deltaY * (event.deltaMode ? 20 : 1)));
     changed();

@@ -8,6 +8,10 @@ function decode(text, Numbers) {
   return new Numbers(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
 }
 
+for (const mesh of replay.meshes) {
+  mesh.points = decode(mesh.points, Float32Array);
+  mesh.faces = decode(mesh.faces, Uint32Array);
+}
 for (const track of replay.tracks) {
   track.xpos = decode(track.xpos, Float32Array);
   track.xquat = decode(track.xquat, Int16Array);
@@ -30,6 +34,12 @@ function multiply(a, b) {
     for (let row = 0; row < 4; row++)
       for (let k = 0; k < 4; k++) out[4 * col + row] += a[4 * k + row] * b[4 * col + k];
   return out;
+}
+
+// Where a point is on the screen of a view and lens: [x, y] from -1 to 1, or null behind the eye.
+function project(m, [x, y, z]) {
+  const [px, py, , pw] = [0, 1, 2, 3].map((i) => m[i] * x + m[4 + i] * y + m[8 + i] * z + m[12 + i]);
+  return pw > 0 ? [px / pw, py / pw] : null;
 }
 
 function rigid(p, [w, x, y, z]) {
@@ -142,7 +152,29 @@ function box(size) {
   return { vertices, triangles };
 }
 
+// A triangle mesh. A corner is shaded smoothly where its faces meet at less than 40 degrees.
+function facets(_, { mesh }) {
+  const { points, faces } = replay.meshes[mesh];
+  const at = (i) => [...points.subarray(3 * i, 3 * i + 3)];
+  const smooth = new Float32Array(points.length), flat = [];
+  for (let f = 0; f < faces.length; f += 3) {
+    const [a, b, c] = [0, 1, 2].map((k) => at(faces[f + k]));
+    const normal = cross(sub(b, a), sub(c, a));  // as long as twice the area: the weight of a face
+    flat.push(normal);
+    for (let k = 0; k < 3; k++)
+      for (let i = 0; i < 3; i++) smooth[3 * faces[f + k] + i] += normal[i];
+  }
+  const vertices = [], toUnit = (n) => scale(n, 1 / (Math.hypot(...n) || 1));
+  faces.forEach((i, corner) => {
+    const own = toUnit(flat[Math.floor(corner / 3)]);
+    const mean = toUnit([...smooth.subarray(3 * i, 3 * i + 3)]);
+    vertices.push(...at(i), ...(dot(own, mean) > 0.77 ? mean : own));
+  });
+  return { vertices, triangles: Array.from(faces, (_, corner) => corner) };
+}
+
 const meshes = {
+  mesh: facets,
   plane: () => ({ vertices: [-1, -1, 0, 0, 0, 1, 1, -1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 1,
     -1, 1, 0, 0, 0, 1], triangles: [0, 1, 2, 0, 2, 3] }),
   sphere: ([r]) => ellipsoid([r, r, r]),

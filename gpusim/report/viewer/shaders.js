@@ -3,8 +3,9 @@
 
 const common = `#version 300 es
 precision highp float;
-const vec3 HORIZON = vec3(.74, .82, .89), ZENITH = vec3(.14, .31, .58), SUN = vec3(1., .94, .84);
-vec3 sky(vec3 ray) { return mix(HORIZON, ZENITH, pow(clamp(ray.z, 0., 1.), .7)); }
+const vec3 SUN = vec3(1., .94, .84);
+uniform vec3 uHorizon, uZenith, uTiles[2];
+vec3 sky(vec3 ray) { return mix(uHorizon, uZenith, pow(clamp(ray.z, 0., 1.), .7)); }
 // Linear light to screen: a soft shoulder, then the sRGB curve.
 vec3 toScreen(vec3 c) { return pow(c * (1. + c * .15) / (1. + c * .4), vec3(1. / 2.2)); }
 `;
@@ -93,7 +94,7 @@ void main() {
   vec3 base = pow(uColor.rgb, vec3(2.2));
   float ambient = 1., shine = .22;
   if (uFloor == 1) {
-    base = mix(vec3(.19, .22, .27), vec3(.27, .305, .35), checkers(vLocal / uCell));
+    base = mix(uTiles[0], uTiles[1], checkers(vLocal / uCell));
     ambient = openSky(normal);
     shine = 0.;
   }
@@ -106,7 +107,7 @@ void main() {
   vec3 lit = base * (SUN * 2.1 * sun + fill * 1.1) + shine * gloss * SUN + rim * fill;
   // The floor dissolves into the sky of its own direction, so there is no edge to see.
   float fog = 1. - exp(-pow(distance / uFog, 2.));
-  color = vec4(toScreen(mix(lit, HORIZON, fog)), uColor.a);
+  color = vec4(toScreen(mix(lit, uHorizon, fog)), uColor.a);
 }`;
 
 const depthVertex = `${common}

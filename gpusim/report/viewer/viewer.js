@@ -2,12 +2,29 @@
 // Draws the replay and runs its controls. Nothing is drawn while nothing changes.
 
 const byId = (id) => document.getElementById(id);
-const canvas = byId("view");
+const canvas = byId("view"), stage = byId("stage");
 const gl = canvas.getContext("webgl2", { antialias: true, alpha: false });
 if (!gl) {
-  document.body.insertAdjacentHTML("beforeend",
-    '<p id="failure">This page draws with WebGL2, which this browser does not offer.</p>');
+  stage.insertAdjacentHTML("beforeend",
+    '<p id="failure">The replay is drawn with WebGL2, which this browser does not offer.</p>');
   throw new Error("WebGL2 is not available");
+}
+
+// --- Day and night, as the page around is
+
+const looks = {
+  light: { uHorizon: [.74, .82, .89], uZenith: [.14, .31, .58],
+    uTiles: [.19, .22, .27, .27, .305, .35] },
+  dark: { uHorizon: [.010, .014, .020], uZenith: [.002, .004, .009],
+    uTiles: [.018, .024, .033, .034, .043, .056] },
+};
+const darkness = matchMedia("(prefers-color-scheme: dark)");
+darkness.addEventListener("change", () => { stale = true; });
+
+function dress(shader) {
+  const look = looks[darkness.matches ? "dark" : "light"];
+  for (const name in look)
+    if (shader[name]) gl.uniform3fv(shader[name], look[name]);
 }
 
 // --- The scene
@@ -16,11 +33,12 @@ const SHADOW_MAP = 2048, FOV = 0.7, SUN = unit([0.42, -0.5, 0.95]);
 const floors = replay.geoms.filter((g) => g.type === "plane");
 const solids = replay.geoms.filter((g) => g.type !== "plane");
 const paths = replay.tracks.map(smoothPath);
-const reach = sceneReach();
+const [reach, crown] = sceneExtent();
 const cell = 10 ** Math.round(Math.log10(reach * 0.8));
 const spacing = 2.6 * reach;  // between tracks that stand side by side, in y
 const alone = replay.tracks.length === 1;
-const offsetOf = (track) => [0, spacing * (track - (replay.tracks.length - 1) / 2), 0];
+// Seen from the camera's first place the first track is in front, so that none hides it.
+const offsetOf = (track) => [0, spacing * track, 0];
 if (!floors.length) floors.push(backdrop());
 
 function geomPose(geom, track, frame) {
@@ -31,15 +49,24 @@ function geomPose(geom, track, frame) {
   return pose;
 }
 
-// How far the robot extends from the followed body at the start, in metres.
-function sceneReach() {
-  const centre = paths[0][0];
-  const moving = solids.filter((g) => g.body > 0);
-  const far = moving.map((g) => {
-    const pose = multiply(bodyPose(replay.tracks[0], g.body, 0), rigid(g.pos, g.quat));
-    return Math.hypot(...sub([...pose.subarray(12, 15)], centre)) + Math.max(...g.size);
+// How far robots extend from the point that the camera follows, and how high above it their heads
+// are, in metres: nearly always, for one that is thrown about in a fall need not be seen small.
+function sceneExtent() {
+  const far = [], high = [], moving = solids.filter((g) => g.body > 0);
+  replay.tracks.forEach((track, i) => {
+    const steps = Math.min(60, track.frames);
+    for (let k = 0; k < steps; k++) {
+      const frame = Math.floor(k * track.frames / steps);
+      const away = moving.map((g) => {
+        const pose = multiply(bodyPose(track, g.body, frame), rigid(g.pos, g.quat));
+        return [g, sub([...pose.subarray(12, 15)], paths[i][frame])];
+      });
+      far.push(Math.max(0.01, ...away.map(([g, p]) => Math.hypot(...p) + g.bound)));
+      high.push(Math.max(0, ...away.map(([g, p]) => p[2] + Math.min(...g.size.filter((x) => x > 0)))));
+    }
   });
-  return Math.max(0.01, ...far);
+  const nearly = (values) => values.sort((a, b) => a - b)[Math.floor(0.97 * (values.length - 1))];
+  return [nearly(far), nearly(high)];
 }
 
 // A model without a floor stands over one that touches nothing.
@@ -76,7 +103,7 @@ function upload({ vertices, triangles }) {
   gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
   gl.bufferData(gl.ARRAY_BUFFER, new Float32Array(vertices), gl.STATIC_DRAW);
   gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
-  gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, new Uint16Array(triangles), gl.STATIC_DRAW);
+  gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, new Uint32Array(triangles), gl.STATIC_DRAW);
   for (const [slot, shift] of [[0, 0], [1, 12]]) {
     gl.enableVertexAttribArray(slot);
     gl.vertexAttribPointer(slot, 3, gl.FLOAT, false, 24, shift);
@@ -100,13 +127,18 @@ const background = program(backgroundVertex, backgroundFragment);
 const solid = program(solidVertex, solidFragment);
 const depth = program(depthVertex, depthFragment);
 const shadow = shadowTarget();
-for (const geom of [...floors, ...solids]) geom.mesh = upload(meshes[geom.type](geom.size));
+for (const geom of [...floors, ...solids]) geom.drawn = upload(meshes[geom.type](geom.size, geom));
 
 // --- One picture
 
-const camera = orbitCamera(canvas,
-  { azimuth: -1.1, elevation: 0.26, distance: 4 * reach }, () => { stale = true; });
-const state = { time: 0, speed: 1, playing: true, track: 0, follow: true, held: [0, 0, 0] };
+// A page of its own is all replay; within another page wheel and keys are the replay's once it was
+// clicked, and one finger scrolls the page.
+const whole = document.body.classList.contains("whole");
+const camera = orbitCamera(canvas, { azimuth: -1.1, elevation: 0.26, distance: 3.4 * reach },
+  (event) => whole || event.ctrlKey || stage.contains(document.activeElement),
+  () => { stale = true; });
+const state = { time: 0, speed: 1, playing: true, loop: true, track: 0, follow: true,
+  held: [0, 0, 0] };
 let stale = true;
 
 const end = () => replay.dt * Math.max(...replay.tracks.map((t) => t.frames - 1));
@@ -119,17 +151,23 @@ function followed() {
 
 function drawMesh(mesh) {
   gl.bindVertexArray(mesh.array);
-  gl.drawElements(gl.TRIANGLES, mesh.count, gl.UNSIGNED_SHORT, 0);
+  gl.drawElements(gl.TRIANGLES, mesh.count, gl.UNSIGNED_INT, 0);
 }
 
 // Every drawn thing of this instant, each track in a place of its own; `over` if it has ended.
 function instances(frame) {
   return replay.tracks.flatMap(({ frames }, track) => solids.map((geom) =>
-    ({ geom, pose: geomPose(geom, track, frame), over: frame > frames - 1 && !alone })));
+    ({ geom, track, pose: geomPose(geom, track, frame), over: frame > frames - 1 && !alone })));
 }
 
 // A track that has ended stays as a ghost while longer ones go on.
 const opacity = ({ geom, over }) => geom.rgba[3] * (over ? 0.3 : 1);
+
+// A track with a tint shows it on the whole robot.
+function colour({ geom, track }) {
+  const { tint } = replay.tracks[track], own = geom.rgba.slice(0, 3);
+  return tint ? own.map((x, i) => 0.35 * x + 0.65 * tint[i]) : own;
+}
 
 // Balls standing for the geoms in the floor's ambient light; a long geom gets three along z.
 function balls(things) {
@@ -154,7 +192,30 @@ function draw() {
   const light = multiply(orthographic(half, 0.1, 4 * half),
     look(add(target, scale(SUN, 2 * half)), target));
   drawShadow(things, light);
-  drawPicture(things, light, target, eye);
+  const view = look(eye, target), lens = lensOf();
+  drawPicture(things, light, target, eye, view, lens);
+  placeLabels(multiply(lens, view));
+}
+
+function lensOf() {
+  const aspect = canvas.width / canvas.height;
+  const fov = 2 * Math.atan(Math.tan(FOV / 2) * Math.max(1, 1 / aspect));  // FOV the narrow way
+  return perspective(fov, aspect, 0.02 * camera.distance, 300 * reach);
+}
+
+// A label floats over each robot, so that one sees which world is which.
+function placeLabels(screen) {
+  if (alone) return;
+  replay.tracks.forEach((track, i) => {
+    const label = byId("labels").children[i], last = track.frames - 1;
+    const [x, y, z] = add(paths[i][Math.min(Math.round(state.time / replay.dt), last)], offsetOf(i));
+    const at = project(screen, [x, y, z + crown + 0.12 * reach]);
+    label.hidden = !at || Math.abs(at[0]) > 1.1;
+    if (at) {
+      label.style.left = `${50 * (1 + at[0])}%`;
+      label.style.top = `${50 * (1 - at[1])}%`;
+    }
+  });
 }
 
 function drawShadow(things, light) {
@@ -167,20 +228,17 @@ function drawShadow(things, light) {
   for (const { geom, pose, over } of things) {
     if (over) continue;
     gl.uniformMatrix4fv(depth.uModel, false, pose);
-    drawMesh(geom.mesh);
+    drawMesh(geom.drawn);
   }
 }
 
-function drawPicture(things, light, target, eye) {
-  const view = look(eye, target);
-  const aspect = canvas.width / canvas.height;
-  const fov = 2 * Math.atan(Math.tan(FOV / 2) * Math.max(1, 1 / aspect));  // FOV the narrow way
-  const lens = perspective(fov, aspect, 0.02 * camera.distance, 300 * reach);
+function drawPicture(things, light, target, eye, view, lens) {
   gl.bindFramebuffer(gl.FRAMEBUFFER, null);
   gl.viewport(0, 0, canvas.width, canvas.height);
   gl.clear(gl.DEPTH_BUFFER_BIT);
   drawBackground(view, lens);
   gl.useProgram(solid.made);
+  dress(solid);
   gl.uniformMatrix4fv(solid.uView, false, multiply(lens, view));
   gl.uniformMatrix4fv(solid.uLight, false, light);
   gl.uniform3fv(solid.uEye, eye);
@@ -196,12 +254,12 @@ function drawPicture(things, light, target, eye) {
   gl.uniform1i(solid.uFloor, 0);
   gl.uniform1f(solid.uSize, 1);
   gl.uniform2f(solid.uOrigin, 0, 0);
-  for (const { geom, pose, over } of things.sort((a, b) => opacity(b) - opacity(a))) {
-    gl.uniform4f(solid.uColor, ...geom.rgba.slice(0, 3), opacity({ geom, over }));
+  for (const { geom, track, pose, over } of things.sort((a, b) => opacity(b) - opacity(a))) {
+    gl.uniform4f(solid.uColor, ...colour({ geom, track }), opacity({ geom, over }));
     gl.uniformMatrix4fv(solid.uModel, false, pose);
     // Limbs meet in coinciding caps: every other link is a hair thinner, so that one colour shows.
     gl.uniform1f(solid.uInset, geom.depth % 2 * 0.0006 * reach);
-    drawMesh(geom.mesh);
+    drawMesh(geom.drawn);
   }
 }
 
@@ -215,6 +273,7 @@ function drawBackground(view, lens) {
   }
   gl.disable(gl.DEPTH_TEST);
   gl.useProgram(background.made);
+  dress(background);
   gl.uniformMatrix4fv(background.uUnproject, false, inverse);
   gl.drawArrays(gl.TRIANGLES, 0, 3);
   gl.enable(gl.DEPTH_TEST);
@@ -232,6 +291,6 @@ function drawFloors(target) {
     gl.uniform2f(solid.uOrigin, along(0), along(1));
     gl.uniform4fv(solid.uColor, [1, 1, 1, 1]);
     gl.uniformMatrix4fv(solid.uModel, false, pose);
-    drawMesh(geom.mesh);
+    drawMesh(geom.drawn);
   }
 }

@@ -15,7 +15,7 @@ class Ant(Locomotion):
     """Run along +x without turning over. Control step 0.05 s."""
 
     name: ClassVar[str] = "ant"
-    mjcf: ClassVar[str] = "ant.xml"
+    mjcf: ClassVar[str] = "models/ant.xml"
     normal_velocities: ClassVar[bool] = True
 
     n_frames: int = 5

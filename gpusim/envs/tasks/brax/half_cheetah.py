@@ -15,7 +15,7 @@ class HalfCheetah(Locomotion):
     """Run along +x; nothing ends the episode. Control step 0.05 s."""
 
     name: ClassVar[str] = "half_cheetah"
-    mjcf: ClassVar[str] = "half_cheetah.xml"
+    mjcf: ClassVar[str] = "models/half_cheetah.xml"
     normal_velocities: ClassVar[bool] = True
 
     n_frames: int = 5

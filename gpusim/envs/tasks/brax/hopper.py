@@ -16,7 +16,7 @@ class Hopper(Locomotion):
     """Hop along +x without falling. Control step 0.008 s."""
 
     name: ClassVar[str] = "hopper"
-    mjcf: ClassVar[str] = "hopper.xml"
+    mjcf: ClassVar[str] = "models/hopper.xml"
 
     n_frames: int = 4
     """Physics steps in a control step."""

@@ -19,7 +19,7 @@ class Humanoid(Locomotion):
     """Run along +x without falling. Control step 0.015 s."""
 
     name: ClassVar[str] = "humanoid"
-    mjcf: ClassVar[str] = "humanoid.xml"
+    mjcf: ClassVar[str] = "models/humanoid.xml"
 
     n_frames: int = 5
     """Physics steps in a control step."""

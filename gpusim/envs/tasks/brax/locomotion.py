@@ -3,7 +3,6 @@
 # pyright: reportAttributeAccessIssue=false
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -13,7 +12,6 @@ import mujoco
 
 from gpusim import physics
 from gpusim.envs.mujoco_task import Moment, MujocoTask
-from gpusim.envs.tasks.brax.assets import load_asset
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,11 +35,6 @@ class Locomotion(MujocoTask):
     """Scale of the noise added to the starting pose (uniform) and velocity."""
     exclude_current_positions_from_observation: bool = True
     """Hide where the body is in the world, which nothing in the task depends on."""
-
-    @functools.cached_property
-    def model(self) -> physics.Model:
-        """The physics model."""
-        return physics.load(load_asset(self.mjcf))
 
     def tracked_point(self, now: Moment) -> jax.Array:
         """(3,) m: the point whose travel is rewarded: the origin of the first body."""

@@ -12,7 +12,7 @@ class Walker2d(Hopper):
     """Walk along +x without falling. Control step 0.008 s."""
 
     name: ClassVar[str] = "walker2d"
-    mjcf: ClassVar[str] = "walker2d.xml"
+    mjcf: ClassVar[str] = "models/walker2d.xml"
 
     healthy_z_range: tuple[float, float] = (0.8, 2.0)
     """Heights of the torso (m) between which the body is healthy."""

@@ -1,0 +1,36 @@
+"""The commands: `gpusim` or `python -m gpusim` lists them, `gpusim NAME ...` runs one."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from gpusim.suggest import unknown
+
+COMMANDS = {
+    "train": "train a policy: gpusim train --env ant",
+    "play": "evaluate a trained policy, write its replay, a video, a file: gpusim play RUN",
+    "report": "rebuild a run's report, or lay several over each other: gpusim report RUN [RUN ...]",
+    "list": "environments, learners and runs: gpusim list",
+    "doctor": "what this machine offers, and what is wrong: gpusim doctor",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status of the command; 2 if there is none of that name."""
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("--help", "-h"):
+        print("gpusim NAME ..., or python -m gpusim.NAME ...; each explains itself with --help\n")
+        print("\n".join(f"  {name:8}{meaning}" for name, meaning in COMMANDS.items()))
+        return 0
+    if name == "--version":
+        print(importlib.import_module("gpusim").__version__)
+        return 0
+    if name not in COMMANDS:
+        print(f"gpusim: {unknown('command', name, COMMANDS)}", file=sys.stderr)
+        return 2
+    place = "gpusim.report.__main__" if name == "report" else f"gpusim.{name}"
+    return importlib.import_module(place).main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Environments, learners and runs: ``python -m gpusim.list``."""
+
+import argparse
+import datetime
+import inspect
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from gpusim import agents
+from gpusim.envs import registry
+from gpusim.metrics import count, duration
+from gpusim.report import folder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 0."""
+    parser = argparse.ArgumentParser(prog="python -m gpusim.list", description=__doc__)
+    parser.add_argument(
+        "runs", nargs="*", type=Path, default=[Path("runs")], help="where runs are (default: runs)"
+    )
+    options = parser.parse_args(argv)
+    print("environments (--env NAME; their options are --env.OPTION VALUE):")
+    for name in registry.names():
+        print(f"  {name:24}{_first_line(registry.world_class(name))}")
+        known = ", ".join(registry.option_types(name) or {})
+        print(f"  {'':24}{known}")
+    print("learners (--learner NAME):")
+    for name in agents.names():
+        print(f"  {name:24}{_first_line(agents.find(name).Config)}")
+    for place in options.runs:
+        print(f"runs in {place}:")
+        print("\n".join(_runs(place)) or "  none")
+    return 0
+
+
+def _first_line(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+def _runs(place: Path) -> Iterator[str]:
+    """A line a run, the newest first."""
+    configs = sorted(place.glob("*/config.yaml"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for path in configs:
+        try:
+            run = folder.read(path.parent)
+        except (OSError, ValueError) as error:
+            yield f"  {path.parent.name:32}cannot be read: {error}"
+            continue
+        begun = datetime.datetime.fromtimestamp(path.stat().st_mtime)
+        value = run.last("evaluation_return")
+        told = "" if value is None else f"evaluated return {value:,.0f}"
+        last = run.rows[-1] if run.rows else {"steps": 0, "seconds": 0}
+        state = "diverged" if run.summary.get("diverged") else ""
+        state = state or ("interrupted" if run.summary.get("interrupted_by") else "")
+        state = state or ("" if run.summary else "not finished")
+        far = f"{count(last['steps']):>6} steps {duration(last['seconds']):>8}"
+        yield f"  {run.name:32}{run.env:16}{far}  {begun:%d %b %H:%M}  {told}  {state}".rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""What does not change during a run: its parts, put together, and what they would do."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from gpusim import agents, metrics, sharding
+from gpusim.agents.evaluate import Evaluation
+from gpusim.agents.learner import Learner
+from gpusim.config import ConfigError, TrainConfig
+from gpusim.metrics import Metric
+from gpusim.run.clock import Phases
+from gpusim.run.showing import watcher
+
+
+class Job(NamedTuple):
+    """A run as it was asked for."""
+
+    config: TrainConfig
+    folder: Path
+    learner: Learner
+    evaluation: Evaluation
+    phases: Phases
+
+
+def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> Job:
+    """Put the parts together, and find out what cannot be before anything is written."""
+    if not resume and folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty; choose another --out, or --resume {folder}")
+    _use_compilation_cache()
+    if config.devices is None:
+        sharding.cores_as_devices(config.learner.fits)  # before anything computes
+    world = config.world()
+    try:
+        devices = sharding.all_devices(config.devices)
+        config.check(len(devices))
+        kind = agents.find(agents.name_of(config.learner)).Learner
+        learner = kind(
+            config.learner,
+            world,
+            episode_length=config.episode_length,
+            devices=devices,
+            spmd=config.spmd,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    whole = config.episode_length or world.max_episode_steps
+    evaluation = Evaluation(world, config.eval_envs, whole, watcher(world))
+    return Job(config, folder, learner, evaluation, phases)
+
+
+def shown_metrics(learner: Learner) -> dict[str, Metric]:
+    """What the run and the learner measure."""
+    return {**metrics.RUN, **learner.METRICS}
+
+
+def opening(job: Job) -> str:
+    """What is about to be done, in a line."""
+    config, devices = job.config, ", ".join(map(str, job.learner.devices))
+    return (
+        f"{config.env}: {config.learner.num_envs} worlds on {devices}, {_steps(job)}, "
+        f"seed {config.seed}, in {job.folder}"
+    )
+
+
+def outline(job: Job) -> str:
+    """What a run would do and need, found out by compiling its program and running nothing."""
+    config, learner = job.config, job.learner
+    world, settings = learner.world, config.learner
+    calls = -(-settings.total_steps // settings.steps_per_call)
+    start = time.perf_counter()
+    try:
+        needs: Any = learner.train_step.lower(learner.blank()).compile().memory_analysis()
+    except ValueError as error:  # a LanesError is one
+        raise ConfigError(str(error)) from error
+    seconds = time.perf_counter() - start
+    bytes_ = needs.argument_size_in_bytes + needs.temp_size_in_bytes if needs else 0
+    length = learner.worlds.episode_length
+    lines = [
+        opening(job),
+        f"  world        {world.observation_size} observations, {world.action_size} actions, "
+        f"{world.dt:g} s a control step, episodes of at most {length} of them",
+        f"  update       {settings.steps_per_update:,} steps: {settings.num_envs} worlds x "
+        f"{settings.unroll_length}; {settings.gradient_steps} gradient steps",
+        f"  program      {settings.updates_per_call} updates a call, {calls} calls; compiled in "
+        f"{seconds:.1f} s, and kept for the run",
+        f"  memory       {bytes_ / 2**20:,.0f} MiB on each of {len(learner.devices)} device(s), "
+        "besides Python and XLA themselves",
+        f"  evaluations  {config.evaluations} of {config.eval_envs} episodes",
+        "nothing was trained or written: leave out --dry-run to do it",
+    ]
+    return "\n".join(lines)
+
+
+def _steps(job: Job) -> str:
+    """How many steps will be made; a run makes whole calls of its program."""
+    settings = job.config.learner
+    asked, call = settings.total_steps, settings.steps_per_call
+    made = -(-asked // call) * call
+    exact = metrics.count(asked) == metrics.count(made)
+    rounded = "" if exact else f" ({metrics.count(made)}, as whole calls of {metrics.count(call)})"
+    return f"{metrics.count(asked)} environment steps{rounded}"
+
+
+def _use_compilation_cache() -> None:
+    """Let XLA keep compiled programs where the lane kernels are kept, unless told another place."""
+    place = os.environ.get("GPUSIM_CACHE") or "~/.cache/gpusim"
+    if place == "off" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(Path(place).expanduser() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -1,0 +1,62 @@
+"""Episodes of a world as what a replay shows: which are chosen, and what is seen of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gpusim.agents.evaluate import Episodes
+from gpusim.report import replay
+
+# The robots of a replay are told apart by their colours, besides their labels.
+TINTS = {"median": None, "best": (0.08, 0.42, 0.36), "worst": (0.5, 0.14, 0.3)}
+
+
+class Frame(NamedTuple):
+    """What a replay shows of one world at one time."""
+
+    pose: jax.Array  # (nq,) of the world's drawing; (0,) if it has none
+    reward: jax.Array  # () of the step that led here; 0 at the start
+    gauges: dict[str, jax.Array]  # () each, likewise: metrics that the world wants shown, by label
+
+
+def watcher(world: Any) -> Callable[[Any], Frame]:
+    """What `Evaluation` is to watch of a world's states."""
+    drawn = world.drawing() is not None
+
+    def watch(state: Any) -> Frame:
+        gauges = {label: state.metrics[name] for name, label in world.gauges.items()}
+        return Frame(world.pose(state) if drawn else jnp.zeros(0), state.reward, gauges)
+
+    return watch
+
+
+def tracks(episodes: Episodes) -> list[replay.Track]:
+    """The median, the best and the worst episode by return, for `replay.write`."""
+    order = np.argsort(np.asarray(episodes.total), kind="stable")
+    chosen = {"median": order[(len(order) - 1) // 2], "best": order[-1], "worst": order[0]}
+    return [_track(episodes, int(i), name) for name, i in chosen.items()][: len(order)]
+
+
+def write_replay(folder: Path, world: Any, shown: list[replay.Track], title: str) -> Path | None:
+    """Write folder/replay.html, which the report takes in; None for a world that is not drawn."""
+    drawing = world.drawing()
+    if drawing is None:
+        return None
+    return replay.write(folder / "replay.html", drawing, shown, world.dt, title=title)
+
+
+def _track(episodes: Episodes, i: int, name: str) -> replay.Track:
+    """Episode i up to its end, or up to where it blew up."""
+    length = int(episodes.length[i])
+    pose, reward, gauges = jax.tree.map(lambda x: np.asarray(x[: length + 1, i]), episodes.watched)
+    finite = np.isfinite(pose).all(axis=1)
+    frames = len(pose) if finite.all() else int(finite.argmin())
+    extras = {"reward": reward[:frames], "return": np.nancumsum(reward[:frames])}
+    for label, values in gauges.items():
+        extras[label] = np.concatenate([values[1:2], values[1:]])[:frames]  # a start has none
+    total = f"{float(episodes.total[i]):,.0f}"
+    return replay.Track(pose[:frames], f"{name} ({total})", extras, TINTS[name])

@@ -1,0 +1,65 @@
+"""Films: as many frames as there should be, showing the robot, or one line that says what lacks."""
+# mujoco's compiled modules come without type stubs:
+# pyright: reportAttributeAccessIssue=false
+
+from pathlib import Path
+
+import mujoco
+import numpy as np
+import pytest
+
+from gpusim.report import film
+from gpusim.report.replay import Track
+
+SLIDE = """<mujoco><worldbody><light pos="0 0 3"/>
+<geom type="plane" size="9 9 1" rgba=".2 .2 .9 1"/>
+<body pos="0 0 .3"><joint type="slide" axis="1 0 0"/>
+<geom type="box" size=".2 .2 .2" rgba="1 0 0 1"/></body></worldbody></mujoco>"""
+
+
+@pytest.fixture
+def slide() -> tuple[mujoco.MjModel, Track]:
+    """A red box that slides over a blue floor for a second, 101 frames."""
+    return mujoco.MjModel.from_xml_string(SLIDE), Track(np.linspace(0, 5, 101)[:, None])
+
+
+def write(path: Path, slide: tuple[mujoco.MjModel, Track], **options) -> Path:
+    try:
+        return film.write(path, slide[0], slide[1], 0.01, size=(160, 120), **options)
+    except film.FilmError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp"])
+def test_pictures_follow_the_robot(kind: str, slide, tmp_path: Path):
+    image = pytest.importorskip("PIL.Image").open(write(tmp_path / f"a.{kind}", slide))
+    shown_ms = 0.0  # what does not change may be one frame
+    for at in range(image.n_frames):
+        image.seek(at)
+        image.load()
+        shown_ms += image.info["duration"]
+        seen = np.asarray(image.convert("RGB")).astype(int)
+        red = seen[..., 0] > 2 * seen[..., 2]
+        assert red.sum() > 200
+        rows, columns = np.nonzero(red)
+        assert abs(columns.mean() - 80) < 20
+        assert abs(rows.mean() - 60) < 20
+    assert shown_ms == 26 * 40  # 25 a second, both ends included
+
+
+def test_videos_may_be_cut(slide, tmp_path: Path):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    path = write(tmp_path / "a.mp4", slide, seconds=0.5)
+    frames, seconds = ffmpeg.count_frames_and_secs(str(path))
+    assert (frames, round(seconds, 2)) == (26, 0.52)  # 50 a second
+
+
+def test_what_cannot_be_is_one_line(slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(film.FilmError, match=r"a\.avi: films are \.gif, \.webp, \.mp4"):
+        film.write(tmp_path / "a.avi", slide[0], slide[1], 0.01)
+    monkeypatch.setenv("MUJOCO_GL", "nothing")
+    with pytest.raises(
+        film.FilmError, match=r"nothing here can draw \(nothing: .*libosmesa6"
+    ) as told:
+        film.write(tmp_path / "a.gif", slide[0], slide[1], 0.01)
+    assert "\n" not in str(told.value)

@@ -1,0 +1,85 @@
+"""The commands: each is found, explains itself, and says one line when it cannot."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from gpusim import __main__, doctor
+from gpusim import list as listing
+from gpusim.agents import names as learners
+from gpusim.envs import registry
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_all_are_listed(capsys: pytest.CaptureFixture[str]):
+    assert __main__.main([]) == 0
+    said = capsys.readouterr().out
+    assert all(f"  {name} " in said for name in __main__.COMMANDS)
+
+
+@pytest.mark.parametrize("name", __main__.COMMANDS)
+def test_each_explains_itself(name: str, capsys: pytest.CaptureFixture[str]):
+    with contextlib.suppress(SystemExit):  # argparse's way to end
+        assert __main__.main([name, "--help"]) == 0
+    assert f"gpusim.{name}" in capsys.readouterr().out
+
+
+def test_one_that_is_not_there(capsys: pytest.CaptureFixture[str]):
+    assert __main__.main(["trian"]) == 2
+    assert "did you mean 'train'?" in capsys.readouterr().err
+
+
+def test_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = tmp_path / "ant-0"
+    run.mkdir()
+    (run / "config.yaml").write_text("env: ant\n")
+    (run / "metrics.jsonl").write_text('{"steps": 2000, "seconds": 75, "evaluation_return": 1234}')
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "config.yaml").write_text("")
+    assert listing.main([str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert all(f"  {name} " in said for name in [*registry.names(), *learners()])
+    assert "reset_noise_scale" in said
+    assert "evaluated return 1,234  not finished" in said
+    assert "torn" in said
+    assert "cannot be read" in said
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    doctor.main([])
+    said = capsys.readouterr().out
+    assert "a kernel agrees with JAX" in said
+    monkeypatch.setenv("GPUSIM_CACHE", "off")
+    monkeypatch.setenv("GPUSIM_LANES", "xla")
+    assert doctor.main([]) == 1
+    said = capsys.readouterr().out
+    assert "!! cache" in said
+    assert "unset GPUSIM_LANES" in said
+
+
+def test_physics_of_brax_without_brax(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"'brax-spring' needs brax: pip install brax"):
+        registry.make("ant", physics="brax-spring")
+
+
+def test_a_script_beside_the_clone_imports_what_is_installed(tmp_path: Path):
+    """The clone's folder may be called gpusim, too."""
+    site = Path(sysconfig.get_path("purelib"))
+    if not any(str(ROOT) in path.read_text().splitlines() for path in site.glob("*.pth")):
+        pytest.skip("this checkout is not what is installed")
+    (tmp_path / "gpusim").symlink_to(ROOT)
+    script = tmp_path / "script.py"
+    script.write_text("import gpusim; print(gpusim.__file__); import gpusim.agents")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, script], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()) == ROOT / "gpusim" / "__init__.py"

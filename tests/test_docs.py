@@ -1,0 +1,141 @@
+"""The pages: their commands are understood, their snippets run, their links lead somewhere."""
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import gpusim
+from gpusim import config, play
+from gpusim.__main__ import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+# Names that a snippet may take for granted, of the text around it.
+TINY = "--num-envs 16 --unroll-length 4 --num-minibatches 2 --num-epochs 1 --updates-per-call 1"
+TINY += " --steps 128 --evaluations 1 --eval-envs 4 --episode-length 20"
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The lines of the page's shell blocks, and what looks like one of our commands in its text."""
+    text = page.read_text()
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    lines += re.findall(r"`((?:python -m (?:gpusim|bench)|make |pip install )[^`]*)`", text)
+    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
+
+
+ALL = [(page.name, words) for page in PAGES for words in commands(page)]
+
+
+@pytest.mark.parametrize(("page", "words"), ALL, ids=lambda x: str(x)[:60])
+def test_commands_are_understood(page: str, words: list[str]):
+    if words[:2] == ["python", "-m"]:
+        name, _, command = words[2].partition(".")
+        understood = {"gpusim": ours, "bench": bench, "venv": lambda *_: None}[name]
+        understood(command, words[3:])
+    elif words[0] == "make":
+        done = subprocess.run(["make", "-n", words[1], "VENV=/nowhere"], cwd=ROOT)
+        assert done.returncode == 0
+    elif words[0].endswith("gpusim"):
+        ours(words[1], words[2:])
+    elif words[0].endswith("pip"):
+        for extra in re.findall(r"^\.\[(\w+)\]$", words[-1]):
+            assert extra in EXTRAS
+    else:
+        assert words[0] == "bench/gpu.sh", f"{page}: {words[0]}: say here how it is tested"
+
+
+def ours(name: str, flags: list[str]) -> None:
+    """Every flag is there; placeholders stand for themselves."""
+    assert not name or name in COMMANDS
+    if name == "train":
+        flags = ["ant" if flag == "ENV" else flag for flag in flags]
+        if "--help" not in flags and not any(".py:" in flag for flag in flags):
+            config.parse(flags)
+    elif name == "play":
+        play._parse(flags)
+
+
+def bench(name: str, flags: list[str]) -> None:
+    text = (ROOT / "bench" / f"{name}.py").read_text()
+    for flag in flags:
+        if flag.startswith("--"):
+            assert flag[2:].replace("-", "_") in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_snippets_are_python_and_import_what_there_is(page: Path):
+    for block in blocks(page, "python"):
+        for node in ast.parse(block).body:
+            names = [name.name for name in getattr(node, "names", [])]
+            outside = getattr(node, "module", names and names[0]) in ("my_task", "brax")
+            if isinstance(node, ast.Import | ast.ImportFrom) and not outside:
+                exec(compile(ast.Module([node], []), page.name, "exec"), {})
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_snippets_of_the_readme_run_when_pasted(number: int):
+    exec(compile(blocks(ROOT / "README.md", "python")[number], "README.md", "exec"), {})
+
+
+def test_the_table_of_environments_says_what_is():
+    page = (ROOT / "docs" / "environments.md").read_text()
+    rows = re.findall(r"`(\w+)`: .*\| (\d+) \| (\d+) \| ([\d.]+) s \|", page)
+    assert len(rows) == 5
+    for name, observations, actions, dt in rows:
+        env = gpusim.make(name)
+        assert (env.observation_size, env.action_size) == (int(observations), int(actions))
+        assert env.dt == pytest.approx(float(dt))
+
+
+@pytest.mark.slow
+def test_the_first_run_as_printed(tmp_path: Path):
+    """Its commands and its snippet one after the other, at a small size."""
+    page = ROOT / "docs" / "first-run.md"
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
+    for words in commands(page):
+        if words[:3] == ["python", "-m", "gpusim.train"]:
+            words = [*words, *TINY.split()]
+        if words[0] == "python":
+            if {"--gif", "--video"} & {*words}:
+                pytest.importorskip("imageio_ffmpeg")
+            words = [sys.executable, *words[1:], *(["--size", "64x48"] if "--gif" in words else [])]
+            done = subprocess.run(words, cwd=tmp_path, env=here, capture_output=True, text=True)
+            assert done.returncode == 0, f"{words}: {done.stderr}"
+    assert (tmp_path / "ant.mp4").exists()
+    assert (tmp_path / "runs" / "report.html").exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" not in link:
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path) if path else page
+            assert target.exists(), f"{page.name} links to {link}"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+                assert anchor in [
+                    re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings
+                ]
+
+
+def test_every_page_can_be_found():
+    """From the readme and in the site's navigation."""
+    readme = (ROOT / "README.md").read_text()
+    nav = str(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    for page in ROOT.glob("docs/*.md"):
+        assert page.name == "index.md" or f"(docs/{page.name})" in readme
+        assert f"'{page.name}'" in nav
