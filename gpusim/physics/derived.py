@@ -71,7 +71,7 @@ def derive(model: Model, qpos: Array, now: Dynamics) -> Derived:
         cvel=_motion_at(now.motion.bodies, shift),
         cdof=_motion_at(body(pose.cdof), pick(shift, top.dof_body)),
         mass_matrix=_lower(body(body(_both(now.mass.matrix)).T)),
-        contact_dist=now.contacts.dist,
+        contact_dist=lax.concatenate([c.dist for c in now.contacts], 0) if now.contacts else jnp.zeros(0, com.dtype),
         qfrc_bias=body(now.bias),
         qfrc_passive=body(now.passive),
         qfrc_actuator=body(now.action.qfrc),

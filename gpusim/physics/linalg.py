@@ -64,7 +64,9 @@ def matvec(a: Array, b: Array) -> jax.Array:
 
 
 def pick(x: Array, index) -> Array:
-    """Rows `index` of x, known at trace time."""
+    """Rows `index` of x, mostly known at trace time; those that are not must be inside x."""
+    if isinstance(index, jax.Array):
+        return jnp.take(jnp.asarray(x), index, axis=0, mode="clip")
     index = np.asarray(index, np.int32)
     if isinstance(x, np.ndarray):
         return x[index]

@@ -15,7 +15,8 @@ import mujoco
 import numpy as np
 
 from gpusim.physics import features
-from gpusim.physics.collision_pairs import ContactPoint, contact_points
+from gpusim.physics.collision.groups import Group, groups, slots
+from gpusim.physics.collision.pairs import Pair, friction_table, pairs
 from gpusim.physics.linalg import Array, quat_to_mat
 from gpusim.suggest import nearest
 
@@ -46,7 +47,11 @@ class Topology:
     dof_ancestors: np.ndarray  # (nv, nv) 0/1: [i, j] = 1 where j is i or an ancestor of i
     body_dofs: np.ndarray  # (nbody, nv) 0/1: degrees of freedom that move a body
     limited: tuple[int, ...]  # joints with limits
-    contacts: tuple[ContactPoint, ...]
+    rubbing: tuple[int, ...]  # degrees of freedom with dry friction
+    pairs: tuple[Pair, ...]  # of geoms that may touch
+    groups: tuple[Group, ...]  # the same, by shapes and dimension
+    slots: int | None  # how many contacts of a dimension are kept; None: all points are
+    geom_type: tuple[int, ...]
     geom_body: tuple[int, ...]
     site_body: tuple[int, ...]
     actuator_joint: tuple[int, ...]
@@ -61,6 +66,8 @@ class Options:
     ls_iterations: int  # evaluations of a line search at most
     tolerance: float  # of scaled gradient and improvement
     impratio: float
+    elliptic: bool  # friction cones: elliptic or pyramidal
+    refsafe: bool  # time constants are at least two timesteps
     density: float  # of the medium, kg/m³
     viscosity: float  # Pa s
     wind: tuple[float, ...]  # (3,) m/s
@@ -70,13 +77,14 @@ class Options:
 NUMBERS = (
     "gravity", "qpos0", "qpos_spring", "body_ipos", "body_mass", "body_inertia",
     "body_invweight0", "jnt_range", "jnt_margin", "jnt_stiffness", "dof_armature", "dof_damping",
-    "dof_invweight0", "mean_inertia", "geom_size", "geom_friction", "actuator_gear",
+    "dof_invweight0", "dof_frictionloss", "mean_inertia", "geom_size", "geom_friction", "actuator_gear",
     "actuator_gainprm", "actuator_biasprm", "actuator_ctrlrange", "actuator_forcerange",
 )  # fmt: skip
 # Numbers that decide which zeros and ones exist at compile time: always numpy.
 _FIXED = (
     "body_pos", "body_quat", "body_mat", "body_imat", "jnt_pos", "jnt_axis", "jnt_solref",
-    "jnt_solimp", "geom_pos", "geom_mat", "geom_is_capsule", "site_pos",
+    "jnt_solimp", "dof_solref", "dof_solimp", "geom_pos", "geom_mat", "geom_rbound",
+    "pair_friction", "site_pos",
 )  # fmt: skip
 
 
@@ -109,12 +117,16 @@ class Model:
     dof_armature: Array  # (nv,), equal for the three rotations of a free joint
     dof_damping: Array  # (nv,), likewise
     dof_invweight0: Array  # (nv,)
+    dof_frictionloss: Array  # (nv,) N or N m
+    dof_solref: np.ndarray  # (nv, 2) of dry friction
+    dof_solimp: np.ndarray  # (nv, 5)
     mean_inertia: Array  # () mean of the mass matrix's diagonal in the pose qpos0
     geom_pos: np.ndarray  # (ngeom, 3)
     geom_mat: np.ndarray  # (ngeom, 3, 3)
-    geom_is_capsule: np.ndarray  # (ngeom,) 0 or 1
+    geom_rbound: np.ndarray  # (ngeom,) radii of bounding spheres, 0 for planes
     geom_size: Array  # (ngeom, 3)
     geom_friction: Array  # (ngeom, 3)
+    pair_friction: np.ndarray  # (npair, 5) of explicit pairs
     site_pos: np.ndarray  # (nsite, 3)
     actuator_gear: Array  # (nu, 6)
     actuator_gainprm: Array  # (nu, 10)
@@ -181,8 +193,7 @@ def load(source: str | os.PathLike | mujoco.MjModel, **options: Any) -> Model:
     numbers["body_mat"] = _rotations(mj.body_quat)
     numbers["body_imat"] = _rotations(mj.body_iquat)
     numbers["geom_mat"] = _rotations(mj.geom_quat)
-    capsule = int(mujoco.mjtGeom.mjGEOM_CAPSULE)
-    numbers["geom_is_capsule"] = np.array(mj.geom_type == capsule, np.float64)
+    numbers["pair_friction"] = friction_table(mj)
     numbers["body_inertia"] = _equalize(mj.body_inertia)
     numbers["actuator_ctrlrange"] = _ranges(mj.actuator_ctrlrange, mj.actuator_ctrllimited)
     numbers["actuator_forcerange"] = _ranges(mj.actuator_forcerange, mj.actuator_forcelimited)
@@ -200,6 +211,8 @@ def _options(mj: mujoco.MjModel, **overrides: Any) -> Options:
         "ls_iterations": int(mj.opt.ls_iterations),
         "tolerance": float(mj.opt.tolerance),
         "impratio": float(mj.opt.impratio),
+        "elliptic": mj.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC,
+        "refsafe": not mj.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_REFSAFE),
         "density": float(mj.opt.density),
         "viscosity": float(mj.opt.viscosity),
         "wind": tuple(float(w) for w in mj.opt.wind),
@@ -221,6 +234,8 @@ def _topology(mj: mujoco.MjModel, name: str) -> Topology:
     for b in range(1, mj.nbody):
         first, count = mj.body_dofadr[b], mj.body_dofnum[b]
         body_dofs[b] = ancestors[first + count - 1] if count else body_dofs[parent[b]]
+    candidates = pairs(mj)
+    grouped = groups(mj, candidates, name)
     return Topology(
         parent=parent,
         root=tuple(int(r) for r in mj.body_rootid),
@@ -233,7 +248,11 @@ def _topology(mj: mujoco.MjModel, name: str) -> Topology:
         dof_ancestors=ancestors,
         body_dofs=body_dofs,
         limited=tuple(int(j) for j in np.flatnonzero(mj.jnt_limited)),
-        contacts=contact_points(mj, name),
+        rubbing=tuple(int(d) for d in np.flatnonzero(mj.dof_frictionloss)),
+        pairs=tuple(candidates),
+        groups=grouped,
+        slots=slots(grouped),
+        geom_type=tuple(int(t) for t in mj.geom_type),
         geom_body=tuple(int(b) for b in mj.geom_bodyid),
         site_body=tuple(int(b) for b in mj.site_bodyid),
         actuator_joint=tuple(int(j) for j in mj.actuator_trnid[:, 0]),

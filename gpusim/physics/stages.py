@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from gpusim.physics.actuation import Actuation, actuation
-from gpusim.physics.collision import Contacts, collide
-from gpusim.physics.constraint import constraints
+from gpusim.physics.collision.collide import Contacts, collide
+from gpusim.physics.constraint.build import constraints
+from gpusim.physics.constraint.solver import Solution, solve_constraints
 from gpusim.physics.dynamics import Motion, bias_force, velocities
 from gpusim.physics.inertia import Inertia, inertia
 from gpusim.physics.kinematics import Pose, kinematics, to_world
 from gpusim.physics.linalg import Array, factorize, solve
 from gpusim.physics.model import Model
 from gpusim.physics.passive import passive_force
-from gpusim.physics.solver import Solution, solve_constraints
 
 
 class State(NamedTuple):
@@ -36,7 +36,7 @@ class Dynamics(NamedTuple):
     action: Actuation
     smooth_force: jax.Array  # (nv,)
     smooth: jax.Array  # (nv,) acceleration without constraints
-    contacts: Contacts
+    contacts: list[Contacts]
     solution: Solution
 
 
