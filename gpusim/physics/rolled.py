@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
@@ -42,7 +43,15 @@ def loop_while(n: int, count: Array, body: Callable[[Array, Any], Any], init: An
 
     whole = n // _CHUNK * _CHUNK
     carry = loop(n // _CHUNK, chunk, init)
-    return trips(jnp.int32(whole), n - whole, carry)
+    return trips(jnp.asarray(whole), n - whole, carry)
+
+
+def stored(x: Array) -> Array:
+    """x, as an array that loops may read.
+
+    Numbers that a kernel is given but does not compute would be missing in it, so each is computed.
+    """
+    return x if isinstance(x, np.ndarray) else jnp.maximum(x, float(np.finfo(x.dtype).min))
 
 
 def at(x: Array, k: Array) -> jax.Array:
@@ -53,4 +62,4 @@ def at(x: Array, k: Array) -> jax.Array:
 def put(x: jax.Array, k: Array, value: Array) -> jax.Array:
     """x with x[k] = value, or the beginning of x[k] if there are fewer numbers."""
     row = lax.expand_dims(jnp.asarray(value, x.dtype), (0,))
-    return lax.dynamic_update_slice(x, row, (k, *(jnp.int32(0) for _ in row.shape[1:])))
+    return lax.dynamic_update_slice(x, row, (k, *(jnp.zeros_like(k) for _ in row.shape[1:])))

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from gpusim.physics import rolled
-from gpusim.physics.collision.groups import KINDS, Group
+from gpusim.physics.collision.groups import KINDS, Group, bounding_radius
 from gpusim.physics.collision.shapes import Shape, Touch, sides
 from gpusim.physics.kinematics import Pose, positions
 from gpusim.physics.linalg import Array, contract, pick
@@ -84,9 +84,9 @@ class _World:
         self.geoms = sorted({g for group in model.topology.groups for g in group.geoms})
         shapes = _shapes(model, pose, self.geoms)
         self.pos, self.mat = shapes.pos, shapes.mat.reshape(-1, 9)
-        self.size = jnp.asarray(shapes.size)
-        self.reference = pick(pose.reference, _bodies(model, self.geoms))
-        self.bound = jnp.asarray(pick(model.geom_rbound, self.geoms))
+        self.size = rolled.stored(shapes.size)
+        self.reference = rolled.stored(pick(pose.reference, _bodies(model, self.geoms)))
+        self.bound = rolled.stored(_bounds(model, self.geoms, shapes.size))
         self.margin = np.array([p.margin for p in model.topology.pairs], shapes.pos.dtype)
 
     def shape(self, geom: Array) -> Shape:
@@ -95,6 +95,14 @@ class _World:
             rolled.at(self.mat, geom).reshape(1, 3, 3),
             rolled.at(self.size, geom)[None],
         )
+
+
+def _bounds(model: Model, geoms: Sequence[int], size: Array) -> Array:
+    """Radii of bounding spheres (n,): the compiler's, unless a world has sizes of its own."""
+    if isinstance(size, np.ndarray):
+        return model.geom_rbound[list(geoms)]
+    kinds = [model.topology.geom_type[g] for g in geoms]
+    return jnp.stack([bounding_radius(t, size[k]) for k, t in enumerate(kinds)])
 
 
 class _List(NamedTuple):

@@ -6,11 +6,13 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import mujoco
 
 from gpusim.physics.collision import plane, round
 from gpusim.physics.collision.pairs import Pair, refuse
 from gpusim.physics.collision.shapes import Shape, Touch
+from gpusim.physics.linalg import Array
 
 PLANE, HFIELD, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX, MESH = range(8)  # as in mjtGeom
 
@@ -47,6 +49,18 @@ class Group(NamedTuple):
     @property
     def geoms(self) -> tuple[int, ...]:
         return self.first + self.second
+
+
+def bounding_radius(kind: int, size: Array) -> Array:
+    """Of a shape of size (3,)."""
+    x, y, z = size
+    return {
+        PLANE: 0 * x,
+        SPHERE: x,
+        CAPSULE: x + y,
+        ELLIPSOID: jnp.maximum(jnp.maximum(x, y), z),
+        CYLINDER: jnp.sqrt(x * x + y * y),
+    }.get(kind, jnp.sqrt(x * x + y * y + z * z))
 
 
 FEW = 16  # contact points that are written out rather than kept in a list

@@ -58,17 +58,14 @@ def together(*touches: Touch) -> Touch:
 def sides(normal: Array, tangent: Array | None) -> jax.Array:
     """Frames (n, p, 3, 3) with rows normal, first and second tangent, after mju_makeFrame.
 
-    The pyramid of friction forces is not round: the tangents must be MuJoCo's. Where the hint is
-    too short to be one (an axis projected onto its own plane), the rule without a hint applies.
+    The pyramid of friction forces is not round: the tangents must be MuJoCo's. A hint along the
+    normal is none, and the first tangent then the x axis.
     """
     shape = normal.shape
     normal = normal.reshape(-1, 3)
-    if tangent is None:
-        first = _flat(_axis(normal), normal)
-    else:
-        hint = tangent.reshape(-1, 3)
-        first = _flat(hint, normal)
-    first = unit(first)[0]
+    first = _flat(_axis(normal) if tangent is None else tangent.reshape(-1, 3), normal)
+    # Rounding of the axes would otherwise decide where one stands upright on its plane.
+    first = unit(first, least=500 * float(np.finfo(first.dtype).eps))[0]
     rows = (normal, first, cross(normal, first))
     frame = lax.concatenate([lax.expand_dims(jnp.asarray(v), (1,)) for v in rows], 1)
     return frame.reshape(*shape, 3)
