@@ -17,7 +17,9 @@ from gpusim.physics.collision.collide import collide
 from gpusim.physics.constraint.blocks import Block, Coordinates, Slots
 from gpusim.physics.constraint.build import constraints
 from gpusim.physics.constraint.laws import Cone, OneSided
+from gpusim.physics.dynamics import velocities
 from gpusim.physics.kinematics import kinematics, to_body, to_world
+from gpusim.physics.tendons import tendons
 from tests import oracles
 
 
@@ -65,7 +67,9 @@ def run_model(mj: mujoco.MjModel, sample: oracles.Sample, dtype: Any = np.float6
         typed = model.astype(state.qpos.dtype)
         pose = kinematics(typed, state.qpos)
         qvel = to_world(typed, pose, state.qvel)
-        blocks = constraints(typed, pose, collide(typed, pose), state.qpos, qvel)
+        motion, cords = velocities(typed, pose, qvel), tendons(typed, pose, state.qpos)
+        contacts = collide(typed, pose)
+        blocks = constraints(typed, pose, motion, cords, contacts, state.qpos, qvel)
         return after, derived, _written_out(typed, pose, blocks)
 
     step = over_worlds(one_world, dtype)
