@@ -12,6 +12,7 @@ from gpusim.physics.dynamics import bias_force, velocities
 from gpusim.physics.linalg import (
     Array,
     contract,
+    cross,
     dot,
     factorize,
     normalize,
@@ -23,6 +24,7 @@ from gpusim.physics.linalg import (
 from gpusim.physics.model import BALL, FREE, Model
 from gpusim.physics.passive import damping_slope, tendon_damping_slope
 from gpusim.physics.stages import Dynamics
+from gpusim.physics.versions import since
 
 
 def euler_acceleration(model: Model, now: Dynamics) -> Array:
@@ -120,6 +122,21 @@ def integrate_pos(model: Model, qpos: Array, qvel: Array) -> jax.Array:
         spin = pick(qvel, range(joint.spin, joint.spin + 3))
         parts.append(quat_mul(normalize(qpos[joint.quat]), _rotation(spin, h)))
     return lax.concatenate(parts, 0) if parts else jnp.asarray(qpos)
+
+
+def straightened(model: Model, turned: Array, qvel: Array) -> Array:
+    """qvel (nv,) at qpos turned by rotation vectors, as rates of change of those vectors: with u the
+    rotation so far, ω + ½ u × ω + 1/12 u × (u × ω) for joints that turn freely (since MuJoCo 4).
+    """
+    if not since(4):
+        return qvel
+    for joint in model.topology.joints:
+        if joint.type in (FREE, BALL):
+            at = slice(joint.spin, joint.spin + 3)
+            u, w = turned[None, at], qvel[None, at]
+            uw = cross(u, w)
+            qvel = qvel.at[at].add((0.5 * uw + cross(u, uw) / 12)[0])
+    return qvel
 
 
 def _rotation(spin: Array, h: float) -> jax.Array:

@@ -11,6 +11,7 @@ from gpusim.physics.integrate import (
     euler_acceleration,
     implicit_acceleration,
     integrate_pos,
+    straightened,
 )
 from gpusim.physics.kinematics import to_body
 from gpusim.physics.linalg import Array
@@ -60,22 +61,24 @@ def _runge_kutta(model: Model, state: State, ctrl: Array, first: Dynamics) -> St
 
     def stage(k: Array, carry):
         """From the last stage's state and rates to the next ones, and what they add up to."""
-        at, qacc, act_dot, total = carry
+        at, velocity, qacc, act_dot, total = carry
         reach = jnp.where(k < 2, 0.5, 1.0).astype(dtype)
         weight = jnp.where(k < 2, 1 / 3, 1 / 6).astype(dtype)
-        away = reach * at.qvel
+        away = reach * velocity
         qpos = integrate_pos(model, state.qpos, away)
         qvel = state.qvel + reach * h * qacc
         act = activation(model, state) + reach * h * act_dot if model.na else state.act
         at = State(qpos, qvel, at.qacc_warmstart, act, state.mocap)
         qacc, act_dot = rates(accelerate(model, at, ctrl))
-        here = (at.qvel, qacc, act_dot)
-        return at, qacc, act_dot, jax.tree.map(lambda t, x: t + weight * x, total, here)
+        velocity = straightened(model, h * away, qvel)
+        here = (velocity, qacc, act_dot)
+        total = jax.tree.map(lambda t, x: t + weight * x, total, here)
+        return at, velocity, qacc, act_dot, total
 
     qacc, act_dot = rates(first)
     total = jax.tree.map(lambda x: x / 6, (state.qvel, qacc, act_dot))
-    start = (state, qacc, act_dot, total)
-    at, qacc, _, (velocity, acceleration, rate) = lax.fori_loop(0, 3, stage, start)
+    start = (state, jnp.asarray(state.qvel), qacc, act_dot, total)
+    _, _, qacc, _, (velocity, acceleration, rate) = lax.fori_loop(0, 3, stage, start)
     qpos = integrate_pos(model, state.qpos, velocity)
     return _after(model, state, qpos, state.qvel + h * acceleration, qacc, rate)
 

@@ -13,6 +13,7 @@ from jax import lax
 
 from gpusim.physics.collision.shapes import unit
 from gpusim.physics.linalg import Array, cross, rowdot
+from gpusim.physics.versions import since
 
 _LEAST = 1e-15
 
@@ -105,13 +106,21 @@ def _nearest(a: Array, b: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def _outside(a: Array, b: Array, radius: Array, side: Array | None):
-    """Tangents from a and b to a circle: the better of two ways round."""
+    """Tangents from a and b to a circle: the shorter of two ways round.
+
+    A side that lies opposite, between -a and -b, has the cord go round there, also where it is not
+    in the way; any other side changes nothing. (Before MuJoCo 4 the nearer way to a side was taken.)
+    """
     square = radius * radius
     a2, b2 = rowdot(a, a), rowdot(b, b)
     nearest, _, way2 = _nearest(a, b)
-    clear = rowdot(nearest, nearest) > square
+    clear, beyond = rowdot(nearest, nearest) > square, None
     if side is not None:
-        clear = clear & (rowdot(side, nearest) >= 0)
+        turn = _det(a, b)
+        beyond = (_det(side, b) * turn < 0) & (_det(a, side) * turn < 0)
+        if not since(4):
+            beyond = jnp.ones_like(clear)
+        clear = clear & ~(beyond if since(4) else rowdot(side, nearest) < 0)
     none = (a2 < square) | (b2 < square) | (radius < _LEAST) | (way2 < _LEAST) | clear
     reach_a = jnp.sqrt(jnp.maximum(a2 - square, 0)) * radius
     reach_b = jnp.sqrt(jnp.maximum(b2 - square, 0)) * radius
@@ -121,10 +130,9 @@ def _outside(a: Array, b: Array, radius: Array, side: Array | None):
     for sign in (1, -1):
         first = (a * square[:, None] + sign * turned(a) * reach_a[:, None]) / safe(a2)
         last = (b * square[:, None] - sign * turned(b) * reach_b[:, None]) / safe(b2)
-        if side is None:
-            merit = -rowdot(first - last, first - last)
-        else:
-            merit = rowdot(_unit2(first + last), side)
+        merit = -rowdot(first - last, first - last)
+        if side is not None:
+            merit = jnp.where(beyond, rowdot(_unit2(first + last), side), merit)
         ways.append((first, last))
         merits.append(jnp.where(_crosses(a, first, b, last), -10000, merit))
     one = merits[0] > merits[1]

@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 
 from gpusim.physics.features import Unsupported
+from gpusim.physics.versions import since
 
 _MIN_FRICTION = 1e-5
 
@@ -111,11 +112,9 @@ def _mixed(m: mujoco.MjModel, a: int, b: int) -> Pair:
     solref = m.geom_solref[geoms]
     standard = (solref[:, 0] > 0).all()  # the direct form is not mixed
     margins = m.geom_margin[[first, second]]
-    # MuJoCo 3.5 began to add the margins of a pair, where it used to take the larger.
-    added = tuple(int(v) for v in mujoco.__version__.split(".")[:2]) >= (3, 5)
     return Pair(
         first, second, int(m.geom_condim[geoms].max()), (geoms[0], geoms[-1]),
-        float(margins.sum() if added else margins.max()),
+        float(margins.sum() if since(3, 5) else margins.max()),
         tuple(weights @ solref if standard else solref.min(0)), (0.0, 0.0),
         tuple(weights @ m.geom_solimp[geoms]),
     )  # fmt: skip
