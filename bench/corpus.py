@@ -12,6 +12,8 @@ relative to 1 + the largest number of a quantity. "agrees" is float64 within 1e-
 import collections
 import dataclasses
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -65,13 +67,23 @@ def folder(args: Args, where: Path) -> list[dict[str, Any]]:
         result["suite"] = suite(where, path)
         if not result["refused"] and not args.load:
             result |= _stepped(args, path)
+        print(json.dumps(result), file=sys.stderr, flush=True)
         results.append(result)
     return results
 
 
 def suite(where: Path, path: Path) -> str:
     """The first folder of a file's path that says whose model it is."""
-    known = ("menagerie", "playground", "myosuite", "metaworld", "robotics", "dmc", "dm_control", "gym")
+    known = (
+        "menagerie",
+        "playground",
+        "myosuite",
+        "metaworld",
+        "robotics",
+        "dmc",
+        "dm_control",
+        "gym",
+    )
     parts = [p.lower() for p in path.relative_to(where).parts]
     found = (name for name in known for p in parts if name in p)
     return next(found, parts[0] if len(parts) > 1 else where.name)
@@ -94,17 +106,25 @@ def load(path: Path) -> dict[str, Any] | None:
         model = physics.load(m)
         result["pairs"] = len(model.topology.pairs)
     except physics.Unsupported as error:
-        result["refused"] = str(error).split(": ", 1)[1].replace(" is not supported; see docs/physics.md", "")
+        result["refused"] = (
+            str(error).split(": ", 1)[1].replace(" is not supported; see docs/physics.md", "")
+        )
     return result
 
 
 def _stepped(args: Args, path: Path) -> dict[str, Any]:
     start = time.perf_counter()
-    flags = ["--child", str(path), "--moments", str(args.moments)]
+    command = [sys.executable, "-m", "bench.corpus", "--child", str(path)]
+    command += ["--moments", str(args.moments), "."]
     try:
-        found = common.child("bench.corpus", [*flags, "."], threads=1, timeout=args.seconds)
-    except RuntimeError as error:
-        found = {"error": str(error).strip().splitlines()[-1][:200]}
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=args.seconds, check=True
+        )
+        found = json.loads(done.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        found = {"error": f"not done in {args.seconds:.0f} s"}
+    except subprocess.CalledProcessError as error:
+        found = {"error": error.stderr.strip().splitlines()[-1][:200]}
     return found | {"seconds": time.perf_counter() - start}
 
 
@@ -144,7 +164,9 @@ def report(results: list[dict[str, Any]]) -> None:
         rows.append([name, str(len(rs)), str(len(loaded)), str(len(agree)), f"{worst:.1e}"])
     common.show("models", ("suite", "models", "load", "agree", "worst"), rows, [])
     reasons = collections.Counter(_reason(r["refused"]) for r in results if r["refused"])
-    common.show("refused", ("reason", "models"), [[k, str(v)] for k, v in reasons.most_common()], [])
+    common.show(
+        "refused", ("reason", "models"), [[k, str(v)] for k, v in reasons.most_common()], []
+    )
     apart = [
         [Path(r["file"]).name, r.get("error") or f"{r['float64']['worst']:.1e}",
          str(r.get("float64", {}).get("first")), f"{r.get('float32', {}).get('worst', 0):.1e}"]

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gpusim.physics.collision.collide import Contacts
 from gpusim.physics.kinematics import Pose, orientations, positions, to_body
 from gpusim.physics.linalg import (
-    Array,
     cross,
     halves,
     join,
@@ -46,6 +46,7 @@ class Derived(NamedTuple):
     actuator_length: jax.Array  # (nu,)
     actuator_velocity: jax.Array  # (nu,)
     act_dot: jax.Array  # (na,)
+    contacts_dropped: jax.Array  # () that found no place in the list of contacts: see docs
     qfrc_bias: jax.Array  # (nv,)
     qfrc_passive: jax.Array  # (nv,)
     qfrc_actuator: jax.Array  # (nv,)
@@ -66,7 +67,7 @@ def derive(model: Model, state: State, now: Dynamics) -> Derived:
     body = lambda x: to_body(model, pose, x)
     return Derived(
         xpos=pose.reference + pose.offset,
-        xquat=orientations(model, state.qpos, state.mocap or None),
+        xquat=orientations(model, state.qpos, state.mocap),
         xmat=pose.xmat,
         xipos=pose.reference + positions(model, pose, every, model.body_ipos),
         site_xpos=pick(pose.reference, sites) + positions(model, pose, sites, model.site_pos),
@@ -78,6 +79,7 @@ def derive(model: Model, state: State, now: Dynamics) -> Derived:
         contact_dist=lax.concatenate([c.dist for c in now.contacts], 0)
         if now.contacts
         else jnp.zeros(0, com.dtype),
+        contacts_dropped=_dropped(now.contacts),
         ten_length=now.tendons.length,
         actuator_length=now.transmission.length,
         actuator_velocity=now.transmission.velocity,
@@ -92,6 +94,12 @@ def derive(model: Model, state: State, now: Dynamics) -> Derived:
         actuator_force=now.action.force,
         solver_niter=now.solution.iterations,
     )
+
+
+def _dropped(contacts: list[Contacts]) -> jax.Array:
+    lists = [c for c in contacts if c.count is not None]
+    over = (jnp.maximum(c.count - c.pair.shape[0], 0) for c in lists)
+    return sum(over, jnp.zeros((), jnp.int32))
 
 
 def _lower(a: jax.Array) -> jax.Array:

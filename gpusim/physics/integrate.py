@@ -52,16 +52,17 @@ def implicit_acceleration(model: Model, now: Dynamics) -> Array:
 
     implicitfast leaves Coriolis and centrifugal forces out of D, but for bodies that fly alone.
     """
-    h, both = model.timestep, np.tri(model.nv, k=-1, dtype=now.force.dtype)
-    lower = now.mass.matrix - h * _force_slope(model, now) * (both + np.eye(model.nv, dtype=both.dtype))
-    whole = lower + (lower * both).T
+    h, force = model.timestep, now.force
+    triangle = np.tri(model.nv, dtype=force.dtype)
+    lower = now.mass.matrix - h * _force_slope(model, now) * triangle
+    whole = lower + (lower * np.tri(model.nv, k=-1, dtype=force.dtype)).T
     if model.options.integrator == "implicit":
-        return solve_general(whole + h * _bias_slope(model, now, range(model.nv)), now.force)
-    qacc = solve(factorize(lower), now.force)
+        return solve_general(whole + h * _bias_slope(model, now, range(model.nv)), force)
+    qacc = solve(factorize(lower), force)
     for joint in (model.topology.joints[j] for j in _flying(model)):
         dofs = np.array(joint.dofs)
         block = whole[np.ix_(dofs, dofs)] + h * _bias_slope(model, now, dofs)[dofs]
-        qacc = qacc.at[dofs].set(solve_general(block, now.force[dofs]))
+        qacc = qacc.at[dofs].set(solve_general(block, force[dofs]))
     return qacc
 
 

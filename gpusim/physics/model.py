@@ -261,8 +261,12 @@ def load(source: str | os.PathLike | mujoco.MjModel, **options: Any) -> Model:
     numbers["actuator_actrange"] = _ranges(mj.actuator_actrange, mj.actuator_actlimited)
     numbers["jnt_actfrcrange"] = _ranges(mj.jnt_actfrcrange, mj.jnt_actfrclimited)
     numbers["tendon_actfrcrange"] = _ranges(mj.tendon_actfrcrange, mj.tendon_actfrclimited)
-    for poly, n in (("jnt_stiffnesspoly", mj.njnt), ("dof_dampingpoly", mj.nv),
-                    ("tendon_stiffnesspoly", mj.ntendon), ("tendon_dampingpoly", mj.ntendon)):
+    for poly, n in (
+        ("jnt_stiffnesspoly", mj.njnt),
+        ("dof_dampingpoly", mj.nv),
+        ("tendon_stiffnesspoly", mj.ntendon),
+        ("tendon_dampingpoly", mj.ntendon),
+    ):
         numbers.setdefault(poly, np.zeros((n, 2)))
     numbers["actuator_forcerange"] = _ranges(mj.actuator_forcerange, mj.actuator_forcelimited)
     return Model(name, mj, _topology(mj, name), _options(mj, **options), **numbers)

@@ -24,14 +24,14 @@ from gpusim.physics.linalg import (
     quat_mul,
     quat_to_vector,
 )
-from gpusim.physics.model import BALL, FREE, HINGE, QUATERNION, SLIDE, Model
+from gpusim.physics.model import BALL, FREE, HINGE, SLIDE, Model
 from gpusim.physics.tendons import Tendons
 
 
 class Passive(NamedTuple):
     """Generalised forces (nv,), free joints and balls in world axes."""
 
-    qfrc: jax.Array  # of everything here, but for gravity that the actuators are to carry
+    qfrc: Array  # of everything here, but for gravity that the actuators are to carry
     gravcomp: Array  # of all gravity that is carried
 
 
@@ -100,8 +100,11 @@ def springs(model: Model, pose: Pose, qpos: Array) -> Array:
         force = force - dot(constant * stretch, place)
     free = [(j, joint) for j, joint in joints if joint.type in (FREE, BALL)]
     for j, joint in free:
-        pull = lambda x, j=j: -x * polynomial(
-            model.jnt_stiffness[[j]], model.jnt_stiffnesspoly[[j]], jnp.sqrt(dot(x, x))
+        pull = lambda x, j=j: (
+            -x
+            * polynomial(
+                model.jnt_stiffness[[j]], model.jnt_stiffnesspoly[[j]], jnp.sqrt(dot(x, x))
+            )
         )
         if joint.type == FREE:
             at = slice(joint.qpos, joint.qpos + 3)

@@ -11,7 +11,7 @@ from gpusim.physics.constraint.build import constraints
 from gpusim.physics.constraint.solver import Solution, solve_constraints
 from gpusim.physics.dynamics import Motion, bias_force, velocities
 from gpusim.physics.inertia import Inertia, inertia
-from gpusim.physics.kinematics import Mocap, Pose, kinematics, to_body, to_world
+from gpusim.physics.kinematics import Mocap, Pose, kinematics, to_world
 from gpusim.physics.linalg import Array, factorize, solve
 from gpusim.physics.model import Model
 from gpusim.physics.passive import passive_force
@@ -25,8 +25,8 @@ class State(NamedTuple):
     qpos: Array  # (nq,) m, rad, unit quaternions
     qvel: Array  # (nv,) m/s, rad/s; of a free joint: linear in the world, angular in the body
     qacc_warmstart: Array  # (nv,) the last constrained acceleration: where the solver begins
-    act: Array = ()  # (na,) activations of actuators; () in a model without
-    mocap: Mocap | tuple = ()  # where mocap bodies are put; (): where the model has them
+    act: Array = None  # (na,) activations of actuators; None in a model without
+    mocap: Mocap | None = None  # where mocap bodies are put; None: where the model has them
 
 
 class Dynamics(NamedTuple):
@@ -58,8 +58,7 @@ def accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
     ctrl = jnp.asarray(ctrl, state.qpos.dtype)
     if ctrl.shape != (model.nu,):
         raise ValueError(f"model {model.name}: ctrl has shape {ctrl.shape}, not ({model.nu},)")
-    mocap = state.mocap if isinstance(state.mocap, Mocap) else None
-    pose = kinematics(model, state.qpos, mocap)
+    pose = kinematics(model, state.qpos, state.mocap)
     qvel = to_world(model, pose, state.qvel)
     cords = tendons(model, pose, state.qpos)
     mass = inertia(model, pose)
@@ -72,7 +71,7 @@ def accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
     smooth_force = passive.qfrc + actuator - bias
     smooth = solve(factorize(mass.matrix), smooth_force)
     contacts = collide(model, pose)
-    rows = constraints(model, pose, motion, cords, contacts, state.qpos, qvel, mocap)
+    rows = constraints(model, pose, motion, cords, contacts, state.qpos, qvel, state.mocap)
     warmstart = to_world(model, pose, state.qacc_warmstart)
     scale = 1.0 / (model.mean_inertia * max(1, model.nv))
     solution = solve_constraints(model.options, scale, mass.matrix, smooth, rows, warmstart)

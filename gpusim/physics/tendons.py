@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from jax import lax
 
 from gpusim.physics.kinematics import Pose, motions_at, positions
 from gpusim.physics.linalg import Array, contract, dot, matvec, pick, rowdot

@@ -114,7 +114,8 @@ def _outside(a: Array, b: Array, radius: Array, side: Array | None):
     square = radius * radius
     a2, b2 = rowdot(a, a), rowdot(b, b)
     nearest, _, way2 = _nearest(a, b)
-    clear, beyond = rowdot(nearest, nearest) > square, None
+    clear = rowdot(nearest, nearest) > square
+    beyond = jnp.zeros_like(clear)
     if side is not None:
         turn = _det(a, b)
         beyond = (_det(side, b) * turn < 0) & (_det(a, side) * turn < 0)

@@ -72,8 +72,8 @@ def stepped(model: physics.Model, found: Moments, dtype: Any = np.float64):
     m, g = model.mj, found.given
 
     def step(qpos, qvel, warmstart, act, mocap_pos, mocap_quat, ctrl):
-        mocap = Mocap(mocap_pos, mocap_quat) if m.nmocap else ()
-        state = physics.State(qpos, qvel, warmstart, act if m.na else (), mocap)
+        mocap = Mocap(mocap_pos, mocap_quat) if m.nmocap else None
+        state = physics.State(qpos, qvel, warmstart, act if m.na else None, mocap)
         return physics.step(model, state, ctrl)
 
     names = ("qpos", "qvel", "qacc_warmstart", "act", "mocap_pos", "mocap_quat", "ctrl")

@@ -15,7 +15,8 @@ from tests import oracles
 from tests.physics.harness import close, over_worlds, run, run_model, state_of
 
 PATIENT = Options(
-    timestep=0.01, iterations=50, ls_iterations=50, tolerance=1e-14, impratio=1.0, elliptic=False, refsafe=True,
+    timestep=0.01, iterations=50, ls_iterations=50, tolerance=1e-14, impratio=1.0,
+    elliptic=False, refsafe=True, integrator="euler", disabled=frozenset(), groups_off=frozenset(),
     density=0.0, viscosity=0.0, wind=(0.0, 0.0, 0.0),
 )  # fmt: skip
 
@@ -77,9 +78,7 @@ def test_a_diverged_world_is_seen_and_disturbs_nobody(poison: float):
 def one_dof(mass, smooth, arefs, stiffness, warm):
     """Minimise ½ m (a - smooth)² + Σ ½ Dᵢ min(a - arefᵢ, 0)² over one number a."""
     k = arefs.shape[0]
-    rows = Coordinates(
-        OneSided(1), Params(stiffness), [0] * k, np.ones((k, 1)), arefs[:, None], 1
-    )
+    rows = Coordinates(OneSided(1), Params(stiffness), [0] * k, np.ones((k, 1)), arefs[:, None], 1)
     return solve_constraints(PATIENT, 1.0, mass, smooth, [rows], warm)
 
 

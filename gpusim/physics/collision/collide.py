@@ -1,6 +1,6 @@
 """The contacts of a pose: every point of few candidates, or a bounded list of those that touch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -74,7 +74,7 @@ def _shapes(model: Model, pose: Pose, geoms: Sequence[int]) -> Shape:
     )
 
 
-# ------------------------------------------------------------------------- a list of those that touch
+# -------------------------------------------------------------------- a list of those that touch
 
 
 class _World:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import mujoco
 
-from gpusim.physics.collision import plane, round
+from gpusim.physics.collision import box, plane, round
 from gpusim.physics.collision.pairs import Pair, refuse
 from gpusim.physics.collision.shapes import Shape, Touch
 from gpusim.physics.linalg import Array
@@ -33,7 +33,10 @@ KINDS = {
     (PLANE, BOX): Kind(plane.plane_box, 8, True),
     (SPHERE, SPHERE): Kind(round.sphere_sphere, 1, True),
     (SPHERE, CAPSULE): Kind(round.sphere_capsule, 1, True),
+    (SPHERE, CYLINDER): Kind(round.sphere_cylinder, 1, True),
+    (SPHERE, BOX): Kind(box.sphere_box, 1, True),
     (CAPSULE, CAPSULE): Kind(round.capsule_capsule, 1, True),
+    (BOX, BOX): Kind(box.box_box, 12, False),
 }
 
 

@@ -5,7 +5,6 @@ MuJoCo's filters (mj_collision) and its mixing of two geoms' settings (mj_contac
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's module has no type stubs)
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import mujoco
@@ -64,31 +63,23 @@ def _overridden(m: mujoco.MjModel, pair: Pair) -> Pair:
     )
 
 
-def _candidates(m: mujoco.MjModel) -> Iterator[tuple[int, int]]:
+def _candidates(m: mujoco.MjModel) -> list[tuple[int, int]]:
     """Geoms of bodies that may collide, by bit masks, kinship and exclusion."""
-    excluded = {int(s) for s in m.exclude_signature}
-    parents = not m.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_FILTERPARENT)
-    solid = [g for g in range(m.ngeom) if m.geom_contype[g] or m.geom_conaffinity[g]]
-    for k, a in enumerate(solid):
-        for b in solid[k + 1 :]:
-            masks = (
-                m.geom_contype[a] & m.geom_conaffinity[b],
-                m.geom_contype[b] & m.geom_conaffinity[a],
-            )
-            if any(masks) and not _kin(m, a, b, excluded, parents):
-                yield a, b
-
-
-def _kin(m: mujoco.MjModel, a: int, b: int, excluded: set[int], parents: bool) -> bool:
-    """Whether two geoms' bodies are never tested against each other."""
-    body_a, body_b = int(m.geom_bodyid[a]), int(m.geom_bodyid[b])
-    weld_a, weld_b = int(m.body_weldid[body_a]), int(m.body_weldid[body_b])
-    if weld_a == weld_b or not (m.body_dofnum[weld_a] or m.body_dofnum[weld_b]):
-        return True
-    above_a, above_b = (int(m.body_weldid[m.body_parentid[w]]) for w in (weld_a, weld_b))
-    if parents and weld_a and weld_b and (weld_a == above_b or weld_b == above_a):
-        return True
-    return (min(body_a, body_b) << 16) + max(body_a, body_b) in excluded
+    types, affinities = np.array(m.geom_contype), np.array(m.geom_conaffinity)
+    meet = (types[:, None] & affinities) | (affinities[:, None] & types)
+    bodies = np.array(m.geom_bodyid)
+    weld, parent = np.array(m.body_weldid), np.array(m.body_parentid)
+    welds, above = weld[bodies], weld[parent[weld[bodies]]]
+    moves = np.array(m.body_dofnum)[welds] > 0
+    apart = (welds[:, None] != welds) & (moves[:, None] | moves)
+    if not m.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_FILTERPARENT):
+        both = (welds[:, None] > 0) & (welds > 0)
+        apart &= ~(both & ((welds[:, None] == above) | (above[:, None] == welds)))
+    low, high = np.minimum(bodies[:, None], bodies), np.maximum(bodies[:, None], bodies)
+    apart &= ~np.isin((low << 16) + high, np.array(m.exclude_signature))
+    return [
+        (int(a), int(b)) for a, b in zip(*np.nonzero(np.triu((meet != 0) & apart)), strict=True)
+    ]
 
 
 def _explicit(m: mujoco.MjModel, k: int) -> Pair:

@@ -28,7 +28,7 @@ def capsule_capsule(a: Shape, b: Shape) -> Touch:
 def balls(a: Shape, b: Shape, p: Array, q: Array, radius_p: Array, radius_q: Array) -> Touch:
     """Spheres around points p of a and q of b (n, 3).
 
-    Where the points coincide the normal is that of both z axes, or the x axis if those are parallel.
+    Where the points coincide the normal is that of both z axes; the x axis if those are parallel.
     """
     apart = q - p
     length2 = rowdot(apart, apart)[:, None]
@@ -61,3 +61,27 @@ def nearest_points(a: Shape, b: Shape) -> tuple[jax.Array, jax.Array]:
     y = clip(along_v + cosine * x, half_v)
     x = clip(along_u + cosine * y, half_u)
     return p + u * x[:, None], q + v * y[:, None]
+
+
+def sphere_cylinder(a: Shape, b: Shape) -> Touch:
+    """A sphere against the side, a cap or the rim of a cylinder, whichever is nearest."""
+    radius, half = b.size[:, 0], b.size[:, 1]
+    away = a.pos - b.pos
+    height = rowdot(b.axis, away)
+    aside = away - b.axis * height[:, None]
+    out2 = rowdot(aside, aside)
+    out = jnp.sqrt(jnp.maximum(out2, float(np.finfo(out2.dtype).tiny)))
+    beside, above = jnp.abs(height) < half, out2 < radius * radius
+    cap_nearer = half - jnp.abs(height) < radius - out
+    on_side = beside & ~(above & cap_nearer)
+    on_cap = above & ~on_side
+    up = jnp.where(height > 0, 1, -1).astype(height.dtype)
+    on_axis = b.axis * height[:, None]
+    on_rim = b.axis * (up * half)[:, None] + aside * (radius / out)[:, None]
+    target = b.pos + jnp.where(on_side[:, None], on_axis, on_rim)
+    round_ = balls(a, b, a.pos, target, a.size[:, 0], jnp.where(on_side, radius, 0))
+    normal = -b.axis * up[:, None]
+    dist = up * height - half - a.size[:, 0]
+    cap = one(dist, a.pos + normal * (a.size[:, 0] + 0.5 * dist)[:, None], normal)
+    choose = lambda x, y: jnp.where(on_cap.reshape(-1, *[1] * (x.ndim - 1)), x, y)
+    return Touch(*map(choose, cap[:3], round_[:3]))

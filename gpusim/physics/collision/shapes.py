@@ -50,11 +50,6 @@ def one(dist: Array, point: Array, normal: Array) -> Touch:
     return Touch(dist[:, None], point[:, None], normal[:, None])
 
 
-def together(*touches: Touch) -> Touch:
-    """The points of several touches of the same pairs."""
-    return Touch(*(lax.concatenate(parts, 1) for parts in zip(*(t[:3] for t in touches))))
-
-
 def sides(normal: Array, tangent: Array | None) -> jax.Array:
     """Frames (n, p, 3, 3) with rows normal, first and second tangent, after mju_makeFrame.
 

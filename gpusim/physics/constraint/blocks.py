@@ -130,8 +130,7 @@ class Slots(NamedTuple):
         none = tuple(jnp.zeros(self.aref.shape[0], x.dtype) for x in shapes)
         each = self._loop(
             lambda s, out: tuple(
-                rolled.put(o, s, x[0])
-                for o, x in zip(out, self._one(f, s, values), strict=True)
+                rolled.put(o, s, x[0]) for o, x in zip(out, self._one(f, s, values), strict=True)
             ),
             none,
         )

@@ -16,7 +16,7 @@ from gpusim.physics import rolled
 from gpusim.physics.collision.collide import Contacts
 from gpusim.physics.constraint.blocks import Slots, Written
 from gpusim.physics.constraint.laws import Cone, Law, OneSided, Params
-from gpusim.physics.constraint.softness import MIN_VALUE, Softness, softness, stiffness, reference
+from gpusim.physics.constraint.softness import Softness, reference, softness, stiffness
 from gpusim.physics.kinematics import Pose
 from gpusim.physics.linalg import Array, contract, cross, halves, pick
 from gpusim.physics.model import Model
@@ -64,7 +64,8 @@ def _slots(settings: "_Settings", pose: Pose, contacts: Contacts, qvel: Array) -
     one = lambda s: _rows(settings, pose, take(s), qvel)
     size = contacts.dist.shape[0]
     none = jax.tree.map(
-        lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), jax.eval_shape(lambda: one(jnp.int32(0)))
+        lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype),
+        jax.eval_shape(lambda: one(jnp.int32(0))),
     )
 
     def fill(s: Array, out: _Rows) -> _Rows:
@@ -91,7 +92,7 @@ class _Settings:
         solref, solimp = (np.array([getattr(p, f) for p in pairs]) for f in ("solref", "solimp"))
         self.soft = softness(solref, solimp, options.timestep, options.refsafe, dtype)
         aside = np.array([p.solref_friction for p in pairs])
-        aside = np.where(aside.any(1)[:, None], aside, solref)
+        aside = np.where(aside.any(axis=1, keepdims=True), aside, solref)
         _, damping = reference(aside, solimp, options.timestep, options.refsafe)
         self.damping_aside = damping.astype(dtype)  # of the tangents of elliptic cones
         self.friction_of = np.array([p.friction_of for p in pairs])

@@ -22,7 +22,6 @@ from gpusim.physics.dynamics import Motion, accelerations
 from gpusim.physics.kinematics import Pose, motions_at, positions
 from gpusim.physics.linalg import (
     Array,
-    contract,
     cross,
     dot,
     halves,
@@ -109,7 +108,7 @@ def _lengths(model: Model, tendons: Tendons, i: int, qpos: Array, qvel: Array) -
         slope = data[1] + x * (2 * data[2] + x * (3 * data[3] + x * (4 * data[4])))
         jacobian = jacobian - slope * moment[1]
     weight = jnp.asarray(sum(weight), dtype)[None]
-    reached = np.any(reach, axis=0)
+    reached = np.stack(reach).any(0)
     return _block(model, i, pos[None], jacobian[None], reached, qvel, weight, jnp.zeros(1, dtype))
 
 
@@ -131,7 +130,9 @@ def _ends(model: Model, pose: Pose, quats: Array, i: int) -> tuple[_End, _End]:
     if int(m.eq_objtype[i]) == int(mujoco.mjtObj.mjOBJ_SITE):
         bodies = [model.topology.site_body[s] for s in things]
         anchors = [model.site_pos[s] for s in things]
-        turned = [quat_mul(quats[b], model.site_quat[s]) for b, s in zip(bodies, things)]
+        turned = [
+            quat_mul(quats[b], model.site_quat[s]) for b, s in zip(bodies, things, strict=True)
+        ]
     else:
         bodies = list(things)
         anchors = [data[3:6], data[:3]] if weld else [data[:3], data[3:6]]

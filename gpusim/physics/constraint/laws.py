@@ -25,7 +25,7 @@ class Params(NamedTuple):
     """What distinguishes constraints of one law."""
 
     stiffness: Array  # (n,) or (n, k), zero where a constraint does not act: D of each row
-    limit: Array | None = None  # (n,) Friction: the largest force; Cone: the regularised μ
+    limit: Array = None  # (n,) Friction: the largest force; Cone: the regularised μ
 
 
 class Law(Protocol):

@@ -9,7 +9,7 @@ from gpusim.physics.constraint.laws import Friction, OneSided, Params
 from gpusim.physics.constraint.softness import Softness, softness, stiffness
 from gpusim.physics.kinematics import Pose, to_world
 from gpusim.physics.linalg import Array, contract, normalize, pick, quat_to_vector
-from gpusim.physics.model import BALL, FREE, HINGE, SLIDE, Model
+from gpusim.physics.model import BALL, FREE, Model
 from gpusim.physics.tendons import Tendons
 
 
