@@ -126,8 +126,10 @@ def integrate_pos(model: Model, qpos: Array, qvel: Array) -> jax.Array:
 
 
 def straightened(model: Model, turned: Array, qvel: Array) -> Array:
-    """qvel (nv,) at qpos turned by rotation vectors, as rates of change of those vectors: with u the
-    rotation so far, ω + ½ u × ω + 1/12 u × (u × ω) for joints that turn freely (since MuJoCo 4).
+    """qvel (nv,) at qpos turned by rotation vectors, as rates of change of those vectors.
+
+    With u the rotation so far, ω + ½ u × ω + 1/12 u × (u × ω) for joints that turn freely (Munthe-
+    Kaas); MuJoCo does so since version 4.
     """
     if not since(4):
         return qvel

@@ -100,9 +100,10 @@ class Options:
 # Numbers that may be given per world: numpy as loaded, a jax array once put there by `replace`.
 NUMBERS = (
     "gravity", "qpos0", "qpos_spring", "body_ipos", "body_mass", "body_inertia",
-    "body_invweight0", "body_gravcomp", "jnt_range", "jnt_margin", "jnt_stiffness", "dof_armature", "dof_damping",
-    "dof_invweight0", "dof_frictionloss", "mean_inertia", "geom_size", "geom_friction", "actuator_gear",
-    "actuator_gainprm", "actuator_biasprm", "actuator_dynprm", "actuator_ctrlrange",
+    "body_invweight0", "body_gravcomp", "jnt_range", "jnt_margin", "jnt_stiffness",
+    "dof_armature", "dof_damping", "dof_invweight0", "dof_frictionloss", "mean_inertia",
+    "geom_size", "geom_friction", "actuator_gear", "actuator_gainprm", "actuator_biasprm",
+    "actuator_dynprm", "actuator_ctrlrange",
     "actuator_forcerange", "actuator_actrange", "tendon_stiffness", "tendon_damping",
     "tendon_frictionloss",
 )  # fmt: skip

@@ -80,7 +80,7 @@ def damping_slope(model: Model, qvel: Array) -> Array:
 
 
 def springs(model: Model, pose: Pose, qpos: Array) -> Array:
-    """-k (q - q_spring) (nv,), of joints that turn freely along the rotation that separates them."""
+    """-k (q - q_spring) (nv,); of joints that turn freely, along the rotation that is between."""
     stiff = lambda j: (
         not isinstance(model.jnt_stiffness, np.ndarray)
         or model.jnt_stiffness[j]

@@ -55,7 +55,7 @@ def _after(
 
 
 def _runge_kutta(model: Model, state: State, ctrl: Array, first: Dynamics) -> State:
-    """Runge and Kutta's fourth order (mj_RungeKutta); one body of code for the three later stages."""
+    """Runge and Kutta's fourth order (mj_RungeKutta); one body of code for three later stages."""
     h, dtype = model.timestep, state.qpos.dtype
     rates = lambda now: (to_body(model, now.pose, now.solution.qacc), now.action.act_dot)
 

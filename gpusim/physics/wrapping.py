@@ -109,7 +109,7 @@ def _outside(a: Array, b: Array, radius: Array, side: Array | None):
     """Tangents from a and b to a circle: the shorter of two ways round.
 
     A side that lies opposite, between -a and -b, has the cord go round there, also where it is not
-    in the way; any other side changes nothing. (Before MuJoCo 4 the nearer way to a side was taken.)
+    in the way; any other side changes nothing. (Before MuJoCo 4 the way nearer to it was taken.)
     """
     square = radius * radius
     a2, b2 = rowdot(a, a), rowdot(b, b)

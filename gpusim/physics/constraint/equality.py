@@ -108,7 +108,7 @@ def _lengths(model: Model, tendons: Tendons, i: int, qpos: Array, qvel: Array) -
         slope = data[1] + x * (2 * data[2] + x * (3 * data[3] + x * (4 * data[4])))
         jacobian = jacobian - slope * moment[1]
     weight = jnp.asarray(sum(weight), dtype)[None]
-    reached = np.stack(reach).any(0)
+    reached = np.max(np.stack(reach), axis=0)
     return _block(model, i, pos[None], jacobian[None], reached, qvel, weight, jnp.zeros(1, dtype))
 
 
@@ -154,7 +154,7 @@ def _bodies(
     jacobian = (linear[0] - linear[1]).T
     accelerated = [_point_acceleration(motion, held, end) for end in (first, second)]
     rate = accelerated[0] - accelerated[1]
-    moves = model.topology.body_dofs[bodies].any(0)
+    moves = np.max(model.topology.body_dofs[bodies], axis=0) > 0
     inverse = pick(model.body_invweight0, bodies)
     weight = jnp.repeat(inverse[:1, 0] + inverse[1:, 0], 3)
     if int(model.mj.eq_type[i]) == _WELD:

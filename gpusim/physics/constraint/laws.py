@@ -126,7 +126,7 @@ def _towards(e: Array, f: Array) -> jax.Array:
 
 
 class Friction:
-    """Dry friction: ½ D r² up to a force of f, beyond it f |r| and a constant (Huber's function)."""
+    """Dry friction: ½ D r² up to a force of f, beyond it f |r| and a constant (Huber's law)."""
 
     def _split(self, p: Params, r: Array) -> tuple[jax.Array, jax.Array]:
         """Forces that the spring would have, and how far they are beyond what friction can give."""
