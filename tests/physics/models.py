@@ -92,6 +92,7 @@ FEATURES = {
     "capsule sphere": thing('type="capsule" size="0.1 0.2"', other='size="0.15"'),
     "sphere box": thing('size="0.1"', other='type="box" size="0.1 0.15 0.12"'),
     "sphere cylinder": thing('type="cylinder" size="0.1 0.05"', other='size="0.1"'),
+    "capsule box": thing('type="box" size="0.2 0.15 0.05"', other='type="capsule" size="0.05 0.15"'),
     "box box": thing('type="box" size="0.1 0.15 0.05"', other='type="box" size="0.1 0.12 0.07"'),
     "explicit pair": thing('name="u" size="0.1" contype="0"', other='name="v" size="0.1" conaffinity="0" contype="0"')
         .replace("</mujoco>", '<contact><pair geom1="u" geom2="v" condim="4" friction="0.8 0.4 0.01 0 0" solref="0.03 1" margin="0.02"/></contact></mujoco>'),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import mujoco
 
-from gpusim.physics.collision import box, plane, round
+from gpusim.physics.collision import box, capsule_box, plane, round
 from gpusim.physics.collision.pairs import Pair, refuse
 from gpusim.physics.collision.shapes import Shape, Touch
 from gpusim.physics.linalg import Array
@@ -36,6 +36,7 @@ KINDS = {
     (SPHERE, CYLINDER): Kind(round.sphere_cylinder, 1, True),
     (SPHERE, BOX): Kind(box.sphere_box, 1, True),
     (CAPSULE, CAPSULE): Kind(round.capsule_capsule, 1, True),
+    (CAPSULE, BOX): Kind(capsule_box.capsule_box, 2, False),
     (BOX, BOX): Kind(box.box_box, 12, False),
 }
 
