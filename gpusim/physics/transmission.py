@@ -32,6 +32,8 @@ def transmission(
     model: Model, pose: Pose, tendons: Tendons, qpos: Array, qvel: Array
 ) -> Transmission:
     """Lengths, moments and velocities. qvel: (nv,), free joints in world axes."""
+    if "actuation" in model.options.disabled:
+        qvel = 0 * qvel  # as in mjData, where velocities are not computed then
     if _is_plain(model):
         return _plain(model, qpos, qvel)
     rows = [_row(model, pose, tendons, qpos, i) for i in range(model.nu)]
