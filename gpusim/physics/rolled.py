@@ -9,10 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.ad_checkpoint import checkpoint_name
 
+from gpusim import lanes
 from gpusim.physics.linalg import Array
 
 _CHUNK = 8
@@ -22,7 +21,7 @@ def loop(n: int, body: Callable[[Array, Any], Any], init: Any) -> Any:
     """body(k, carry) for k in 0..n-1."""
     if not n:
         return init
-    return lax.fori_loop(0, n, lambda k, c: body(checkpoint_name(k, "gpusim.rolled"), c), init)
+    return lanes.fori_loop(0, n, body, init)
 
 
 def loop_while(n: int, count: Array, body: Callable[[Array, Any], Any], init: Any) -> Any:
@@ -44,14 +43,6 @@ def loop_while(n: int, count: Array, body: Callable[[Array, Any], Any], init: An
     whole = n // _CHUNK * _CHUNK
     carry = loop(n // _CHUNK, chunk, init)
     return trips(jnp.asarray(whole), n - whole, carry)
-
-
-def stored(x: Array) -> Array:
-    """x, as an array that loops may read.
-
-    Numbers that a kernel is given but does not compute would be missing in it, so each is computed.
-    """
-    return x if isinstance(x, np.ndarray) else jnp.maximum(x, float(np.finfo(x.dtype).min))
 
 
 def at(x: Array, k: Array) -> jax.Array:

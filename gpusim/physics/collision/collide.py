@@ -84,9 +84,9 @@ class _World:
         self.geoms = sorted({g for group in model.topology.groups for g in group.geoms})
         shapes = _shapes(model, pose, self.geoms)
         self.pos, self.mat = shapes.pos, shapes.mat.reshape(-1, 9)
-        self.size = rolled.stored(shapes.size)
-        self.reference = rolled.stored(pick(pose.reference, _bodies(model, self.geoms)))
-        self.bound = rolled.stored(_bounds(model, self.geoms, shapes.size))
+        self.size = jnp.asarray(shapes.size)
+        self.reference = pick(pose.reference, _bodies(model, self.geoms))
+        self.bound = jnp.asarray(_bounds(model, self.geoms, shapes.size))
         self.margin = np.array([p.margin for p in model.topology.pairs], shapes.pos.dtype)
 
     def shape(self, geom: Array) -> Shape:
