@@ -192,6 +192,8 @@ class MujocoTask(World):
         reward = functools.reduce(operator.add, terms.values())
         metrics = {f"reward_{name}": term for name, term in terms.items()}
         metrics |= self.measure(past, memory, now)
+        if self.model.topology.slots is not None:  # too many contacts for the list: never silent
+            metrics["contacts_dropped"] = now.derived.contacts_dropped.astype(reward.dtype)
         return reward, metrics | {"diverged": jnp.zeros_like(reward)}
 
     # ---- facts

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gpusim.physics.collision.collide import Contacts
 from gpusim.physics.kinematics import Pose, orientations, positions, to_body
 from gpusim.physics.linalg import (
-    Array,
     cross,
     halves,
     join,
@@ -25,7 +25,7 @@ from gpusim.physics.linalg import (
     stack,
 )
 from gpusim.physics.model import Model
-from gpusim.physics.stages import Dynamics
+from gpusim.physics.stages import Dynamics, State
 
 
 class Derived(NamedTuple):
@@ -42,6 +42,11 @@ class Derived(NamedTuple):
     cdof: jax.Array  # (nv, 6) likewise
     mass_matrix: jax.Array  # (nv, nv) lower triangle: MuJoCo's M
     contact_dist: jax.Array  # (points that may touch,) m, negative where they press
+    ten_length: jax.Array  # (ntendon,)
+    actuator_length: jax.Array  # (nu,)
+    actuator_velocity: jax.Array  # (nu,)
+    act_dot: jax.Array  # (na,)
+    contacts_dropped: jax.Array  # () that found no place in the list of contacts: see docs
     qfrc_bias: jax.Array  # (nv,)
     qfrc_passive: jax.Array  # (nv,)
     qfrc_actuator: jax.Array  # (nv,)
@@ -53,7 +58,7 @@ class Derived(NamedTuple):
     solver_niter: jax.Array  # () Newton steps
 
 
-def derive(model: Model, qpos: Array, now: Dynamics) -> Derived:
+def derive(model: Model, state: State, now: Dynamics) -> Derived:
     """Turn what the engine keeps into what mjData holds."""
     top, pose = model.topology, now.pose
     every, sites = range(model.nbody), list(top.site_body)
@@ -62,7 +67,7 @@ def derive(model: Model, qpos: Array, now: Dynamics) -> Derived:
     body = lambda x: to_body(model, pose, x)
     return Derived(
         xpos=pose.reference + pose.offset,
-        xquat=orientations(model, qpos),
+        xquat=orientations(model, state.qpos, state.mocap),
         xmat=pose.xmat,
         xipos=pose.reference + positions(model, pose, every, model.body_ipos),
         site_xpos=pick(pose.reference, sites) + positions(model, pose, sites, model.site_pos),
@@ -71,10 +76,17 @@ def derive(model: Model, qpos: Array, now: Dynamics) -> Derived:
         cvel=_motion_at(now.motion.bodies, shift),
         cdof=_motion_at(body(pose.cdof), pick(shift, top.dof_body)),
         mass_matrix=_lower(body(body(_both(now.mass.matrix)).T)),
-        contact_dist=now.contacts.dist,
+        contact_dist=lax.concatenate([c.dist for c in now.contacts], 0)
+        if now.contacts
+        else jnp.zeros(0, com.dtype),
+        contacts_dropped=_dropped(now.contacts),
+        ten_length=now.tendons.length,
+        actuator_length=now.transmission.length,
+        actuator_velocity=now.transmission.velocity,
+        act_dot=now.action.act_dot,
         qfrc_bias=body(now.bias),
         qfrc_passive=body(now.passive),
-        qfrc_actuator=body(now.action.qfrc),
+        qfrc_actuator=body(now.actuator),
         qfrc_smooth=body(now.smooth_force),
         qfrc_constraint=body(now.solution.force),
         qacc_smooth=body(now.smooth),
@@ -82,6 +94,12 @@ def derive(model: Model, qpos: Array, now: Dynamics) -> Derived:
         actuator_force=now.action.force,
         solver_niter=now.solution.iterations,
     )
+
+
+def _dropped(contacts: list[Contacts]) -> jax.Array:
+    lists = [c for c in contacts if c.count is not None]
+    over = (jnp.maximum(c.count - c.pair.shape[0], 0) for c in lists)
+    return sum(over, jnp.zeros((), jnp.int32))
 
 
 def _lower(a: jax.Array) -> jax.Array:

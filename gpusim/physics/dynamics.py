@@ -28,7 +28,7 @@ from gpusim.physics.linalg import (
     stack,
     symmetric,
 )
-from gpusim.physics.model import FREE, Model
+from gpusim.physics.model import BALL, FREE, Model
 
 
 class Motion(NamedTuple):
@@ -55,6 +55,8 @@ def velocities(model: Model, pose: Pose, qvel: Array) -> Motion:
             if joint.type == FREE:
                 velocity = steps[d] + steps[d + 1] + steps[d + 2]
                 motion = steps[d + 3] + steps[d + 4] + steps[d + 5]
+            elif joint.type == BALL:
+                motion = steps[d] + steps[d + 1] + steps[d + 2]
             else:
                 motion = steps[d]
             owners.append(b)
@@ -66,6 +68,15 @@ def velocities(model: Model, pose: Pose, qvel: Array) -> Motion:
     for b, rate in zip(owners, rows(cross_motion(stack(before), stack(moving))), strict=True):
         carried[b] = carried[b] + rate if b in carried else rate
     return Motion(stack(bodies), carried)
+
+
+def accelerations(model: Model, motion: Motion) -> list[Array]:
+    """Of each body (6,) what its velocities alone make of it: J̇ v."""
+    out: list = [np.zeros(6, motion.bodies.dtype)]
+    for b in range(1, model.nbody):
+        above = out[model.topology.parent[b]]
+        out.append(above + motion.carried[b] if b in motion.carried else above)
+    return out
 
 
 def bias_force(model: Model, pose: Pose, inertias: jax.Array, motion: Motion) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What of MJCF is supported: everything else is refused at load, by name.
+"""What of MJCF is not simulated: it is refused at load, by name.
 
 A feature that were silently ignored would be a wrong simulation, so the checks err on refusing.
 docs/physics.md has the table for users.
@@ -15,6 +15,11 @@ import numpy as np
 
 _OBJ = mujoco.mjtObj
 _FREE, _BALL = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
+# Flags that change nothing here, or are heeded.
+_FLAGS = set(
+    "constraint equality frictionloss limit contact spring damper gravity clampctrl warmstart "
+    "filterparent actuation refsafe sensor midphase eulerdamp autoreset island".split()
+)
 
 
 class Unsupported(ValueError):
@@ -23,7 +28,7 @@ class Unsupported(ValueError):
 
 def check(m: mujoco.MjModel, file: str) -> None:
     """Raise Unsupported, naming element, feature and file, unless all of `m` is simulated."""
-    for finding in _findings(m):
+    for finding in findings(m):
         raise Unsupported(f"model {file}: {finding} is not supported; see docs/physics.md")
 
 
@@ -37,7 +42,8 @@ def _type(enum, value: int) -> str:
     return enum(int(value)).name.split("_", 1)[1].lower()
 
 
-def _findings(m: mujoco.MjModel) -> Iterator[str]:
+def findings(m: mujoco.MjModel) -> Iterator[str]:
+    """Everything in the model that is not simulated; pairs of shapes apart."""
     yield from _options(m)
     yield from _elements(m)
     yield from _joints(m)
@@ -45,97 +51,92 @@ def _findings(m: mujoco.MjModel) -> Iterator[str]:
 
 
 def _options(m: mujoco.MjModel) -> Iterator[str]:
-    if int(m.opt.integrator) != int(mujoco.mjtIntegrator.mjINT_EULER):
-        yield f"option integrator={_type(mujoco.mjtIntegrator, m.opt.integrator)} (only Euler)"
-    if int(m.opt.cone) != int(mujoco.mjtCone.mjCONE_PYRAMIDAL):
-        yield "option cone=elliptic (only pyramidal)"
-    if int(m.opt.solver) != int(mujoco.mjtSolver.mjSOL_NEWTON):
-        yield f"option solver={_type(mujoco.mjtSolver, m.opt.solver)} (only Newton)"
     if m.opt.noslip_iterations:
         yield "option noslip_iterations"
-    if m.opt.disableactuator:
-        yield "option actuatorgroupdisable"
-    # Whether islands are solved one by one changes no result, so that flag is ours to ignore.
-    harmless = int(getattr(mujoco.mjtDisableBit, "mjDSBL_ISLAND", 0))
+    implicit = m.opt.integrator in (
+        int(mujoco.mjtIntegrator.mjINT_IMPLICIT),
+        int(mujoco.mjtIntegrator.mjINT_IMPLICITFAST),
+    )
+    if implicit and (m.opt.density or m.opt.viscosity):
+        yield f"option integrator={_type(mujoco.mjtIntegrator, m.opt.integrator)} in a fluid"
     for bit in mujoco.mjtDisableBit.__members__.values():
-        if bit != mujoco.mjtDisableBit.mjNDISABLE and m.opt.disableflags & int(bit) & ~harmless:
-            yield f"option flag {_type(mujoco.mjtDisableBit, bit)}=disable"
-    sleep = getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", None)  # since MuJoCo 3.4
-    relevant = [mujoco.mjtEnableBit.mjENBL_OVERRIDE, *([sleep] if sleep is not None else [])]
-    for bit in relevant:
-        if m.opt.enableflags & int(bit):
-            yield f"option flag {_type(mujoco.mjtEnableBit, bit)}=enable"
+        if bit != mujoco.mjtDisableBit.mjNDISABLE and m.opt.disableflags & int(bit):
+            flag = _type(mujoco.mjtDisableBit, bit)
+            if flag not in _FLAGS and not (flag in ("nativeccd", "multiccd") and not m.nmesh):
+                yield f"option flag {flag}=disable"
+    for flag in ("SLEEP", "DIAGEXACT", "IPC", "SPECULATIVE"):
+        bit = getattr(mujoco.mjtEnableBit, f"mjENBL_{flag}", None)
+        if bit is not None and m.opt.enableflags & int(bit):
+            yield f"option flag {flag.lower()}=enable"
 
 
 def _elements(m: mujoco.MjModel) -> Iterator[str]:
+    kinds = ("connect", "weld", "joint", "tendon")
     for i in range(m.neq):
-        kind = _type(mujoco.mjtEq, m.eq_type[i])
-        yield f"{_name(m, _OBJ.mjOBJ_EQUALITY, i, 'equality constraint')} (type {kind})"
+        if (kind := _type(mujoco.mjtEq, m.eq_type[i])) not in kinds:
+            yield f"{_name(m, _OBJ.mjOBJ_EQUALITY, i, 'equality constraint')} (type {kind})"
     for i in range(m.ntendon):
-        yield _name(m, _OBJ.mjOBJ_TENDON, i, "tendon")
-    for count, noun in ((m.npair, "explicit contact pair"), (m.nplugin, "plugin")):
-        if count:
-            yield f"a model with {noun}s"
+        tendon = _name(m, _OBJ.mjOBJ_TENDON, i, "tendon")
+        if m.tendon_armature[i]:
+            yield f"{tendon}: armature"
+        if getattr(m, "tendon_plasticadr", np.full(m.ntendon, -1))[i] >= 0:
+            yield f"{tendon}: plasticity"
+    if m.nplugin:
+        yield "a model with plugins"
     if getattr(m, "nflex", 0):
         yield "a deformable object (flex)"
-    for i in range(m.nbody):
-        if m.body_mocapid[i] >= 0:
-            yield f"{_name(m, _OBJ.mjOBJ_BODY, i, 'body')}: mocap"
-        if m.body_gravcomp[i]:
-            yield f"{_name(m, _OBJ.mjOBJ_BODY, i, 'body')}: gravcomp"
     in_fluid = m.opt.density or m.opt.viscosity
     for i in np.flatnonzero(m.geom_fluid[:, 0]) if in_fluid else []:
         yield f"{_name(m, _OBJ.mjOBJ_GEOM, i, 'geom')}: fluidshape=ellipsoid"
     for i in np.flatnonzero(getattr(m, "geom_adhesion", np.zeros(m.ngeom))):
         yield f"{_name(m, _OBJ.mjOBJ_GEOM, i, 'geom')}: adhesion"
+    if np.any(getattr(m, "pair_adhesion", 0)):
+        yield "an explicit contact pair with adhesion"
     for i in np.flatnonzero(np.any(getattr(m, "geom_surfacevel", np.zeros((m.ngeom, 3))), -1)):
         yield f"{_name(m, _OBJ.mjOBJ_GEOM, i, 'geom')}: surface velocity"
 
 
 def _joints(m: mujoco.MjModel) -> Iterator[str]:
-    nv, njnt = m.nv, m.njnt
-    jnt_poly = getattr(m, "jnt_stiffnesspoly", np.zeros((njnt, 1)))
-    dof_poly = getattr(m, "dof_dampingpoly", np.zeros((nv, 1)))
-    plastic = getattr(m, "jnt_plasticadr", np.full(njnt, -1))
-    for j in range(njnt):
+    poly = getattr(m, "dof_dampingpoly", np.zeros((m.nv, 1)))
+    plastic = getattr(m, "jnt_plasticadr", np.full(m.njnt, -1))
+    for j in range(m.njnt):
         joint = _name(m, _OBJ.mjOBJ_JOINT, j, "joint")
-        kind = int(m.jnt_type[j])
-        if kind == _BALL:
-            yield f"{joint} (type ball)"
-        if kind == _FREE and m.jnt_stiffness[j]:
-            yield f"{joint}: stiffness of a free joint"
-        if np.any(jnt_poly[j]) or np.any(dof_poly[m.jnt_dofadr[j]]):
-            yield f"{joint}: polynomial stiffness or damping"
+        turns = int(m.jnt_type[j]) in (_FREE, _BALL)
+        if turns and np.any(poly[m.jnt_dofadr[j]]):
+            yield f"{joint}: polynomial damping of a ball or free joint"
         if plastic[j] >= 0:
             yield f"{joint}: plasticity"
-        if m.jnt_limited[j] and np.ptp(m.jnt_range[j]) <= 2 * m.jnt_margin[j]:
-            yield f"{joint}: a range narrower than twice its margin"
-        if m.jnt_limited[j] and not (m.jnt_solref[j] > 0).all():
-            yield f"{joint}: solreflimit in direct (negative) form"
-        if m.jnt_actfrclimited[j]:
-            yield f"{joint}: actuatorfrcrange"
-        if m.jnt_actgravcomp[j]:
-            yield f"{joint}: actuatorgravcomp"
-    for v in np.flatnonzero(m.dof_frictionloss):
-        yield f"{_name(m, _OBJ.mjOBJ_JOINT, m.dof_jntid[v], 'joint')}: frictionloss"
+        if turns and m.jnt_actfrclimited[j]:
+            yield f"{joint}: actuatorfrcrange of a ball or free joint"
 
 
 def _actuators(m: mujoco.MjModel) -> Iterator[str]:
-    gains = [int(mujoco.mjtGain.mjGAIN_FIXED), int(mujoco.mjtGain.mjGAIN_AFFINE)]
-    biases = [int(mujoco.mjtBias.mjBIAS_NONE), int(mujoco.mjtBias.mjBIAS_AFFINE)]
-    nu = getattr(m, "nactuator", m.nu)
-    for i in range(nu):
+    count = getattr(m, "nactuator", m.nu)
+    for i in range(count):
         actuator = _name(m, _OBJ.mjOBJ_ACTUATOR, i, "actuator")
-        if int(m.actuator_trntype[i]) != int(mujoco.mjtTrn.mjTRN_JOINT):
-            yield f"{actuator} (transmission {_type(mujoco.mjtTrn, m.actuator_trntype[i])})"
-        elif int(m.jnt_type[m.actuator_trnid[i, 0]]) in (_FREE, _BALL):
-            yield f"{actuator} on a joint that is neither hinge nor slide"
-        if int(m.actuator_dyntype[i]) != int(mujoco.mjtDyn.mjDYN_NONE):
-            yield f"{actuator} (dyntype {_type(mujoco.mjtDyn, m.actuator_dyntype[i])})"
-        if int(m.actuator_gaintype[i]) not in gains:
-            yield f"{actuator} (gaintype {_type(mujoco.mjtGain, m.actuator_gaintype[i])})"
-        if int(m.actuator_biastype[i]) not in biases:
-            yield f"{actuator} (biastype {_type(mujoco.mjtBias, m.actuator_biastype[i])})"
+        trn = _type(mujoco.mjtTrn, m.actuator_trntype[i])
+        dyn, gain, bias = (
+            _type(enum, getattr(m, f"actuator_{part}type")[i])
+            for enum, part in (
+                (mujoco.mjtDyn, "dyn"), (mujoco.mjtGain, "gain"), (mujoco.mjtBias, "bias"),
+            )
+        )  # fmt: skip
+        if trn not in ("joint", "jointinparent", "tendon", "site"):
+            yield f"{actuator} (transmission {trn})"
+        elif trn == "site" and m.actuator_trnid[i, 1] >= 0:
+            yield f"{actuator} with a reference site"
+        elif trn.startswith("joint") and m.jnt_type[m.actuator_trnid[i, 0]] == _BALL:
+            servo = gain == "fixed" and bias == "affine" and dyn in ("none", "integrator")
+            if servo and m.actuator_gainprm[i, 0] == -m.actuator_biasprm[i, 1]:
+                yield f"{actuator}: a position servo on a ball joint"
+        if dyn not in ("none", "integrator", "filter", "filterexact", "muscle"):
+            yield f"{actuator} (dyntype {dyn})"
+        if gain not in ("fixed", "affine", "muscle"):
+            yield f"{actuator} (gaintype {gain})"
+        if bias not in ("none", "affine", "muscle"):
+            yield f"{actuator} (biastype {bias})"
+        if getattr(m, "actuator_plugin", np.full(count, -1))[i] >= 0:
+            yield f"{actuator} (plugin)"
         for field in ("damping", "dampingpoly", "armature", "delay"):
-            if np.any(getattr(m, f"actuator_{field}", np.zeros(nu))[i]):
+            if np.any(getattr(m, f"actuator_{field}", np.zeros(count))[i]):
                 yield f"{actuator}: {field}"

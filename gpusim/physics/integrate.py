@@ -1,28 +1,109 @@
-"""One step of time: semi-implicit Euler, implicit in joint damping (mj_Euler)."""
+"""One step of time: semi-implicit Euler, Runge and Kutta's fourth order, implicit in velocity."""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gpusim.physics.linalg import Array, dot, factorize, normalize, pick, quat_mul, solve
-from gpusim.physics.model import FREE, Model
+from gpusim.physics.dynamics import bias_force, velocities
+from gpusim.physics.linalg import (
+    Array,
+    contract,
+    cross,
+    dot,
+    factorize,
+    normalize,
+    pick,
+    quat_mul,
+    solve,
+    solve_general,
+)
+from gpusim.physics.model import BALL, FREE, Model
+from gpusim.physics.passive import damping_slope, tendon_damping_slope
+from gpusim.physics.stages import Dynamics
+from gpusim.physics.versions import since
 
 
-def damped(model: Model, matrix: jax.Array, qacc: Array, force: Array) -> jax.Array:
+def euler_acceleration(model: Model, now: Dynamics) -> Array:
     """The acceleration (nv,) that Euler integrates: with joint damping B, (M + h B)⁻¹ force.
 
-    matrix: (nv, nv) mass matrix, lower triangle; force: (nv,) all generalised forces; qacc: (nv,)
-    what they accelerate to, used where nothing is damped.
+    Where no damping is positive, that of the constraints' solver (mj_EulerSkip).
     """
+    qacc = now.solution.qacc
     damping = model.dof_damping
-    if isinstance(damping, np.ndarray) and not damping.any():
+    curved = bool(np.asarray(model.dof_dampingpoly).any())
+    if {"eulerdamp", "damper"} & model.options.disabled:
         return qacc
-    diagonal = np.eye(model.nv, dtype=matrix.dtype) * (model.timestep * damping)
-    return solve(factorize(matrix + diagonal), force)
+    if isinstance(damping, np.ndarray) and not curved and not (damping > 0).any():
+        return qacc
+    slope = damping_slope(model, now.qvel)
+    diagonal = np.eye(model.nv, dtype=qacc.dtype) * (model.timestep * slope)
+    implicit = solve(factorize(now.mass.matrix + diagonal), now.force)
+    if isinstance(damping, np.ndarray) or curved:
+        return implicit
+    return jnp.where((damping > 0).any(), implicit, qacc)
 
 
-def euler(model: Model, qpos: Array, qvel: Array, qacc: Array) -> tuple[Array, Array]:
+def implicit_acceleration(model: Model, now: Dynamics) -> Array:
+    """(M - h D)⁻¹ force, with D the derivative of the forces by velocity (mj_implicitSkip).
+
+    implicitfast leaves Coriolis and centrifugal forces out of D, but for bodies that fly alone.
+    """
+    h, force = model.timestep, now.force
+    triangle = np.tri(model.nv, dtype=force.dtype)
+    lower = now.mass.matrix - h * _force_slope(model, now) * triangle
+    whole = lower + (lower * np.tri(model.nv, k=-1, dtype=force.dtype)).T
+    if model.options.integrator == "implicit":
+        return solve_general(whole + h * _bias_slope(model, now, range(model.nv)), force)
+    qacc = solve(factorize(lower), force)
+    for joint in (model.topology.joints[j] for j in _flying(model)):
+        dofs = np.array(joint.dofs)
+        block = whole[np.ix_(dofs, dofs)] + h * _bias_slope(model, now, dofs)[dofs]
+        qacc = qacc.at[dofs].set(solve_general(block, force[dofs]))
+    return qacc
+
+
+def _force_slope(model: Model, now: Dynamics) -> jax.Array:
+    """(nv, nv) derivative by velocity of the forces of actuators and dampers."""
+    moment = jnp.asarray(now.transmission.moment)
+    slope = contract(moment * now.action.slope[:, None], moment, 0, 0)
+    if "damper" in model.options.disabled:
+        return slope
+    slope = slope - np.eye(model.nv, dtype=slope.dtype) * damping_slope(model, now.qvel)
+    if model.mj.ntendon:
+        pull = tendon_damping_slope(model, now.tendons, now.qvel)
+        slope = slope - contract(now.tendons.moment * pull[:, None], now.tendons.moment, 0, 0)
+    return slope
+
+
+def _bias_slope(model: Model, now: Dynamics, dofs) -> jax.Array:
+    """(nv, n) derivative of qfrc_bias by the velocities of degrees of freedom."""
+
+    def bias(qvel: Array) -> jax.Array:
+        return bias_force(model, now.pose, now.mass.bodies, velocities(model, now.pose, qvel))
+
+    units = np.eye(model.nv, dtype=now.qvel.dtype)[list(dofs)]
+    columns = [jax.jvp(bias, (now.qvel,), (jnp.asarray(unit),))[1] for unit in units]
+    return lax.concatenate([c[:, None] for c in columns], 1)
+
+
+def _flying(model: Model) -> list[int]:
+    """Joints of bodies that are a tree of their own."""
+    m = model.mj
+    return [
+        j
+        for j, joint in enumerate(model.topology.joints)
+        if joint.type == FREE
+        and len(model.topology.body_joints[joint.body]) == 1
+        and sum(model.topology.root[b] == joint.body for b in model.topology.dof_body) == 6
+        and m.body_subtreemass[joint.body] == m.body_mass[joint.body]
+    ]
+
+
+def advance(model: Model, qpos: Array, qvel: Array, qacc: Array) -> tuple[Array, Array]:
     """qpos and qvel one timestep later: semi-implicit, positions move with the new velocity."""
     qvel = qvel + model.timestep * qacc
     return integrate_pos(model, qpos, qvel), qvel
@@ -33,15 +114,32 @@ def integrate_pos(model: Model, qpos: Array, qvel: Array) -> jax.Array:
     h = model.timestep
     parts: list = []
     for joint in model.topology.joints:
+        if joint.type not in (FREE, BALL):
+            parts.append(pick(qpos, [joint.qpos]) + h * pick(qvel, [joint.dof]))
+            continue
         if joint.type == FREE:
             moved = pick(qvel, range(joint.dof, joint.dof + 3))
             parts.append(pick(qpos, range(joint.qpos, joint.qpos + 3)) + h * moved)
-            quat = pick(qpos, range(joint.qpos + 3, joint.qpos + 7))
-            spin = pick(qvel, range(joint.dof + 3, joint.dof + 6))
-            parts.append(quat_mul(normalize(quat), _rotation(spin, h)))
-        else:
-            parts.append(pick(qpos, [joint.qpos]) + h * pick(qvel, [joint.dof]))
-    return lax.concatenate(parts, 0)
+        spin = pick(qvel, range(joint.spin, joint.spin + 3))
+        parts.append(quat_mul(normalize(qpos[joint.quat]), _rotation(spin, h)))
+    return lax.concatenate(parts, 0) if parts else jnp.asarray(qpos)
+
+
+def straightened(model: Model, turned: Array, qvel: Array) -> Array:
+    """qvel (nv,) at qpos turned by rotation vectors, as rates of change of those vectors.
+
+    With u the rotation so far, ω + ½ u × ω + 1/12 u × (u × ω) for joints that turn freely (Munthe-
+    Kaas); MuJoCo does so since version 4.
+    """
+    if not since(4):
+        return qvel
+    for joint in model.topology.joints:
+        if joint.type in (FREE, BALL):
+            at = slice(joint.spin, joint.spin + 3)
+            u, w = turned[None, at], qvel[None, at]
+            uw = cross(u, w)
+            qvel = qvel.at[at].add((0.5 * uw + cross(u, uw) / 12)[0])
+    return qvel
 
 
 def _rotation(spin: Array, h: float) -> jax.Array:

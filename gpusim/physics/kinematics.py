@@ -15,6 +15,7 @@ from gpusim.physics.linalg import (
     Array,
     cross,
     dot,
+    halves,
     join,
     matvec,
     normalize,
@@ -24,14 +25,14 @@ from gpusim.physics.linalg import (
     rows,
     stack,
 )
-from gpusim.physics.model import FREE, HINGE, SLIDE, Model
+from gpusim.physics.model import BALL, FREE, HINGE, QUATERNION, SLIDE, Model
 
 
 class Pose(NamedTuple):
     """World frame, metres; "reference" is the position of the tree's root body.
 
-    MuJoCo gives the angular velocity of a free joint in its body's axes. Inside the engine it is
-    in world axes (`to_world`, `to_body`): the motions of a free joint are then the six unit
+    MuJoCo gives the angular velocity of a free joint or ball in its body's axes. Inside the engine
+    it is in world axes (`to_world`, `to_body`): the motions of a free joint are then the six unit
     vectors, and the products with them, in the mass matrix and the Jacobians, are free.
     """
 
@@ -41,8 +42,18 @@ class Pose(NamedTuple):
     cdof: jax.Array  # (nv, 6) motion per unit velocity of each degree of freedom
 
 
-def kinematics(model: Model, qpos: Array) -> Pose:
-    """Forward kinematics. qpos: (nq,); quaternions need not be normalised."""
+class Mocap(NamedTuple):
+    """Where the caller puts bodies that move by no force."""
+
+    pos: Array  # (nmocap, 3)
+    quat: Array  # (nmocap, 4) need not be normalised
+
+
+def kinematics(model: Model, qpos: Array, mocap: Mocap | None = None) -> Pose:
+    """Forward kinematics. qpos: (nq,); quaternions need not be normalised.
+
+    mocap: by default those bodies are where the model has them.
+    """
     top, dtype = model.topology, model.body_pos.dtype
     zero, eye = np.zeros(3, dtype), np.eye(3, dtype=dtype)
     travel, turns = _joint_motions(model, qpos)
@@ -60,7 +71,7 @@ def kinematics(model: Model, qpos: Array) -> Pose:
             axes += [*eye, *eye]
             arms += [zero] * 6
             continue
-        position, rotation = _mount(model, b, offset, mat)
+        position, rotation = _mount(model, b, offset, mat, mocap)
         rotation, moved, its_axes, anchors = _joints_of(model, b, rotation, travel, turns)
         at_root = top.root[b] == b
         reference.append(position + moved if at_root else reference[top.root[b]])
@@ -71,9 +82,14 @@ def kinematics(model: Model, qpos: Array) -> Pose:
     return Pose(stack(reference), stack(offset), stack(mat), _cdof(model, axes, arms))
 
 
-def _mount(model: Model, b: int, offset: list, mat: list) -> tuple[Array, Array]:
+def _mount(
+    model: Model, b: int, offset: list, mat: list, mocap: Mocap | None
+) -> tuple[Array, Array]:
     """Position and rotation of a body before its joints move it; the world is where it is."""
     p = model.topology.parent[b]
+    if mocap is not None and b in model.topology.mocap:
+        k = model.topology.mocap[b]
+        return mocap.pos[k], quat_to_mat(normalize(mocap.quat[k]))
     if p == 0:
         return model.body_pos[b], model.body_mat[b]
     return offset[p] + dot(mat[p], model.body_pos[b]), dot(mat[p], model.body_mat[b])
@@ -82,10 +98,10 @@ def _mount(model: Model, b: int, offset: list, mat: list) -> tuple[Array, Array]
 def _joints_of(
     model: Model, b: int, rotation: Array, travel: dict, turns: dict
 ) -> tuple[Array, Array, list, list]:
-    """What the hinges and slides of a body do to it, one after the other.
+    """What the joints of a body do to it, one after the other.
 
-    Returns its rotation, how far its origin moved, the joints' axes, and points on them relative
-    to where the origin ends up.
+    Returns its rotation, how far its origin moved, the axes of their degrees of freedom (of a ball
+    those of the world), and points on them relative to where the origin ends up.
     """
     zero = np.zeros(3, model.body_pos.dtype)
     axes: list = []
@@ -103,6 +119,10 @@ def _joints_of(
         shifts.append(anchors[-1] - dot(rotation, model.jnt_pos[j]) if eccentric else zero)
     after = [sum(shifts[k + 1 :], shift) for k, shift in enumerate(shifts)]
     anchors = [anchor - rest for anchor, rest in zip(anchors, after, strict=True)]
+    unit = list(np.eye(3, dtype=zero.dtype))
+    balls = [model.topology.joints[j].type == BALL for j in model.topology.body_joints[b]]
+    axes = [a for axis, ball in zip(axes, balls, strict=True) for a in (unit if ball else [axis])]
+    anchors = [a for a, ball in zip(anchors, balls, strict=True) for a in [a] * (3 if ball else 1)]
     return rotation, after[0] if after else zero, axes, anchors
 
 
@@ -112,7 +132,7 @@ def _joint_motions(model: Model, qpos: Array) -> tuple[dict, dict]:
     travel: dict = {}
     turns: dict = {}
     hinges = [j for j, joint in enumerate(joints) if joint.type == HINGE]
-    scalars = [j for j, joint in enumerate(joints) if joint.type != FREE]
+    scalars = [j for j, joint in enumerate(joints) if joint.type in (HINGE, SLIDE)]
     if scalars:
         address = [joints[j].qpos for j in scalars]
         moved = pick(qpos, address) - pick(model.qpos0, address)
@@ -123,9 +143,8 @@ def _joint_motions(model: Model, qpos: Array) -> tuple[dict, dict]:
         spin = jnp.cos(angle) * rest + jnp.sin(angle) * around + along
         turns = dict(zip(hinges, rows(spin), strict=True))
     for j, joint in enumerate(joints):
-        if joint.type == FREE:
-            quat = lax.slice_in_dim(qpos, joint.qpos + 3, joint.qpos + 7)
-            turns[j] = quat_to_mat(normalize(quat))
+        if joint.type in QUATERNION:
+            turns[j] = quat_to_mat(normalize(jnp.asarray(qpos[joint.quat])))
     return travel, turns
 
 
@@ -144,15 +163,15 @@ def _cdof(model: Model, axes: list, arms: list) -> jax.Array:
     for joint in model.topology.joints:
         if joint.type == HINGE:
             turning[joint.dof] = 1
-        elif joint.type == FREE:
-            turning[joint.dof + 3 : joint.dof + 6] = 1
+        elif joint.type in QUATERNION:
+            turning[joint.spin : joint.spin + 3] = 1
     axis, arm = stack(axes), stack(arms)
     return join(axis * turning, axis * (1 - turning) + cross(arm, axis) * turning)
 
 
 def to_world(model: Model, pose: Pose, x: Array) -> jax.Array:
-    """Velocities, accelerations or forces (nv, ...) with angular parts of free joints turned from
-    the body's axes to the world's."""
+    """Velocities, accelerations or forces (nv, ...) with angular parts of free joints and balls
+    turned from the body's axes to the world's."""
     return _turn(model, x, lambda b: pose.xmat[b])
 
 
@@ -164,12 +183,22 @@ def to_body(model: Model, pose: Pose, x: Array) -> jax.Array:
 def _turn(model: Model, x: Array, rotation) -> Array:
     parts, done = [], 0
     for joint in model.topology.joints:
-        if joint.type == FREE:
-            angular = joint.dof + 3
+        if joint.type in QUATERNION:
+            angular = joint.spin
             parts.append(lax.slice_in_dim(x, done, angular))
             parts.append(dot(rotation(joint.body), lax.slice_in_dim(x, angular, angular + 3)))
             done = angular + 3
     return lax.concatenate([*parts, lax.slice_in_dim(x, done, model.nv)], 0) if parts else x
+
+
+def motions_at(model: Model, pose: Pose, bodies, points: Array) -> tuple[jax.Array, jax.Array]:
+    """Jacobians (n, nv, 3) of the velocities of points (n, 3) of bodies, relative to their trees'
+    references, and of the bodies' angular velocities.
+    """
+    moves = model.topology.body_dofs[list(bodies)].astype(pose.cdof.dtype)[:, :, None]
+    angular, linear = halves(pose.cdof)
+    arm = lax.expand_dims(jnp.asarray(points), (1,)) * moves
+    return linear * moves + cross(jnp.broadcast_to(angular, arm.shape), arm), angular * moves
 
 
 def positions(model: Model, pose: Pose, body, local: Array) -> jax.Array:
@@ -177,7 +206,7 @@ def positions(model: Model, pose: Pose, body, local: Array) -> jax.Array:
     return pick(pose.offset, body) + matvec(pick(pose.xmat, body), local)
 
 
-def orientations(model: Model, qpos: Array) -> jax.Array:
+def orientations(model: Model, qpos: Array, mocap: Mocap | None = None) -> jax.Array:
     """xquat (nbody, 4): the same rotations as Pose.xmat, as unit quaternions."""
     top, dtype = model.topology, model.body_pos.dtype
     quats: list = [np.array([1, 0, 0, 0], dtype)]
@@ -185,10 +214,14 @@ def orientations(model: Model, qpos: Array) -> jax.Array:
         if b == 0:
             continue
         quat: Array = quat_mul(quats[p], model.body_quat[b]) if p else model.body_quat[b]
+        if mocap is not None and b in top.mocap:
+            quat = mocap.quat[top.mocap[b]]
         for j in top.body_joints[b]:
             joint = top.joints[j]
             if joint.type == FREE:
-                quat = lax.slice_in_dim(qpos, joint.qpos + 3, joint.qpos + 7)
+                quat = qpos[joint.quat]
+            elif joint.type == BALL:
+                quat = quat_mul(quat, normalize(qpos[joint.quat]))
             elif joint.type == HINGE:
                 half = 0.5 * (pick(qpos, [joint.qpos]) - pick(model.qpos0, [joint.qpos]))
                 turn = lax.concatenate([jnp.cos(half), jnp.sin(half) * model.jnt_axis[j]], 0)

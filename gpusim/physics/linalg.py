@@ -64,7 +64,9 @@ def matvec(a: Array, b: Array) -> jax.Array:
 
 
 def pick(x: Array, index) -> Array:
-    """Rows `index` of x, known at trace time."""
+    """Rows `index` of x, mostly known at trace time; those that are not must be inside x."""
+    if isinstance(index, jax.Array):
+        return jnp.take(jnp.asarray(x), index, axis=0, mode="clip")
     index = np.asarray(index, np.int32)
     if isinstance(x, np.ndarray):
         return x[index]
@@ -142,6 +144,22 @@ def quat_mul(a: Array, b: Array) -> jax.Array:
     return dot(dot(a, _HAMILTON.astype(a.dtype).reshape(4, 16)).reshape(4, 4), b)
 
 
+def quat_conjugate(q: Array) -> Array:
+    """The inverse of a unit quaternion (4,)."""
+    return q * np.array([1, -1, -1, -1], q.dtype)
+
+
+def quat_to_vector(q: Array) -> jax.Array:
+    """Axis times angle (3,), the angle in (-π, π], of a unit quaternion: mju_quat2Vel."""
+    w, v = q[0], q[1:]
+    sine2 = dot(v, v)
+    still = sine2 < float(np.finfo(q.dtype).tiny)
+    sine = jnp.sqrt(jnp.where(still, 1, sine2))
+    angle = 2 * jnp.arctan2(jnp.where(still, 0, sine), w)
+    angle = jnp.where(angle > np.pi, angle - 2 * np.pi, angle)
+    return v * jnp.where(still, 0, angle / sine)
+
+
 def normalize(v: Array) -> jax.Array:
     """v / |v| of one vector."""
     return v * lax.rsqrt(dot(v, v))
@@ -213,6 +231,24 @@ def solve(factor: Factor, x: Array) -> jax.Array:
     done = scaled[0]
     for k in range(1, n):
         done = lax.concatenate([done, scaled[k] - dot(factor.lower[k], done)], 0)
+    return done
+
+
+def solve_general(a: Array, x: Array) -> jax.Array:
+    """A⁻¹ x for a matrix (n, n) that is symmetric but for a small part: elimination without pivots,
+    leaves first.
+    """
+    n = a.shape[0]
+    rows: list = [None] * n
+    for k in reversed(range(n)):
+        inverse = 1.0 / a[k, k]
+        rows[k] = (a[k, :k] * inverse, x[k] * inverse)
+        column = a[:k, k]
+        a = a[:k, :k] - column[:, None] * rows[k][0]
+        x = x[:k] - column * rows[k][1]
+    done = rows[0][1][None]
+    for k in range(1, n):
+        done = lax.concatenate([done, (rows[k][1] - dot(rows[k][0], done))[None]], 0)
     return done
 
 

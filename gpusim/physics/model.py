@@ -15,22 +15,44 @@ import mujoco
 import numpy as np
 
 from gpusim.physics import features
-from gpusim.physics.collision_pairs import ContactPoint, contact_points
+from gpusim.physics.collision.groups import Group, groups, slots
+from gpusim.physics.collision.pairs import Pair, friction_table, pairs
 from gpusim.physics.linalg import Array, quat_to_mat
 from gpusim.suggest import nearest
 
 FREE = int(mujoco.mjtJoint.mjJNT_FREE)
+BALL = int(mujoco.mjtJoint.mjJNT_BALL)
 SLIDE = int(mujoco.mjtJoint.mjJNT_SLIDE)
 HINGE = int(mujoco.mjtJoint.mjJNT_HINGE)
+
+# Per type of joint: coordinates, velocities, and where its quaternion and its three rotations are.
+SIZES = {FREE: (7, 6), BALL: (4, 3), SLIDE: (1, 1), HINGE: (1, 1)}
+QUATERNION = {FREE: (3, 3), BALL: (0, 0)}
 
 
 class Joint(NamedTuple):
     """One joint's place in the tree and in the state vectors."""
 
-    type: int  # FREE, SLIDE or HINGE
+    type: int  # FREE, BALL, SLIDE or HINGE
     body: int  # the body it moves
     qpos: int  # address of its first coordinate
     dof: int  # address of its first velocity
+
+    @property
+    def dofs(self) -> range:
+        """All its degrees of freedom."""
+        return range(self.dof, self.dof + SIZES[self.type][1])
+
+    @property
+    def quat(self) -> slice:
+        """Where its quaternion is in qpos; of those that turn freely."""
+        start = self.qpos + QUATERNION[self.type][0]
+        return slice(start, start + 4)
+
+    @property
+    def spin(self) -> int:
+        """The first of its three rotations; of those that turn freely."""
+        return self.dof + QUATERNION[self.type][1]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,10 +68,14 @@ class Topology:
     dof_ancestors: np.ndarray  # (nv, nv) 0/1: [i, j] = 1 where j is i or an ancestor of i
     body_dofs: np.ndarray  # (nbody, nv) 0/1: degrees of freedom that move a body
     limited: tuple[int, ...]  # joints with limits
-    contacts: tuple[ContactPoint, ...]
+    rubbing: tuple[int, ...]  # degrees of freedom with dry friction
+    pairs: tuple[Pair, ...]  # of geoms that may touch
+    groups: tuple[Group, ...]  # the same, by shapes and dimension
+    slots: int | None  # how many contacts of a dimension are kept; None: all points are
+    geom_type: tuple[int, ...]
     geom_body: tuple[int, ...]
     site_body: tuple[int, ...]
-    actuator_joint: tuple[int, ...]
+    mocap: dict[int, int]  # bodies that are put where the caller wants them: their mocap numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +87,11 @@ class Options:
     ls_iterations: int  # evaluations of a line search at most
     tolerance: float  # of scaled gradient and improvement
     impratio: float
+    elliptic: bool  # friction cones: elliptic or pyramidal
+    refsafe: bool  # time constants are at least two timesteps
+    integrator: str  # euler, rk4, implicit or implicitfast
+    disabled: frozenset[str]  # parts of the physics that are off: MuJoCo's names of the flags
+    groups_off: frozenset[int]  # groups of actuators that are off
     density: float  # of the medium, kg/m³
     viscosity: float  # Pa s
     wind: tuple[float, ...]  # (3,) m/s
@@ -69,14 +100,22 @@ class Options:
 # Numbers that may be given per world: numpy as loaded, a jax array once put there by `replace`.
 NUMBERS = (
     "gravity", "qpos0", "qpos_spring", "body_ipos", "body_mass", "body_inertia",
-    "body_invweight0", "jnt_range", "jnt_margin", "jnt_stiffness", "dof_armature", "dof_damping",
-    "dof_invweight0", "mean_inertia", "geom_size", "geom_friction", "actuator_gear",
-    "actuator_gainprm", "actuator_biasprm", "actuator_ctrlrange", "actuator_forcerange",
+    "body_invweight0", "body_gravcomp", "jnt_range", "jnt_margin", "jnt_stiffness",
+    "dof_armature", "dof_damping", "dof_invweight0", "dof_frictionloss", "mean_inertia",
+    "geom_size", "geom_friction", "actuator_gear", "actuator_gainprm", "actuator_biasprm",
+    "actuator_dynprm", "actuator_ctrlrange",
+    "actuator_forcerange", "actuator_actrange", "tendon_stiffness", "tendon_damping",
+    "tendon_frictionloss",
 )  # fmt: skip
 # Numbers that decide which zeros and ones exist at compile time: always numpy.
 _FIXED = (
     "body_pos", "body_quat", "body_mat", "body_imat", "jnt_pos", "jnt_axis", "jnt_solref",
-    "jnt_solimp", "geom_pos", "geom_mat", "geom_is_capsule", "site_pos",
+    "jnt_solimp", "dof_solref", "dof_solimp", "geom_pos", "geom_mat", "geom_rbound",
+    "pair_friction", "site_pos", "site_mat", "site_quat", "jnt_stiffnesspoly", "dof_dampingpoly",
+    "jnt_actfrcrange", "eq_data", "eq_solref", "eq_solimp", "tendon_length0", "tendon_lengthspring",
+    "tendon_range", "tendon_margin", "tendon_invweight0", "tendon_solref_lim", "tendon_solimp_lim",
+    "tendon_solref_fri", "tendon_solimp_fri", "tendon_stiffnesspoly", "tendon_dampingpoly",
+    "tendon_armature", "tendon_actfrcrange", "actuator_lengthrange", "actuator_acc0",
 )  # fmt: skip
 
 
@@ -99,6 +138,7 @@ class Model:
     body_mass: Array  # (nbody,) kg
     body_inertia: Array  # (nbody, 3) kg m² about the centre of mass, along the principal axes
     body_invweight0: Array  # (nbody, 2)
+    body_gravcomp: Array  # (nbody,) part of its weight that is carried
     jnt_pos: np.ndarray  # (njnt, 3)
     jnt_axis: np.ndarray  # (njnt, 3)
     jnt_range: Array  # (njnt, 2) rad or m
@@ -109,22 +149,55 @@ class Model:
     dof_armature: Array  # (nv,), equal for the three rotations of a free joint
     dof_damping: Array  # (nv,), likewise
     dof_invweight0: Array  # (nv,)
+    dof_frictionloss: Array  # (nv,) N or N m
+    dof_solref: np.ndarray  # (nv, 2) of dry friction
+    dof_solimp: np.ndarray  # (nv, 5)
     mean_inertia: Array  # () mean of the mass matrix's diagonal in the pose qpos0
     geom_pos: np.ndarray  # (ngeom, 3)
     geom_mat: np.ndarray  # (ngeom, 3, 3)
-    geom_is_capsule: np.ndarray  # (ngeom,) 0 or 1
+    geom_rbound: np.ndarray  # (ngeom,) radii of bounding spheres, 0 for planes
     geom_size: Array  # (ngeom, 3)
     geom_friction: Array  # (ngeom, 3)
+    pair_friction: np.ndarray  # (npair, 5) of explicit pairs
     site_pos: np.ndarray  # (nsite, 3)
+    site_mat: np.ndarray  # (nsite, 3, 3)
+    site_quat: np.ndarray  # (nsite, 4)
+    jnt_stiffnesspoly: np.ndarray  # (njnt, 2) of higher powers
+    dof_dampingpoly: np.ndarray  # (nv, 2)
+    jnt_actfrcrange: np.ndarray  # (njnt, 2) of all actuators on a joint; infinite where unlimited
+    eq_data: np.ndarray  # (neq, 11)
+    eq_solref: np.ndarray  # (neq, 2)
+    eq_solimp: np.ndarray  # (neq, 5)
+    tendon_length0: np.ndarray  # (ntendon,) m or rad, in the pose qpos0
+    tendon_lengthspring: np.ndarray  # (ntendon, 2) between these a spring is slack
+    tendon_range: np.ndarray  # (ntendon, 2)
+    tendon_margin: np.ndarray  # (ntendon,)
+    tendon_invweight0: np.ndarray  # (ntendon,)
+    tendon_solref_lim: np.ndarray  # (ntendon, 2)
+    tendon_solimp_lim: np.ndarray  # (ntendon, 5)
+    tendon_solref_fri: np.ndarray  # (ntendon, 2)
+    tendon_solimp_fri: np.ndarray  # (ntendon, 5)
+    tendon_stiffness: Array  # (ntendon,)
+    tendon_stiffnesspoly: np.ndarray  # (ntendon, 2)
+    tendon_damping: Array  # (ntendon,)
+    tendon_dampingpoly: np.ndarray  # (ntendon, 2)
+    tendon_frictionloss: Array  # (ntendon,)
+    tendon_armature: np.ndarray  # (ntendon,)
+    tendon_actfrcrange: np.ndarray  # (ntendon, 2), infinite where unlimited
     actuator_gear: Array  # (nu, 6)
     actuator_gainprm: Array  # (nu, 10)
     actuator_biasprm: Array  # (nu, 10)
+    actuator_dynprm: Array  # (nu, 10)
+    actuator_actrange: Array  # (nu, 2), infinite where unlimited
+    actuator_lengthrange: np.ndarray  # (nu, 2) of muscles
+    actuator_acc0: np.ndarray  # (nu,) of muscles
     actuator_ctrlrange: Array  # (nu, 2), infinite where unlimited
     actuator_forcerange: Array  # (nu, 2), infinite where unlimited
 
     nq = property(lambda self: self.mj.nq)
     nv = property(lambda self: self.mj.nv)
     nu = property(lambda self: self.mj.nu)
+    na = property(lambda self: self.mj.na)
     nbody = property(lambda self: self.mj.nbody)
     timestep = property(lambda self: self.options.timestep)
 
@@ -176,15 +249,26 @@ def load(source: str | os.PathLike | mujoco.MjModel, **options: Any) -> Model:
     numbers: dict[str, Any] = {
         f: _clean(getattr(mj, f)) for f in NUMBERS + _FIXED if hasattr(mj, f)
     }
-    numbers["gravity"] = _clean(mj.opt.gravity)
+    off = mj.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_GRAVITY)
+    numbers["gravity"] = _clean(mj.opt.gravity) * (not off)
     numbers["mean_inertia"] = float(mj.stat.meaninertia)
     numbers["body_mat"] = _rotations(mj.body_quat)
     numbers["body_imat"] = _rotations(mj.body_iquat)
     numbers["geom_mat"] = _rotations(mj.geom_quat)
-    capsule = int(mujoco.mjtGeom.mjGEOM_CAPSULE)
-    numbers["geom_is_capsule"] = np.array(mj.geom_type == capsule, np.float64)
+    numbers["pair_friction"] = friction_table(mj)
     numbers["body_inertia"] = _equalize(mj.body_inertia)
     numbers["actuator_ctrlrange"] = _ranges(mj.actuator_ctrlrange, mj.actuator_ctrllimited)
+    numbers["site_mat"] = _rotations(mj.site_quat)
+    numbers["actuator_actrange"] = _ranges(mj.actuator_actrange, mj.actuator_actlimited)
+    numbers["jnt_actfrcrange"] = _ranges(mj.jnt_actfrcrange, mj.jnt_actfrclimited)
+    numbers["tendon_actfrcrange"] = _ranges(mj.tendon_actfrcrange, mj.tendon_actfrclimited)
+    for poly, n in (
+        ("jnt_stiffnesspoly", mj.njnt),
+        ("dof_dampingpoly", mj.nv),
+        ("tendon_stiffnesspoly", mj.ntendon),
+        ("tendon_dampingpoly", mj.ntendon),
+    ):
+        numbers.setdefault(poly, np.zeros((n, 2)))
     numbers["actuator_forcerange"] = _ranges(mj.actuator_forcerange, mj.actuator_forcelimited)
     return Model(name, mj, _topology(mj, name), _options(mj, **options), **numbers)
 
@@ -194,12 +278,20 @@ def _model_name(mj: mujoco.MjModel) -> str:
 
 
 def _options(mj: mujoco.MjModel, **overrides: Any) -> Options:
+    bits = mujoco.mjtDisableBit.__members__.items()
+    flags = {n[7:].lower(): int(b) for n, b in bits if n.startswith("mjDSBL_")}
+    disabled = frozenset(n for n, bit in flags.items() if mj.opt.disableflags & bit)
     values = {
         "timestep": float(mj.opt.timestep),
         "iterations": int(mj.opt.iterations),
         "ls_iterations": int(mj.opt.ls_iterations),
         "tolerance": float(mj.opt.tolerance),
         "impratio": float(mj.opt.impratio),
+        "elliptic": mj.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC,
+        "refsafe": "refsafe" not in disabled,
+        "integrator": mujoco.mjtIntegrator(int(mj.opt.integrator)).name[6:].lower(),
+        "disabled": disabled,
+        "groups_off": frozenset(k for k in range(31) if mj.opt.disableactuator >> k & 1),
         "density": float(mj.opt.density),
         "viscosity": float(mj.opt.viscosity),
         "wind": tuple(float(w) for w in mj.opt.wind),
@@ -221,6 +313,8 @@ def _topology(mj: mujoco.MjModel, name: str) -> Topology:
     for b in range(1, mj.nbody):
         first, count = mj.body_dofadr[b], mj.body_dofnum[b]
         body_dofs[b] = ancestors[first + count - 1] if count else body_dofs[parent[b]]
+    candidates = pairs(mj)
+    grouped = groups(mj, candidates, name)
     return Topology(
         parent=parent,
         root=tuple(int(r) for r in mj.body_rootid),
@@ -233,10 +327,14 @@ def _topology(mj: mujoco.MjModel, name: str) -> Topology:
         dof_ancestors=ancestors,
         body_dofs=body_dofs,
         limited=tuple(int(j) for j in np.flatnonzero(mj.jnt_limited)),
-        contacts=contact_points(mj, name),
+        rubbing=tuple(int(d) for d in np.flatnonzero(mj.dof_frictionloss)),
+        pairs=tuple(candidates),
+        groups=grouped,
+        slots=slots(grouped),
+        geom_type=tuple(int(t) for t in mj.geom_type),
         geom_body=tuple(int(b) for b in mj.geom_bodyid),
         site_body=tuple(int(b) for b in mj.site_bodyid),
-        actuator_joint=tuple(int(j) for j in mj.actuator_trnid[:, 0]),
+        mocap={b: int(k) for b, k in enumerate(mj.body_mocapid) if k >= 0},
     )
 
 

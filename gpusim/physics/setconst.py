@@ -14,7 +14,7 @@ from jax import lax
 from gpusim.physics.inertia import inertia
 from gpusim.physics.kinematics import Pose, kinematics, positions
 from gpusim.physics.linalg import Array, cross, dot, factorize, halves, rowdot, solve, stack
-from gpusim.physics.model import FREE, Model
+from gpusim.physics.model import BALL, FREE, Model
 
 _SOURCES = {"qpos0", "body_ipos", "body_mass", "body_inertia", "dof_armature"}
 _LEAST = 1e-15
@@ -52,6 +52,8 @@ def _of_joints(model: Model, inverse: jax.Array) -> jax.Array:
         if joint.type == FREE:
             parts = diagonal[d : d + 6].reshape(2, 3).mean(1)
             weights[d : d + 6] = [parts[0]] * 3 + [parts[1]] * 3
+        elif joint.type == BALL:
+            weights[d : d + 3] = [diagonal[d : d + 3].mean()] * 3
         else:
             weights[d] = _of_mass(model, joint.body) if _slides(model, joint.body) else diagonal[d]
     return jnp.stack(weights)

@@ -6,15 +6,17 @@ import jax
 import jax.numpy as jnp
 
 from gpusim.physics.actuation import Actuation, actuation
-from gpusim.physics.collision import Contacts, collide
-from gpusim.physics.constraint import constraints
+from gpusim.physics.collision.collide import Contacts, collide
+from gpusim.physics.constraint.build import constraints
+from gpusim.physics.constraint.solver import Solution, solve_constraints
 from gpusim.physics.dynamics import Motion, bias_force, velocities
 from gpusim.physics.inertia import Inertia, inertia
-from gpusim.physics.kinematics import Pose, kinematics, to_world
+from gpusim.physics.kinematics import Mocap, Pose, kinematics, to_world
 from gpusim.physics.linalg import Array, factorize, solve
 from gpusim.physics.model import Model
 from gpusim.physics.passive import passive_force
-from gpusim.physics.solver import Solution, solve_constraints
+from gpusim.physics.tendons import Tendons, tendons
+from gpusim.physics.transmission import Transmission, transmission
 
 
 class State(NamedTuple):
@@ -23,21 +25,32 @@ class State(NamedTuple):
     qpos: Array  # (nq,) m, rad, unit quaternions
     qvel: Array  # (nv,) m/s, rad/s; of a free joint: linear in the world, angular in the body
     qacc_warmstart: Array  # (nv,) the last constrained acceleration: where the solver begins
+    act: Array = None  # (na,) activations of actuators; None in a model without
+    mocap: Mocap | None = None  # where mocap bodies are put; None: where the model has them
 
 
 class Dynamics(NamedTuple):
     """The stages' results for one state; vectors (nv,) with free joints in world axes."""
 
     pose: Pose
+    qvel: jax.Array  # (nv,)
+    tendons: Tendons
     mass: Inertia
     motion: Motion
     bias: jax.Array  # (nv,)
     passive: jax.Array  # (nv,)
+    transmission: Transmission
     action: Actuation
+    actuator: jax.Array  # (nv,) qfrc_actuator
     smooth_force: jax.Array  # (nv,)
     smooth: jax.Array  # (nv,) acceleration without constraints
-    contacts: Contacts
+    contacts: list[Contacts]
     solution: Solution
+
+    @property
+    def force(self) -> jax.Array:
+        """(nv,) of everything."""
+        return self.smooth_force + self.solution.force
 
 
 def accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
@@ -45,20 +58,43 @@ def accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
     ctrl = jnp.asarray(ctrl, state.qpos.dtype)
     if ctrl.shape != (model.nu,):
         raise ValueError(f"model {model.name}: ctrl has shape {ctrl.shape}, not ({model.nu},)")
-    pose = kinematics(model, state.qpos)
+    pose = kinematics(model, state.qpos, state.mocap)
     qvel = to_world(model, pose, state.qvel)
+    cords = tendons(model, pose, state.qpos)
     mass = inertia(model, pose)
     motion = velocities(model, pose, qvel)
     bias = bias_force(model, pose, mass.bodies, motion)
-    passive = passive_force(model, pose, motion, state.qpos, qvel)
-    action = actuation(model, state.qpos, qvel, ctrl)
-    smooth_force = passive + action.qfrc - bias
+    passive = passive_force(model, pose, motion, cords, state.qpos, qvel)
+    levers = transmission(model, pose, cords, state.qpos, qvel)
+    action = actuation(model, levers, activation(model, state), ctrl)
+    actuator = _by_joint(model, pose, action.qfrc, passive.gravcomp)
+    smooth_force = passive.qfrc + actuator - bias
     smooth = solve(factorize(mass.matrix), smooth_force)
     contacts = collide(model, pose)
-    rows = constraints(model, pose, contacts, state.qpos, qvel)
+    rows = constraints(model, pose, motion, cords, contacts, state.qpos, qvel, state.mocap)
     warmstart = to_world(model, pose, state.qacc_warmstart)
     scale = 1.0 / (model.mean_inertia * max(1, model.nv))
     solution = solve_constraints(model.options, scale, mass.matrix, smooth, rows, warmstart)
     return Dynamics(
-        pose, mass, motion, bias, passive, action, smooth_force, smooth, contacts, solution
-    )
+        pose, qvel, cords, mass, motion, bias, passive.qfrc, levers, action, actuator,
+        smooth_force, smooth, contacts, solution,
+    )  # fmt: skip
+
+
+def activation(model: Model, state: State) -> Array:
+    """The state's activations (na,)."""
+    return state.act if model.na else jnp.zeros(0, state.qpos.dtype)
+
+
+def _by_joint(model: Model, pose: Pose, qfrc: jax.Array, gravcomp: Array) -> jax.Array:
+    """qfrc_actuator (nv,): with the gravity that actuators carry, inside each joint's range."""
+    top, m = model.topology, model.mj
+    carried = [bool(m.jnt_actgravcomp[j]) for j in m.dof_jntid]
+    if any(carried):
+        qfrc = qfrc + jnp.where(jnp.array(carried), gravcomp, 0)
+    low, high = model.jnt_actfrcrange.T
+    limited = [j for j in range(m.njnt) if m.jnt_actfrclimited[j]]
+    if not limited:
+        return qfrc
+    dofs = jnp.array([top.joints[j].dof for j in limited])  # hinges and slides: features.py
+    return qfrc.at[dofs].set(jnp.clip(qfrc[dofs], low[limited], high[limited]))

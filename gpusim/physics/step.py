@@ -4,23 +4,31 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gpusim.physics.actuation import next_activation
 from gpusim.physics.derived import Derived, derive
-from gpusim.physics.integrate import damped, euler
+from gpusim.physics.integrate import (
+    advance,
+    euler_acceleration,
+    implicit_acceleration,
+    integrate_pos,
+    straightened,
+)
 from gpusim.physics.kinematics import to_body
 from gpusim.physics.linalg import Array
 from gpusim.physics.model import Model
-from gpusim.physics.stages import State, accelerate
+from gpusim.physics.stages import Dynamics, State, accelerate, activation
 
 
 def init(model: Model, qpos: Array, qvel: Array) -> State:
-    """A world at rest in the solver's eyes: no warm start yet."""
+    """A world at rest in the solver's eyes: no warm start yet, activations zero."""
     qpos, qvel = jnp.asarray(qpos), jnp.asarray(qvel)
     if qpos.shape != (model.nq,) or qvel.shape != (model.nv,):
         raise ValueError(
             f"model {model.name}: qpos and qvel must have shapes ({model.nq},) and ({model.nv},), "
             f"not {qpos.shape} and {qvel.shape}"
         )
-    return State(qpos, qvel, jnp.zeros_like(qvel))
+    act = jnp.zeros(model.na, qpos.dtype) if model.na else None
+    return State(qpos, qvel, jnp.zeros_like(qvel), act)
 
 
 def step(model: Model, state: State, ctrl: Array) -> tuple[State, Derived]:
@@ -30,17 +38,55 @@ def step(model: Model, state: State, ctrl: Array) -> tuple[State, Derived]:
     """
     model = model.astype(state.qpos.dtype)
     now = accelerate(model, state, ctrl)
-    force = now.smooth_force + now.solution.force
-    qacc = to_body(model, now.pose, damped(model, now.mass.matrix, now.solution.qacc, force))
-    derived = derive(model, state.qpos, now)
-    qpos, qvel = euler(model, state.qpos, state.qvel, qacc)
-    return State(qpos, qvel, derived.qacc), derived
+    derived = derive(model, state, now)
+    if model.options.integrator == "rk4":
+        return _runge_kutta(model, state, ctrl, now), derived
+    implicit = model.options.integrator != "euler"
+    qacc = (implicit_acceleration if implicit else euler_acceleration)(model, now)
+    qpos, qvel = advance(model, state.qpos, state.qvel, to_body(model, now.pose, qacc))
+    return _after(model, state, qpos, qvel, derived.qacc, now.action.act_dot), derived
+
+
+def _after(
+    model: Model, state: State, qpos: Array, qvel: Array, qacc: Array, act_dot: Array
+) -> State:
+    act = next_activation(model, activation(model, state), act_dot) if model.na else state.act
+    return State(qpos, qvel, qacc, act, state.mocap)
+
+
+def _runge_kutta(model: Model, state: State, ctrl: Array, first: Dynamics) -> State:
+    """Runge and Kutta's fourth order (mj_RungeKutta); one body of code for three later stages."""
+    h, dtype = model.timestep, state.qpos.dtype
+    rates = lambda now: (to_body(model, now.pose, now.solution.qacc), now.action.act_dot)
+
+    def stage(k: Array, carry):
+        """From the last stage's state and rates to the next ones, and what they add up to."""
+        at, velocity, qacc, act_dot, total = carry
+        reach = jnp.where(k < 2, 0.5, 1.0).astype(dtype)
+        weight = jnp.where(k < 2, 1 / 3, 1 / 6).astype(dtype)
+        away = reach * velocity
+        qpos = integrate_pos(model, state.qpos, away)
+        qvel = state.qvel + reach * h * qacc
+        act = activation(model, state) + reach * h * act_dot if model.na else state.act
+        at = State(qpos, qvel, at.qacc_warmstart, act, state.mocap)
+        qacc, act_dot = rates(accelerate(model, at, ctrl))
+        velocity = straightened(model, h * away, qvel)
+        here = (velocity, qacc, act_dot)
+        total = jax.tree.map(lambda t, x: t + weight * x, total, here)
+        return at, velocity, qacc, act_dot, total
+
+    qacc, act_dot = rates(first)
+    total = jax.tree.map(lambda x: x / 6, (state.qvel, qacc, act_dot))
+    start = (state, jnp.asarray(state.qvel), qacc, act_dot, total)
+    _, _, qacc, _, (velocity, acceleration, rate) = lax.fori_loop(0, 3, stage, start)
+    qpos = integrate_pos(model, state.qpos, velocity)
+    return _after(model, state, qpos, state.qvel + h * acceleration, qacc, rate)
 
 
 def forward(model: Model, state: State, ctrl: Array) -> Derived:
     """Everything that follows from a state, without advancing it: mj_forward."""
     model = model.astype(state.qpos.dtype)
-    return derive(model, state.qpos, accelerate(model, state, ctrl))
+    return derive(model, state, accelerate(model, state, ctrl))
 
 
 def steps(model: Model, state: State, ctrl: Array, n: int) -> tuple[State, Derived]:

@@ -13,18 +13,22 @@ import mujoco
 import numpy as np
 
 from gpusim import lanes, physics
-from gpusim.physics.collision import collide
-from gpusim.physics.constraint import Constraints, constraints
+from gpusim.physics.collision.collide import collide
+from gpusim.physics.constraint.blocks import Block, Coordinates, Slots
+from gpusim.physics.constraint.build import constraints
+from gpusim.physics.constraint.laws import Cone, OneSided
+from gpusim.physics.dynamics import velocities
 from gpusim.physics.kinematics import kinematics, to_body, to_world
+from gpusim.physics.tendons import tendons
 from tests import oracles
 
 
 class Rows(NamedTuple):
     """Constraint rows written out, as in mjData: k of them for each moment, acting or not."""
 
-    J: np.ndarray  # (n, k, nv)
-    aref: np.ndarray  # (n, k)
-    D: np.ndarray  # (n, k) zero for those that do not act
+    J: Any  # (n, k, nv)
+    aref: Any  # (n, k)
+    D: Any  # (n, k) zero for those that do not act
 
 
 class Run(NamedTuple):
@@ -63,14 +67,14 @@ def run_model(mj: mujoco.MjModel, sample: oracles.Sample, dtype: Any = np.float6
         typed = model.astype(state.qpos.dtype)
         pose = kinematics(typed, state.qpos)
         qvel = to_world(typed, pose, state.qvel)
-        limits, contacts = constraints(typed, pose, collide(typed, pose), state.qpos, qvel)
-        columns = jnp.moveaxis(contacts.jacobian, 2, 0)
-        jacobian = jnp.moveaxis(to_body(typed, pose, columns), 0, 2)  # mjData's free joints
-        return after, derived, Constraints(limits, contacts._replace(jacobian=jacobian))
+        motion, cords = velocities(typed, pose, qvel), tendons(typed, pose, state.qpos)
+        contacts = collide(typed, pose)
+        blocks = constraints(typed, pose, motion, cords, contacts, state.qpos, qvel)
+        return after, derived, _written_out(typed, pose, blocks)
 
     step = over_worlds(one_world, dtype)
     after, derived, rows = step(state_of(sample), sample.ctrl)
-    return Run(model, sample, lambda s, c: step(s, c)[:2], after, derived, _written_out(rows))
+    return Run(model, sample, lambda s, c: step(s, c)[:2], after, derived, rows)
 
 
 @functools.cache
@@ -79,20 +83,34 @@ def run(name: str) -> Run:
     return run_model(oracles.exact_model(name), oracles.sample(name))
 
 
-def _written_out(rows: Constraints) -> Rows:
-    limits, contacts = rows
-    n, _, nv = limits.place.shape
-    mu = contacts.friction[..., None]
-    normal, *tangents = np.moveaxis(np.asarray(contacts.jacobian), 2, 0)
-    edges = [normal + sign * mu * t for t in tangents for sign in (1, -1)]
-    aref = [contacts.aref[..., 0] + s * contacts.aref[..., t] for t in (1, 2) for s in (1, -1)]
-    return Rows(
-        np.concatenate(
-            [limits.sign[..., None] * limits.place, np.stack(edges, 2).reshape(n, -1, nv)], 1
-        ),
-        np.concatenate([limits.aref, np.stack(aref, 2).reshape(n, -1)], 1),
-        np.concatenate([limits.stiffness, np.repeat(contacts.stiffness, 4, 1)], 1),
-    )
+def _written_out(model: physics.Model, pose, blocks: list[Block]) -> Rows:
+    """Rows of one world as mjData has them: free joints in the body's axes, nothing scaled."""
+    parts = [_rows_of(block, model.nv) for block in blocks]
+    none = jnp.zeros((0, model.nv)), jnp.zeros(0), jnp.zeros(0)
+    jacobian, aref, stiffness = (jnp.concatenate(x) for x in zip(none, *parts, strict=True))
+    return Rows(to_body(model, pose, jacobian.T).T, aref, stiffness)
+
+
+def _rows_of(block: Block, nv: int):
+    stiffness = block.params.stiffness
+    if isinstance(block, Coordinates):
+        jacobian = (block.sign * np.eye(nv)[block.dofs])[:, None]
+    else:
+        jacobian = block.jacobian * (1 if isinstance(block, Slots) else block.scale[:, :, None])
+    n, k = block.aref.shape
+    scale = jnp.ones((n, k))
+    if isinstance(block.law, OneSided):
+        edges = block.law.edges
+        rows = jnp.einsum("ek,nkv->nev", edges, jacobian)
+        aref, stiffness = block.aref @ edges.T, jnp.repeat(stiffness[:, None], len(edges), 1)
+    else:
+        if isinstance(block.law, Cone):
+            scale, stiffness = block.scale, stiffness[:, None]
+        rows, aref = jacobian / scale[:, :, None], block.aref / scale
+        stiffness = jnp.broadcast_to(stiffness * scale**2, aref.shape)
+    acts = jnp.ones(n, bool) if not isinstance(block, Slots) else jnp.arange(n) < block.count
+    stiffness = jnp.where(acts[:, None], stiffness, 0)
+    return rows.reshape(-1, nv), aref.reshape(-1), stiffness.reshape(-1)
 
 
 def close(actual, expected, tolerance: float = 1e-9) -> None:

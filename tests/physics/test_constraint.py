@@ -31,4 +31,4 @@ def test_rows_equal_mjdata(name: str):
     top = done.model.topology
     limits, contacts = np.split((done.rows.D > 0).any(0), [len(top.limited)])
     assert limits.any()  # else the comparison said nothing
-    assert contacts.any() == bool(top.contacts)
+    assert contacts.any() == bool(top.pairs)

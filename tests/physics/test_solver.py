@@ -3,19 +3,20 @@
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's module has no type stubs)
 
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
 
-from gpusim.physics.constraint import Constraints, ContactRows, Limits
+from gpusim.physics.constraint.blocks import Coordinates
+from gpusim.physics.constraint.laws import OneSided, Params
+from gpusim.physics.constraint.solver import solve_constraints
 from gpusim.physics.model import Options
-from gpusim.physics.solver import solve_constraints
 from tests import oracles
 from tests.physics.harness import close, over_worlds, run, run_model, state_of
 
 PATIENT = Options(
     timestep=0.01, iterations=50, ls_iterations=50, tolerance=1e-14, impratio=1.0,
+    elliptic=False, refsafe=True, integrator="euler", disabled=frozenset(), groups_off=frozenset(),
     density=0.0, viscosity=0.0, wind=(0.0, 0.0, 0.0),
 )  # fmt: skip
 
@@ -77,10 +78,8 @@ def test_a_diverged_world_is_seen_and_disturbs_nobody(poison: float):
 def one_dof(mass, smooth, arefs, stiffness, warm):
     """Minimise ½ m (a - smooth)² + Σ ½ Dᵢ min(a - arefᵢ, 0)² over one number a."""
     k = arefs.shape[0]
-    limits = Limits(np.ones((k, 1)), jnp.ones_like(arefs), arefs, stiffness)
-    none = jnp.zeros(0, arefs.dtype)
-    contacts = ContactRows(none.reshape(0, 3, 1), none.reshape(0, 3), none, none)
-    return solve_constraints(PATIENT, 1.0, mass, smooth, Constraints(limits, contacts), warm)
+    rows = Coordinates(OneSided(1), Params(stiffness), [0] * k, np.ones((k, 1)), arefs[:, None], 1)
+    return solve_constraints(PATIENT, 1.0, mass, smooth, [rows], warm)
 
 
 def test_one_dimensional_problems_by_bisection():

@@ -58,7 +58,8 @@ def test_many_steps_stay_with_c():
     d = mujoco.MjData(m)
     d.qpos[1] += 0.1
     d.ctrl[:] = [0.3, -0.2, 0.1]
-    state = physics.State(*(np.array(x)[None] for x in (d.qpos, d.qvel, d.qacc_warmstart)))
+    qpos, qvel, warmstart = (np.array(x)[None] for x in (d.qpos, d.qvel, d.qacc_warmstart))
+    state = physics.State(qpos, qvel, warmstart)
     for _ in range(300):
         state, _ = done.step(state, np.array(d.ctrl)[None])
         mujoco.mj_step(m, d)

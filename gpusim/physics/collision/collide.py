@@ -1,0 +1,171 @@
+"""The contacts of a pose: every point of few candidates, or a bounded list of those that touch."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gpusim.physics import rolled
+from gpusim.physics.collision.groups import KINDS, Group, bounding_radius
+from gpusim.physics.collision.shapes import Shape, Touch, sides
+from gpusim.physics.kinematics import Pose, positions
+from gpusim.physics.linalg import Array, contract, pick
+from gpusim.physics.model import Model
+
+
+class Contacts(NamedTuple):
+    """m contact points of one dimension; those with dist beyond the margin do not act."""
+
+    dim: int  # condim
+    dist: jax.Array  # (m,) m, negative inside
+    point: jax.Array  # (m, 3) between the surfaces, relative to the second body's reference
+    frame: jax.Array  # (m, 3, 3) rows: normal from the first geom to the second, two tangents
+    pair: Array  # (m,) which of the model's pairs
+    count: Array | None  # () how many touch, the first of the list; None: the list is all there are
+
+
+def collide(model: Model, pose: Pose) -> list[Contacts]:
+    """Contacts, a list for each dimension that occurs."""
+    groups = model.topology.groups
+    dims = sorted({g.dim for g in groups})
+    of = lambda dim: [g for g in groups if g.dim == dim]
+    if model.topology.slots is None:
+        return [_all(model, pose, dim, of(dim)) for dim in dims]
+    world = _World(model, pose)
+    return [_touching(world, dim, of(dim), model.topology.slots) for dim in dims]
+
+
+# ---------------------------------------------------------------------------- every candidate point
+
+
+def _all(model: Model, pose: Pose, dim: int, groups: Sequence[Group]) -> Contacts:
+    parts = []
+    for group in groups:
+        first, second = list(group.first), list(group.second)
+        a, b = _shapes(model, pose, first), _shapes(model, pose, second)
+        roots = [np.array(model.topology.root)[_bodies(model, g)] for g in (first, second)]
+        apart = (roots[0] != roots[1]).astype(pose.offset.dtype)[:, None]
+        shift = (pick(pose.reference, roots[0]) - pick(pose.reference, roots[1])) * apart
+        touch = KINDS[group.kind].function(a._replace(pos=a.pos + shift), b)
+        pair = np.repeat(group.pairs, touch.dist.shape[1])
+        frame = sides(touch.normal, touch.tangent)
+        parts.append(
+            (touch.dist.reshape(-1), touch.point.reshape(-1, 3), frame.reshape(-1, 3, 3), pair)
+        )
+    dist, point, frame, pair = zip(*parts, strict=True)
+    join = lambda x: lax.concatenate([jnp.asarray(v) for v in x], 0)
+    return Contacts(dim, join(dist), join(point), join(frame), np.concatenate(pair), None)
+
+
+def _bodies(model: Model, geoms: Sequence[int]) -> list[int]:
+    return [model.topology.geom_body[g] for g in geoms]
+
+
+def _shapes(model: Model, pose: Pose, geoms: Sequence[int]) -> Shape:
+    """Geoms where they are, relative to their bodies' references."""
+    bodies, geoms = _bodies(model, geoms), list(geoms)
+    return Shape(
+        pos=positions(model, pose, bodies, model.geom_pos[geoms]),
+        mat=contract(pick(pose.xmat, bodies), model.geom_mat[geoms], 2, 1, batch=1),
+        size=pick(model.geom_size, geoms),
+    )
+
+
+# -------------------------------------------------------------------- a list of those that touch
+
+
+class _World:
+    """All geoms that may touch, in arrays that loops read."""
+
+    def __init__(self, model: Model, pose: Pose) -> None:
+        self.geoms = sorted({g for group in model.topology.groups for g in group.geoms})
+        shapes = _shapes(model, pose, self.geoms)
+        self.pos, self.mat = shapes.pos, shapes.mat.reshape(-1, 9)
+        self.size = jnp.asarray(shapes.size)
+        self.reference = pick(pose.reference, _bodies(model, self.geoms))
+        self.bound = jnp.asarray(_bounds(model, self.geoms, shapes.size))
+        self.margin = np.array([p.margin for p in model.topology.pairs], shapes.pos.dtype)
+
+    def shape(self, geom: Array) -> Shape:
+        return Shape(
+            rolled.at(self.pos, geom)[None],
+            rolled.at(self.mat, geom).reshape(1, 3, 3),
+            rolled.at(self.size, geom)[None],
+        )
+
+
+def _bounds(model: Model, geoms: Sequence[int], size: Array) -> Array:
+    """Radii of bounding spheres (n,): the compiler's, unless a world has sizes of its own."""
+    if isinstance(size, np.ndarray):
+        return model.geom_rbound[list(geoms)]
+    kinds = [model.topology.geom_type[g] for g in geoms]
+    return jnp.stack([bounding_radius(t, size[k]) for k, t in enumerate(kinds)])
+
+
+class _List(NamedTuple):
+    """Contacts found so far."""
+
+    numbers: jax.Array  # (slots, 13) of each: dist, point, frame
+    pair: jax.Array  # (slots,)
+    count: jax.Array  # () may exceed the slots
+
+
+def _touching(world: _World, dim: int, groups: Sequence[Group], slots: int) -> Contacts:
+    dtype = world.pos.dtype
+    found = _List(jnp.zeros((slots, 13), dtype), jnp.zeros(slots, jnp.int32), jnp.int32(0))
+    for group in groups:
+        found = _search(world, group, found)
+    return Contacts(
+        dim,
+        found.numbers[:, 0],
+        found.numbers[:, 1:4],
+        found.numbers[:, 4:].reshape(-1, 3, 3),
+        found.pair,
+        found.count,
+    )
+
+
+def _search(world: _World, group: Group, found: _List) -> _List:
+    """Adds the contacts of a group of pairs of the same two shapes."""
+    function = KINDS[group.kind].function
+    place = {g: k for k, g in enumerate(world.geoms)}
+    first = np.array([place[g] for g in group.first], np.int32)
+    second = np.array([place[g] for g in group.second], np.int32)
+    pairs, margins = np.array(group.pairs, np.int32), world.margin[list(group.pairs)]
+    plane = group.kind[0] == 0
+
+    def trip(k: Array, found: _List) -> _List:
+        g, h = rolled.at(first, k), rolled.at(second, k)
+        a, b = world.shape(g), world.shape(h)
+        shift = rolled.at(world.reference, g) - rolled.at(world.reference, h)
+        a = a._replace(pos=a.pos + shift)
+        margin = rolled.at(margins, k)
+        between = b.pos - a.pos
+        if plane:
+            near = (between * a.axis).sum() < rolled.at(world.bound, h) + margin
+        else:
+            reach = rolled.at(world.bound, g) + rolled.at(world.bound, h) + margin
+            near = (between * between).sum() < reach * reach
+        add = lambda found: _append(found, function(a, b), margin, rolled.at(pairs, k))
+        return lax.cond(near, add, lambda found: found, found)
+
+    return rolled.loop(len(pairs), trip, found)
+
+
+def _append(found: _List, touch: Touch, margin: Array, pair: Array) -> _List:
+    frame = sides(touch.normal, touch.tangent)
+    slots = found.pair.shape[0]
+    for p in range(touch.dist.shape[1]):
+        dist = touch.dist[0, p]
+        touches = dist < margin
+        at = jnp.where(touches, found.count, slots)
+        row = jnp.concatenate([dist[None], touch.point[0, p], frame[0, p].reshape(9)])
+        found = _List(
+            found.numbers.at[at].set(row, mode="drop"),
+            found.pair.at[at].set(pair, mode="drop"),
+            found.count + touches.astype(jnp.int32),
+        )
+    return found

@@ -1,0 +1,97 @@
+"""Which function finds the contacts of which two shapes, and the pairs of each."""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import mujoco
+
+from gpusim.physics.collision import box, capsule_box, plane, round
+from gpusim.physics.collision.pairs import Pair, refuse
+from gpusim.physics.collision.shapes import Shape, Touch
+from gpusim.physics.linalg import Array
+
+PLANE, HFIELD, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX, MESH = range(8)  # as in mjtGeom
+
+
+class Kind(NamedTuple):
+    """How two types of shapes touch."""
+
+    function: Callable[[Shape, Shape], Touch]
+    points: int  # how many at most
+    few: bool  # whether its code is short enough to be written out for each pair
+
+
+KINDS = {
+    (PLANE, SPHERE): Kind(plane.plane_sphere, 1, True),
+    (PLANE, CAPSULE): Kind(plane.plane_capsule, 2, True),
+    (PLANE, ELLIPSOID): Kind(plane.plane_ellipsoid, 1, True),
+    (PLANE, CYLINDER): Kind(plane.plane_cylinder, 4, True),
+    (PLANE, BOX): Kind(plane.plane_box, 8, True),
+    (SPHERE, SPHERE): Kind(round.sphere_sphere, 1, True),
+    (SPHERE, CAPSULE): Kind(round.sphere_capsule, 1, True),
+    (SPHERE, CYLINDER): Kind(round.sphere_cylinder, 1, True),
+    (SPHERE, BOX): Kind(box.sphere_box, 1, True),
+    (CAPSULE, CAPSULE): Kind(round.capsule_capsule, 1, True),
+    (CAPSULE, BOX): Kind(capsule_box.capsule_box, 2, False),
+    (BOX, BOX): Kind(box.box_box, 12, False),
+}
+
+
+class Group(NamedTuple):
+    """Pairs of the same two types of shapes, to be solved in as many dimensions."""
+
+    kind: tuple[int, int]
+    dim: int
+    pairs: tuple[int, ...]  # numbers of pairs
+    first: tuple[int, ...]  # their geoms
+    second: tuple[int, ...]
+
+    @property
+    def geoms(self) -> tuple[int, ...]:
+        return self.first + self.second
+
+
+def bounding_radius(kind: int, size: Array) -> Array:
+    """Of a shape of size (3,)."""
+    x, y, z = size
+    return {
+        PLANE: 0 * x,
+        SPHERE: x,
+        CAPSULE: x + y,
+        ELLIPSOID: jnp.maximum(jnp.maximum(x, y), z),
+        CYLINDER: jnp.sqrt(x * x + y * y),
+    }.get(kind, jnp.sqrt(x * x + y * y + z * z))
+
+
+FEW = 16  # contact points that are written out rather than kept in a list
+SLOTS = 32  # contacts of one dimension that the list holds
+
+
+def groups(m: mujoco.MjModel, pairs: Sequence[Pair], file: str) -> tuple[Group, ...]:
+    """The pairs by shapes and dimension; raises Unsupported for shapes without a function."""
+    found: dict[tuple, list[int]] = {}
+    for k, pair in enumerate(pairs):
+        kind = int(m.geom_type[pair.first]), int(m.geom_type[pair.second])
+        if kind not in KINDS:
+            words = [mujoco.mjtGeom(t).name.split("_")[1].lower() for t in kind]
+            raise refuse(m, pair, file, f"{words[0]} against {words[1]}")
+        found.setdefault((kind, pair.dim), []).append(k)
+    return tuple(
+        Group(
+            kind, dim, tuple(index),
+            tuple(pairs[k].first for k in index), tuple(pairs[k].second for k in index),
+        )
+        for (kind, dim), index in sorted(found.items())
+    )  # fmt: skip
+
+
+def slots(found: Sequence[Group]) -> int | None:
+    """The length of the list of contacts; None if all points are few enough to be written out."""
+    points = sum(KINDS[g.kind].points * len(g.pairs) for g in found)
+    if points <= FEW and all(KINDS[g.kind].few for g in found):
+        return None
+    return min(points, SLOTS)

@@ -1,0 +1,99 @@
+"""Where actuators pull: their lengths, and moments on the degrees of freedom (mj_transmission)."""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from gpusim.physics.kinematics import Pose, motions_at, positions, to_world
+from gpusim.physics.linalg import Array, contract, dot, normalize, pick, quat_to_mat, quat_to_vector
+from gpusim.physics.model import BALL, FREE, Model
+from gpusim.physics.tendons import Tendons
+
+_TRN = mujoco.mjtTrn
+JOINT, IN_PARENT = int(_TRN.mjTRN_JOINT), int(_TRN.mjTRN_JOINTINPARENT)
+TENDON, SITE = int(_TRN.mjTRN_TENDON), int(_TRN.mjTRN_SITE)
+
+
+class Transmission(NamedTuple):
+    """Of all actuators; free joints and balls in world axes."""
+
+    length: jax.Array  # (nu,) times the gear
+    moment: Array  # (nu, nv) d length / d q
+    velocity: jax.Array  # (nu,)
+
+
+def transmission(
+    model: Model, pose: Pose, tendons: Tendons, qpos: Array, qvel: Array
+) -> Transmission:
+    """Lengths, moments and velocities. qvel: (nv,), free joints in world axes."""
+    if "actuation" in model.options.disabled:
+        qvel = 0 * qvel  # as in mjData, where velocities are not computed then
+    if _is_plain(model):
+        return _plain(model, qpos, qvel)
+    rows = [_row(model, pose, tendons, qpos, i) for i in range(model.nu)]
+    length = jnp.stack([length for length, _ in rows])
+    moment = jnp.stack([moment for _, moment in rows])
+    return Transmission(length, moment, dot(moment, qvel))
+
+
+def _is_plain(model: Model) -> bool:
+    """Whether all actuators are on hinges and slides."""
+    m = model.mj
+    return all(
+        m.actuator_trntype[i] in (JOINT, IN_PARENT)
+        and m.jnt_type[m.actuator_trnid[i, 0]] not in (FREE, BALL)
+        for i in range(model.nu)
+    )
+
+
+def _plain(model: Model, qpos: Array, qvel: Array) -> Transmission:
+    joints = [model.topology.joints[j] for j in model.mj.actuator_trnid[: model.nu, 0]]
+    gear = model.actuator_gear[:, 0]
+    place = np.zeros((len(joints), model.nv), qpos.dtype)
+    place[range(len(joints)), [joint.dof for joint in joints]] = 1
+    length = pick(qpos, [joint.qpos for joint in joints]) * gear
+    return Transmission(
+        length, gear[:, None] * place, pick(qvel, [joint.dof for joint in joints]) * gear
+    )
+
+
+def _row(
+    model: Model, pose: Pose, tendons: Tendons, qpos: Array, i: int
+) -> tuple[jax.Array, jax.Array]:
+    """Length () and moment (nv,) of one actuator."""
+    m, gear = model.mj, model.actuator_gear[i]
+    kind, target = int(m.actuator_trntype[i]), int(m.actuator_trnid[i, 0])
+    none = jnp.zeros((), qpos.dtype)
+    if kind == TENDON:
+        return tendons.length[target] * gear[0], tendons.moment[target] * gear[0]
+    if kind == SITE:
+        body, at = model.topology.site_body[target], model.site_pos[[target]]
+        points = positions(model, pose, [body], at)
+        linear, angular = (v[0] for v in motions_at(model, pose, [body], points))
+        mat = dot(pose.xmat[body], model.site_mat[target])
+        force, torque = dot(mat, gear[:3]), dot(mat, gear[3:])
+        return none, dot(linear, force) + dot(angular, torque)
+    joint = model.topology.joints[target]
+    moment = jnp.zeros(model.nv, qpos.dtype)
+    if joint.type not in (FREE, BALL):
+        return qpos[joint.qpos] * gear[0], moment.at[joint.dof].set(gear[0])
+    axis = gear[3:] if joint.type == FREE else gear[:3]
+    quat = normalize(jnp.asarray(qpos[joint.quat]))
+    if kind == IN_PARENT:
+        axis = dot(quat_to_mat(quat).T, jnp.asarray(axis))
+    moment = moment.at[joint.spin : joint.spin + 3].set(axis)
+    if joint.type == FREE:
+        return none, to_world(model, pose, moment.at[joint.dof : joint.dof + 3].set(gear[:3]))
+    return dot(quat_to_vector(quat), jnp.asarray(axis)), to_world(model, pose, moment)
+
+
+def velocity_damping(transmission: Transmission, slope: Array) -> jax.Array:
+    """(nv, nv) moments' Σ slope mᵀ m, with slope (nu,) = d force / d velocity."""
+    weighted = jnp.asarray(transmission.moment) * slope[:, None]
+    return contract(weighted, jnp.asarray(transmission.moment), 0, 0)

@@ -1,0 +1,32 @@
+"""Each feature in a model of its own, one step from states where it acts, against C MuJoCo."""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
+
+import mujoco
+import numpy as np
+import pytest
+
+from gpusim import physics
+from tests.physics.features import errors, moments, stepped
+from tests.physics.models import FEATURES
+
+
+def exact(m: mujoco.MjModel) -> mujoco.MjModel:
+    """The same with the one solver of C that converges to rounding."""
+    m.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
+    return m
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_step_is_c_s(name: str):
+    m = mujoco.MjModel.from_xml_string(FEATURES[name])
+    loaded = physics.load(m)
+    found = moments(exact(m), wanted=lambda d: d.nefc > 0)
+    assert len(found.before) > 10
+    state, derived = stepped(loaded, found)
+    worst = errors(found, state, derived)
+    bound = 1e-7 if name == "inside wrap" else 1e-9  # C ends that search at 1e-6
+    assert {k: v for k, v in worst.items() if not v < bound} == {}
+    if '<geom type="plane" size="9 9 1" euler="5 3 0"' in FEATURES[name]:  # of `thing`
+        assert np.mean([d.nefc > 0 for d in found.before]) > 0.2
