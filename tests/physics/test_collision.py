@@ -7,14 +7,17 @@ import mujoco
 import numpy as np
 import pytest
 
-from gpusim.physics.collision.groups import KINDS, PLANE
+from gpusim.physics.collision.groups import KINDS, MESH, PLANE
+from gpusim.physics.collision.hulls import Hull, hulls
 from gpusim.physics.collision.shapes import Shape
 from tests.physics.harness import over_worlds
 
-NAMES = ("plane", "hfield", "sphere", "capsule", "ellipsoid", "cylinder", "box")
-MODEL = """<mujoco><worldbody>
-  <body mocap="true"><geom type="{}" size="{}"/></body>
-  <body><freejoint/><geom type="{}" size="{}"/></body></worldbody></mujoco>"""
+NAMES = ("plane", "hfield", "sphere", "capsule", "ellipsoid", "cylinder", "box", "mesh")
+MODEL = """<mujoco><asset><mesh name="stone" vertex="{}"/><mesh name="prism" vertex="{}"/></asset>
+  <worldbody><body mocap="true"><geom {}/></body>
+  <body><freejoint/><geom {}/></body></worldbody></mujoco>"""
+ROUND = np.linspace(0, 2 * np.pi, 9, endpoint=False)
+PRISM = [[0.2 * np.cos(a), 0.15 * np.sin(a), z] for a in ROUND for z in (-0.1, 0.12)]
 
 
 def poses(m: mujoco.MjModel, n: int, rng: np.random.Generator) -> list[mujoco.MjData]:
@@ -31,17 +34,29 @@ def poses(m: mujoco.MjModel, n: int, rng: np.random.Generator) -> list[mujoco.Mj
     return out
 
 
+def model(kind: tuple[int, int], rng: np.random.Generator) -> mujoco.MjModel:
+    """Two bodies of a geom each: a mesh is a stone, or a prism if it is the first."""
+    words = lambda numbers: " ".join(map(str, np.ravel(numbers)))
+    sizes = ["1 1 1" if k == PLANE else words(rng.uniform(0.05, 0.3, 3)) for k in kind]
+    geoms = [
+        f'type="mesh" mesh="{mesh}"' if k == MESH else f'type="{NAMES[k]}" size="{size}"'
+        for k, size, mesh in zip(kind, sizes, ("prism", "stone"), strict=True)
+    ]
+    stone = words(rng.standard_normal((30, 3)) * [0.1, 0.15, 0.08])
+    return mujoco.MjModel.from_xml_string(MODEL.format(stone, words(PRISM), *geoms))
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: f"{NAMES[k[0]]}-{NAMES[k[1]]}")
 def test_contacts_are_c_s(kind: tuple[int, int]):
     rng = np.random.default_rng(sum(kind))
-    sizes = rng.uniform(0.05, 0.3, (2, 3))
-    sizes[0] *= kind[0] != PLANE
-    text = [" ".join(map(str, size)) for size in sizes]
-    first = text[0] if kind[0] != PLANE else "1 1 1"
-    xml = MODEL.format(NAMES[kind[0]], first, NAMES[kind[1]], text[1])
-    m = mujoco.MjModel.from_xml_string(xml)
+    m = model(kind, rng)
     data = poses(m, 240, rng)
-    shape = lambda pos, mat, k: Shape(pos[k][None], mat[k][None], m.geom_size[[k]])
+    tables, ranges = hulls(m, range(m.nmesh), np.float64)
+
+    def shape(pos, mat, k: int) -> Shape:
+        hull = Hull(tables, *ranges[m.geom_dataid[k]]) if kind[k] == MESH else None
+        return Shape(pos[k][None], mat[k][None], m.geom_size[[k]], hull)
+
     touch = over_worlds(
         lambda pos, mat: KINDS[kind].function(shape(pos, mat, 0), shape(pos, mat, 1))[:3]
     )

@@ -9,7 +9,8 @@ import numpy as np
 from jax import lax
 
 from gpusim.physics import rolled
-from gpusim.physics.collision.groups import KINDS, Group, bounding_radius
+from gpusim.physics.collision.groups import KINDS, MESH, Group, bounding_radius
+from gpusim.physics.collision.hulls import Hull, hulls
 from gpusim.physics.collision.shapes import Shape, Touch, sides
 from gpusim.physics.kinematics import Pose, positions
 from gpusim.physics.linalg import Array, contract, pick
@@ -87,13 +88,26 @@ class _World:
         self.size = jnp.asarray(shapes.size)
         self.reference = pick(pose.reference, _bodies(model, self.geoms))
         self.bound = jnp.asarray(_bounds(model, self.geoms, shapes.size))
-        self.margin = np.array([p.margin for p in model.topology.pairs], shapes.pos.dtype)
+        dtype = shapes.pos.dtype
+        self.margin = np.array([p.margin for p in model.topology.pairs], dtype)
+        meshes = np.array(model.mj.geom_dataid)[self.geoms]
+        meshes = np.where([model.topology.geom_type[g] == MESH for g in self.geoms], meshes, -1)
+        used = sorted(set(meshes[meshes >= 0].tolist()))
+        self.hulls, ranges = hulls(model.mj, used, dtype) if used else (None, None)
+        if ranges is not None:
+            self.ranges = ranges[np.searchsorted(used, np.maximum(meshes, used[0]))]
 
-    def shape(self, geom: Array) -> Shape:
+    def shape(self, geom: Array, kind: int, margin: Array) -> Shape:
+        hull = None
+        if kind == MESH and self.hulls is not None:
+            start, stop = rolled.at(self.ranges, geom)
+            hull = Hull(self.hulls, start, stop)
         return Shape(
             rolled.at(self.pos, geom)[None],
             rolled.at(self.mat, geom).reshape(1, 3, 3),
             rolled.at(self.size, geom)[None],
+            hull,
+            margin,
         )
 
 
@@ -102,7 +116,10 @@ def _bounds(model: Model, geoms: Sequence[int], size: Array) -> Array:
     if isinstance(size, np.ndarray):
         return model.geom_rbound[list(geoms)]
     kinds = [model.topology.geom_type[g] for g in geoms]
-    return jnp.stack([bounding_radius(t, size[k]) for k, t in enumerate(kinds)])
+    own = model.geom_rbound[list(geoms)]
+    return jnp.stack(
+        [own[k] if t == MESH else bounding_radius(t, size[k]) for k, t in enumerate(kinds)]
+    )
 
 
 class _List(NamedTuple):
@@ -139,10 +156,10 @@ def _search(world: _World, group: Group, found: _List) -> _List:
 
     def trip(k: Array, found: _List) -> _List:
         g, h = rolled.at(first, k), rolled.at(second, k)
-        a, b = world.shape(g), world.shape(h)
+        margin = rolled.at(margins, k)
+        a, b = (world.shape(x, t, margin) for x, t in zip((g, h), group.kind, strict=True))
         shift = rolled.at(world.reference, g) - rolled.at(world.reference, h)
         a = a._replace(pos=a.pos + shift)
-        margin = rolled.at(margins, k)
         between = b.pos - a.pos
         if plane:
             near = (between * a.axis).sum() < rolled.at(world.bound, h) + margin

@@ -13,6 +13,7 @@ from gpusim.physics.collision import box, capsule_box, plane, round
 from gpusim.physics.collision.pairs import Pair, refuse
 from gpusim.physics.collision.shapes import Shape, Touch
 from gpusim.physics.linalg import Array
+from gpusim.physics.versions import since
 
 PLANE, HFIELD, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX, MESH = range(8)  # as in mjtGeom
 
@@ -31,6 +32,7 @@ KINDS = {
     (PLANE, ELLIPSOID): Kind(plane.plane_ellipsoid, 1, True),
     (PLANE, CYLINDER): Kind(plane.plane_cylinder, 4, True),
     (PLANE, BOX): Kind(plane.plane_box, 8, True),
+    (PLANE, MESH): Kind(plane.plane_mesh, 4, False),
     (SPHERE, SPHERE): Kind(round.sphere_sphere, 1, True),
     (SPHERE, CAPSULE): Kind(round.sphere_capsule, 1, True),
     (SPHERE, CYLINDER): Kind(round.sphere_cylinder, 1, True),
@@ -79,6 +81,11 @@ def groups(m: mujoco.MjModel, pairs: Sequence[Pair], file: str) -> tuple[Group, 
         if kind not in KINDS:
             words = [mujoco.mjtGeom(t).name.split("_")[1].lower() for t in kind]
             raise refuse(m, pair, file, f"{words[0]} against {words[1]}")
+        for geom in (pair.first, pair.second):
+            if m.geom_type[geom] == MESH and not m.mesh_polynum[m.geom_dataid[geom]]:
+                raise refuse(m, pair, file, "a mesh without a convex hull")
+        if MESH in kind and not since(3, 13):
+            raise refuse(m, pair, file, "a mesh with MuJoCo before 3.13")
         found.setdefault((kind, pair.dim), []).append(k)
     return tuple(
         Group(

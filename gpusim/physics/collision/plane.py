@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gpusim.physics.collision.hulls import facing, farthest
 from gpusim.physics.collision.shapes import FAR, Shape, Touch, column, one, unit
-from gpusim.physics.linalg import Array, cross, matvec, rowdot
+from gpusim.physics.linalg import Array, cross, dot, matvec, rowdot
 
 # The corners of a box in MuJoCo's order: x is fastest.
 _CORNERS = np.array([[x, y, z] for z in (-1, 1) for y in (-1, 1) for x in (-1, 1)], np.float64)
@@ -75,3 +76,24 @@ def plane_ellipsoid(a: Shape, b: Shape) -> Touch:
     arm = -matvec(b.mat, lowest)
     dist = rowdot(b.pos + arm - a.pos, normal)
     return one(dist, b.pos + arm - normal * (0.5 * dist)[:, None], normal)
+
+
+
+def plane_mesh(a: Shape, b: Shape) -> Touch:
+    """The lowest vertex, and three others of the face there that lies flattest.
+
+    After mjc_PlaneConvex. Of one pair of shapes.
+    """
+    hull = b.hull
+    assert hull is not None
+    normal, mat = a.axis[0], b.mat[0]
+    down = -dot(normal, mat)
+    lowest = farthest(hull, down)
+    others = jnp.asarray(hull.tables.spread)[facing(hull, lowest, down)]
+    vertices = jnp.concatenate([lowest[None], others])
+    arms = dot(jnp.asarray(hull.tables.vertices)[jnp.maximum(vertices, 0)], mat.T)
+    below = dot(arms, normal)
+    lower = (np.arange(4) == 0) | ((vertices >= 0) & (below <= 0))
+    dist = jnp.where(lower, dot(b.pos[0] - a.pos[0], normal) + below, FAR)
+    point = b.pos[0] + arms - normal * (0.5 * dist)[:, None]
+    return Touch(dist[None], point[None], jnp.broadcast_to(normal, (1, 4, 3)))

@@ -5,13 +5,14 @@ a loop over many), with positions relative to a point of its caller's choice, an
 each pair; those with dist beyond the margin do not act.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gpusim.physics.collision.hulls import Hull
 from gpusim.physics.linalg import Array, cross, rowdot
 
 FAR = 1e10  # m: the distance of a point that does not exist
@@ -23,7 +24,8 @@ class Shape(NamedTuple):
     pos: Array  # (n, 3)
     mat: Array  # (n, 3, 3) columns are the geom's axes
     size: Array  # (n, 3) as in geom_size
-    data: Any = None  # what a mesh or a height field has beyond that
+    hull: Hull | None = None  # of a mesh
+    margin: Array | float = 0.0  # m: from this distance on its contacts act
 
     @property
     def axis(self) -> Array:

@@ -1,0 +1,134 @@
+"""Convex hulls of meshes: tables that loops read, and the vertex farthest in a direction."""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from gpusim import lanes
+from gpusim.physics import rolled
+from gpusim.physics.linalg import Array, dot
+
+
+class Hulls(NamedTuple):
+    """Hulls of several meshes, one after the other.
+
+    A corner is a vertex as part of a face; the corners of a vertex are neighbours here.
+    """
+
+    vertices: np.ndarray  # (v, 3) m, in the axes of the mesh's geom
+    corners: np.ndarray  # (v, 2) where a vertex's corners begin and end
+    normals: np.ndarray  # (c, 3) of a corner's face, outwards
+    spread: np.ndarray  # (c, 3) further vertices of the face: with this one the widest four; -1: none
+
+
+class Hull(NamedTuple):
+    """The one of them that a geom has."""
+
+    tables: Hulls
+    start: Array  # () its first vertex
+    stop: Array  # ()
+
+
+def hulls(m: mujoco.MjModel, meshes: Sequence[int], dtype) -> tuple[Hulls, np.ndarray]:
+    """The hulls of meshes in this order, and where each begins and ends (n, 2)."""
+    parts = [_hull(m, mesh) for mesh in meshes]
+    vertices = np.cumsum([0, *(len(p.vertices) for p in parts)])
+    corners = np.cumsum([0, *(len(p.normals) for p in parts)])
+    joined = Hulls(
+        np.concatenate([p.vertices for p in parts]).astype(dtype),
+        np.concatenate([p.corners + k for p, k in zip(parts, corners, strict=False)]),
+        np.concatenate([p.normals for p in parts]).astype(dtype),
+        np.concatenate(
+            [np.where(p.spread < 0, -1, p.spread + k) for p, k in zip(parts, vertices, strict=False)]
+        ),
+    )
+    as_int = lambda x: x.astype(np.int32)
+    joined = joined._replace(corners=as_int(joined.corners), spread=as_int(joined.spread))
+    return joined, as_int(np.stack([vertices[:-1], vertices[1:]], 1))
+
+
+def _hull(m: mujoco.MjModel, mesh: int) -> Hulls:
+    """The hull of one mesh, from the faces that MuJoCo's compiler found."""
+    start, count = int(m.mesh_vertadr[mesh]), int(m.mesh_vertnum[mesh])
+    every = np.array(m.mesh_vert[start : start + count], np.float64)
+    first = int(m.mesh_polyadr[mesh])
+    used = np.flatnonzero(m.mesh_polymapnum[start : start + count])
+    place = np.full(count, -1)
+    place[used] = np.arange(len(used))
+    normals, spread, corners = [], [], []
+    for v in used:
+        begin = int(m.mesh_polymapadr[start + v])
+        faces = m.mesh_polymap[begin : begin + int(m.mesh_polymapnum[start + v])]
+        for face in faces:
+            at = int(m.mesh_polyvertadr[first + face])
+            around = m.mesh_polyvert[at : at + int(m.mesh_polyvertnum[first + face])]
+            turned = np.roll(around, -int(np.flatnonzero(around == v)[0]))
+            normals.append(m.mesh_polynormal[first + face])
+            chosen = [place[turned[k]] for k in _widest(every[turned])]
+            spread.append([*chosen, -1][:3])
+        corners.append((len(normals) - len(faces), len(normals)))
+    return Hulls(every[used], *(np.array(x) for x in (corners, normals, spread)))
+
+
+def _widest(polygon: np.ndarray) -> tuple[int, ...]:
+    """Corners of a polygon that, with its first one, are a wide quadrilateral.
+
+    As C's hull4f finds them: each moves on while that makes it wider.
+    """
+    n = len(polygon)
+    if n <= 4:
+        return tuple(range(1, n))
+
+    def area(b: int, c: int, d: int) -> float:
+        at = lambda k: polygon[k % n]
+        return float(np.linalg.norm(np.cross(at(0) - at(c), at(b) - at(d))))
+
+    here = [1, 2, 3]
+
+    def moved(k: int) -> bool:
+        there = [x + (i == k) for i, x in enumerate(here)]
+        if wider := area(*there) > area(*here):
+            here[:] = there
+        return wider
+
+    while moved(2):
+        while moved(1):
+            pass
+        while moved(0):
+            pass
+    return tuple(k % n for k in here)
+
+
+def farthest(hull: Hull, direction: Array) -> jax.Array:
+    """The number of the vertex farthest in a direction (3,) of the geom's axes."""
+    direction = jnp.asarray(direction)
+
+    def trip(k: Array, best: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        height = dot(rolled.at(hull.tables.vertices, k), direction)
+        better = height > best[0]
+        return jnp.where(better, height, best[0]), jnp.where(better, k, best[1])
+
+    none = jnp.asarray(-np.inf, direction.dtype), jnp.asarray(hull.start, jnp.int32)
+    return lanes.fori_loop(hull.start, hull.stop, trip, none)[1]
+
+
+def facing(hull: Hull, vertex: Array, direction: Array) -> jax.Array:
+    """The number of the corner at a vertex whose face looks most in a direction (3,)."""
+    start, stop = jnp.asarray(hull.tables.corners)[vertex]
+    normals = jnp.asarray(hull.tables.normals)
+
+    def trip(state: tuple) -> tuple:
+        k, best, found = state
+        height = dot(normals[k], direction)
+        better = height > best
+        return k + 1, jnp.where(better, height, best), jnp.where(better, k, found)
+
+    none = start, jnp.asarray(-np.inf, direction.dtype), start
+    return jax.lax.while_loop(lambda s: s[0] < stop, trip, none)[2]
