@@ -9,9 +9,9 @@ import numpy as np
 from jax import lax
 
 from gpusim.physics import rolled
-from gpusim.physics.collision.groups import KINDS, MESH, Group, bounding_radius
+from gpusim.physics.collision.groups import KINDS, Group, bounding_radius
 from gpusim.physics.collision.hulls import Hull, hulls
-from gpusim.physics.collision.shapes import Shape, Touch, sides
+from gpusim.physics.collision.shapes import MESH, Shape, Touch, sides
 from gpusim.physics.kinematics import Pose, positions
 from gpusim.physics.linalg import Array, contract, pick
 from gpusim.physics.model import Model

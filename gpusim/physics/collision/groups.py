@@ -9,13 +9,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import mujoco
 
-from gpusim.physics.collision import box, capsule_box, plane, round
+from gpusim.physics.collision import box, capsule_box, convex, plane, round
 from gpusim.physics.collision.pairs import Pair, refuse
-from gpusim.physics.collision.shapes import Shape, Touch
+from gpusim.physics.collision.shapes import (
+    BOX, CAPSULE, CYLINDER, ELLIPSOID, MESH, PLANE, SPHERE, Shape, Touch,
+)  # fmt: skip
 from gpusim.physics.linalg import Array
 from gpusim.physics.versions import since
-
-PLANE, HFIELD, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX, MESH = range(8)  # as in mjtGeom
 
 
 class Kind(NamedTuple):
@@ -40,6 +40,7 @@ KINDS = {
     (CAPSULE, CAPSULE): Kind(round.capsule_capsule, 1, True),
     (CAPSULE, BOX): Kind(capsule_box.capsule_box, 2, False),
     (BOX, BOX): Kind(box.box_box, 12, False),
+    **{kinds: Kind(convex.convex(kinds), 1, False) for kinds in convex.PAIRS},
 }
 
 

@@ -15,6 +15,7 @@ from jax import lax
 from gpusim.physics.collision.hulls import Hull
 from gpusim.physics.linalg import Array, cross, rowdot
 
+PLANE, HFIELD, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX, MESH = range(8)  # as in mjtGeom
 FAR = 1e10  # m: the distance of a point that does not exist
 
 

@@ -1,0 +1,62 @@
+"""Any two convex shapes, by their support functions: distance by GJK, depth by EPA."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gpusim.physics.collision.epa import Deepest, deepest
+from gpusim.physics.collision.gjk import nearest
+from gpusim.physics.collision.shapes import (
+    BOX, CAPSULE, CYLINDER, ELLIPSOID, MESH, SPHERE, Shape, Touch, one,
+)  # fmt: skip
+from gpusim.physics.collision.support import difference, radius
+from gpusim.physics.linalg import dot
+
+# Of cores nearer than this the depth is asked for, and known to so much: C's ccd_tolerance.
+_TOLERANCE = 1e-6  # m
+_FINE = 1e-8  # m: to which the nearest points of separate cores are known
+_TRIPS = 35  # of GJK
+
+# Pairs that touch at one point.
+PAIRS = (
+    (SPHERE, ELLIPSOID), (SPHERE, MESH), (CAPSULE, ELLIPSOID), (ELLIPSOID, ELLIPSOID),
+    (ELLIPSOID, CYLINDER), (ELLIPSOID, BOX), (ELLIPSOID, MESH),
+)  # fmt: skip
+
+
+def convex(kinds: tuple[int, int]) -> Callable[[Shape, Shape], Touch]:
+    """The function for a pair of such shapes: one point. Of one pair of shapes."""
+    return lambda a, b: _touch(kinds, a, b)
+
+
+def _touch(kinds: tuple[int, int], a: Shape, b: Shape) -> Touch:
+    radius_a, radius_b = radius(kinds[0], a), radius(kinds[1], b)
+    found = penetration(kinds, a, b, radius_a + radius_b + a.margin)
+    dist = -(found.depth + radius_a + radius_b)
+    middle = found.on_a + found.normal * (0.5 * (radius_a - radius_b - found.depth))
+    return one(dist[None], middle[None], found.normal[None])
+
+
+def penetration(kinds: tuple[int, int], a: Shape, b: Shape, reach: jax.Array) -> Deepest:
+    """How far the cores of two shapes lie in each other; a negative depth is their distance,
+    or something farther than `reach`."""
+    support = difference(kinds, a, b)
+    between = a.pos[0] - b.pos[0]
+    near = nearest(support, between, reach, _FINE, _TRIPS)
+    length = jnp.maximum(near.distance, 1e-30)
+    used = jnp.where(near.weights > 0, jnp.arange(4), jnp.argmax(near.weights))
+    order = jnp.argsort(near.weights <= 0, stable=True)[:3]
+    apart = Deepest(
+        -near.distance,
+        -near.point / length,
+        dot(near.weights, near.on_a),
+        near.features[used[order]],
+    )
+    touching = (near.distance < _TOLERANCE) | (jnp.min(near.weights) > 0)
+    sharp = all(k in (BOX, MESH) for k in kinds)
+    tolerance = 16 * float(np.finfo(between.dtype).eps) if sharp else _TOLERANCE
+    deep = lambda _: deepest(support, -between, tolerance)
+    return lax.cond(touching, deep, lambda _: apart, None)

@@ -1,0 +1,241 @@
+"""How deep the origin lies in a convex set: the expanding polytope algorithm.
+
+The polytope starts as a tetrahedron of support points and need not contain the origin: distances of
+its faces have signs. Each trip adds the support point of the face that is nearest; the faces that
+see it are replaced by those that join it to the edges of the hole they leave.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gpusim import lanes
+from gpusim.physics import rolled
+from gpusim.physics.collision.support import Difference, Support
+from gpusim.physics.linalg import Array, cross, dot
+
+VERTICES = 64  # at most
+_FACES = 2 * VERTICES - 4  # of a polytope whose faces are triangles
+_START = np.array([(1, 2, 3), (0, 2, 3), (0, 1, 3), (0, 1, 2)])
+
+
+class Deepest(NamedTuple):
+    """The point of the surface that is nearest to the origin inside."""
+
+    depth: jax.Array  # () m; negative: the origin is outside by so much at least
+    normal: jax.Array  # (3,) outwards
+    on_a: jax.Array  # (3,) the point of a that belongs to it
+    features: jax.Array  # (3, 2) of the corners of the face it lies on
+
+
+class _Polytope(NamedTuple):
+    """Vertices, faces, and what is not used of their memory."""
+
+    points: jax.Array  # (V, 3)
+    on_a: jax.Array  # (V, 3)
+    features: jax.Array  # (V, 2)
+    normals: jax.Array  # (F, 3) outwards
+    offsets: jax.Array  # (F,) along the normal; huge for what is no face
+    corners: jax.Array  # (F,) three numbers of vertices, 6 bits each, around the normal
+    free: jax.Array  # (F,) numbers of faces that are no more
+    n_free: jax.Array  # ()
+    n_faces: jax.Array  # () faces that ever were
+    hole: jax.Array  # (V,) what comes next around the hole, as `_next` reads it; 0: not at the hole
+    best: jax.Array  # () the nearest face
+    done: jax.Array  # () bool
+
+
+def deepest(support: Difference, start: Array, tolerance: float) -> Deepest:
+    """The nearest surface point of the difference; start: (3,) a direction to begin with."""
+    corners = _tetrahedron(support, start)
+    inside = corners.point.mean(0)
+    state = _first(corners, inside)
+
+    def trip(k: jax.Array, state: _Polytope) -> _Polytope:
+        grow = lambda s: _expanded(support, s, k + 4, inside, tolerance)
+        return lax.cond(state.done, lambda s: s, grow, state)
+
+    state = lanes.fori_loop(0, VERTICES - 4, trip, state)
+    return _answer(_nearest(state, VERTICES))
+
+
+def _tetrahedron(support: Difference, start: Array) -> Support:
+    """Four support points that do not lie in a plane: each the farther one of two directions."""
+    along = _unit(start)
+    a, b = support(along), support(-along)
+    edge = b.point - a.point
+    across = jnp.argmin(jnp.abs(edge)) == np.arange(3)
+    side = _unit(_cross(edge, across.astype(edge.dtype)))
+    c = _farther(support, side, a)
+    d = _farther(support, _unit(_cross(edge, c.point - a.point)), a)
+    return jax.tree.map(lambda *x: jnp.stack(x), a, b, c, d)
+
+
+def _farther(support: Difference, way: jax.Array, origin: Support) -> Support:
+    one, two = support(way), support(-way)
+    reach = lambda s: jnp.abs(dot(s.point - origin.point, way))
+    first = reach(one) >= reach(two)
+    return jax.tree.map(lambda x, y: jnp.where(first, x, y), one, two)
+
+
+def _unit(v: Array) -> jax.Array:
+    length2 = dot(v, v)
+    x = np.eye(3, dtype=v.dtype)[0]
+    return jnp.where(length2 > 1e-30, v * lax.rsqrt(jnp.maximum(length2, 1e-30)), x)
+
+
+def _cross(a: Array, b: Array) -> jax.Array:
+    return cross(a[None], b[None])[0]
+
+
+def _plane(a: Array, b: Array, c: Array, inside: Array) -> tuple[jax.Array, jax.Array]:
+    """Outward normal and offset of a triangle's plane; a huge offset for one without a plane."""
+    one, two = b - a, c - a
+    normal = _cross(one, two)
+    length2 = dot(normal, normal)
+    flat = length2 <= dot(one, one) * dot(two, two) * (16 * float(np.finfo(a.dtype).eps)) ** 2
+    outwards = jnp.where(dot(normal, a - inside) < 0, -1, 1).astype(a.dtype)
+    normal = normal * (outwards * lax.rsqrt(jnp.where(flat, 1, length2)))
+    return normal, jnp.where(flat, _huge(a.dtype), dot(normal, a))
+
+
+def _huge(dtype) -> jax.Array:
+    return jnp.asarray(1e30, dtype)
+
+
+def _first(corners: Support, inside: Array) -> _Polytope:
+    dtype = inside.dtype
+    grown = lambda x: jnp.zeros((VERTICES, *x.shape[1:]), x.dtype).at[:4].set(x)
+    planes = [_plane(*(corners.point[i] for i in face), inside) for face in _START]
+    up = dot(_cross(corners.point[1] - corners.point[0], corners.point[2] - corners.point[0]),
+             corners.point[3] - corners.point[0]) > 0  # fmt: skip
+    packed = [
+        jnp.where(up ^ bool(n % 2), i | j << 6 | k << 12, i | k << 6 | j << 12)
+        for n, (i, j, k) in enumerate(_START)
+    ]
+    zero = jnp.int32(0)
+    return _Polytope(
+        grown(corners.point), grown(corners.on_a), grown(corners.features),
+        jnp.zeros((_FACES, 3), dtype).at[:4].set(jnp.stack([n for n, _ in planes])),
+        jnp.full(_FACES, _huge(dtype)).at[:4].set(jnp.stack([o for _, o in planes])),
+        jnp.zeros(_FACES, jnp.int32).at[:4].set(jnp.stack(packed).astype(jnp.int32)),
+        jnp.zeros(_FACES, jnp.int32), zero, zero + 4,
+        jnp.zeros(VERTICES, jnp.int32), zero, jnp.asarray(False),
+    )  # fmt: skip
+
+
+def _nearest(state: _Polytope, vertices: Array) -> _Polytope:
+    """The state with its nearest face found."""
+
+    def look(i: jax.Array, best: tuple) -> tuple:
+        offset = rolled.at(state.offsets, i)
+        nearer = offset < best[0]
+        return jnp.where(nearer, offset, best[0]), jnp.where(nearer, i, best[1])
+
+    none = _huge(state.offsets.dtype), jnp.int32(0)
+    best = lanes.fori_loop(0, 2 * vertices - 4, look, none)[1]
+    return state._replace(best=jnp.where(state.done, state.best, best))
+
+
+def _expanded(
+    support: Difference, state: _Polytope, v: Array, inside: Array, tolerance: float
+) -> _Polytope:
+    """With vertex number v, unless the nearest face is one of the set itself."""
+    state = _nearest(state, v)
+    normal = state.normals[state.best]
+    new = support(normal)
+    done = dot(normal, new.point) - state.offsets[state.best] < tolerance
+    state = state._replace(
+        points=rolled.put(state.points, v, new.point),
+        on_a=rolled.put(state.on_a, v, new.on_a),
+        features=rolled.put(state.features, v, new.features),
+        done=done,
+    )
+    add = lambda s: _filled(_opened(s, v, new.point), v, new.point, inside)
+    return lax.cond(done, lambda s: s, add, state)
+
+
+def _opened(state: _Polytope, v: Array, point: Array) -> _Polytope:
+    """Without the faces that see the new vertex; the edges of the hole are those of one of them."""
+
+    def look(i: jax.Array, state: _Polytope) -> _Polytope:
+        normal, offset = rolled.at(state.normals, i), rolled.at(state.offsets, i)
+        seen = dot(normal, point) > offset
+        return lax.cond(seen, lambda s: _removed(s, i), lambda s: s, state)
+
+    return lanes.fori_loop(0, 2 * v - 4, look, state)
+
+
+def _removed(state: _Polytope, i: Array) -> _Polytope:
+    corners = _unpacked(rolled.at(state.corners, i))
+    hole = state.hole
+    for k in range(3):
+        after, before = corners[(k + 1) % 3], corners[(k + 2) % 3]
+        hole = hole.at[corners[k]].add(_code(after) - _code(before))
+    return state._replace(
+        hole=hole,
+        offsets=rolled.put(state.offsets, i, _huge(state.offsets.dtype)),
+        free=state.free.at[state.n_free].set(i),
+        n_free=state.n_free + 1,
+    )
+
+
+# The faces around a vertex of the hole add up the codes of the corners behind it less those of the
+# corners before it. What lies between two of these faces cancels; what is left is the code of the
+# next vertex around the hole less that of the last one: a difference and a difference of squares.
+_HIGH = 1 << 14
+
+
+def _code(vertex: jax.Array) -> jax.Array:
+    return vertex * _HIGH + vertex * vertex
+
+
+def _next(left: jax.Array) -> jax.Array:
+    difference = (left + _HIGH // 2) >> 14
+    squares = left - difference * _HIGH
+    return (squares // jnp.where(difference == 0, 1, difference) + difference) // 2
+
+
+def _unpacked(packed: jax.Array) -> list[jax.Array]:
+    return [packed >> shift & 63 for shift in (0, 6, 12)]
+
+
+def _filled(state: _Polytope, v: Array, point: Array, inside: Array) -> _Polytope:
+    """With the faces from the hole's edges to the new vertex."""
+
+    def look(a: jax.Array, found: tuple) -> tuple:
+        edge = rolled.at(state.hole, a) != 0
+        return jnp.where(edge, a, found[0]), found[1] + edge.astype(jnp.int32)
+
+    start, count = lanes.fori_loop(0, v, look, (jnp.int32(0), jnp.int32(0)))
+
+    def join(_: jax.Array, walk: tuple) -> tuple:
+        state, a = walk
+        b = jnp.clip(_next(state.hole[a]), 0, VERTICES - 1)
+        normal, offset = _plane(state.points[a], state.points[b], point, inside)
+        again = state.n_free > 0
+        place = jnp.where(again, state.free[jnp.maximum(state.n_free - 1, 0)], state.n_faces)
+        state = state._replace(
+            hole=state.hole.at[a].set(0),
+            normals=state.normals.at[place].set(normal, mode="drop"),
+            offsets=state.offsets.at[place].set(offset, mode="drop"),
+            corners=state.corners.at[place].set(a | b << 6 | v << 12, mode="drop"),
+            n_free=state.n_free - again,
+            n_faces=state.n_faces + ~again,
+        )
+        return state, b
+
+    return rolled.loop_while(VERTICES, count, join, (state, start))[0]
+
+
+def _answer(state: _Polytope) -> Deepest:
+    corners = jnp.stack(_unpacked(state.corners[state.best]))
+    normal, offset = state.normals[state.best], state.offsets[state.best]
+    p, foot = state.points[corners], normal * offset
+    areas = [dot(normal, _cross(p[(k + 1) % 3] - foot, p[(k + 2) % 3] - foot)) for k in range(3)]
+    whole = areas[0] + areas[1] + areas[2]
+    weights = jnp.stack(areas) / jnp.where(whole == 0, 1, whole)
+    return Deepest(offset, normal, dot(weights, state.on_a[corners]), state.features[corners])
