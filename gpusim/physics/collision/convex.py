@@ -9,6 +9,7 @@ from jax import lax
 
 from gpusim.physics.collision.epa import Deepest, deepest
 from gpusim.physics.collision.gjk import nearest
+from gpusim.physics.collision.manifold import manifold
 from gpusim.physics.collision.shapes import (
     BOX, CAPSULE, CYLINDER, ELLIPSOID, MESH, SPHERE, Shape, Touch, one,
 )  # fmt: skip
@@ -26,6 +27,12 @@ PAIRS = (
     (ELLIPSOID, CYLINDER), (ELLIPSOID, BOX), (ELLIPSOID, MESH),
 )  # fmt: skip
 
+# Pairs that may touch along faces and edges, at up to four.
+SEVERAL = (
+    (CAPSULE, CYLINDER), (CAPSULE, MESH), (CYLINDER, CYLINDER), (CYLINDER, BOX), (CYLINDER, MESH),
+    (BOX, MESH), (MESH, MESH),
+)  # fmt: skip
+
 
 def convex(kinds: tuple[int, int]) -> Callable[[Shape, Shape], Touch]:
     """The function for a pair of such shapes: one point. Of one pair of shapes."""
@@ -35,6 +42,8 @@ def convex(kinds: tuple[int, int]) -> Callable[[Shape, Shape], Touch]:
 def _touch(kinds: tuple[int, int], a: Shape, b: Shape) -> Touch:
     radius_a, radius_b = radius(kinds[0], a), radius(kinds[1], b)
     found = penetration(kinds, a, b, radius_a + radius_b + a.margin)
+    if kinds in SEVERAL:
+        return manifold(kinds, a, b, found, (radius_a, radius_b))
     dist = -(found.depth + radius_a + radius_b)
     middle = found.on_a + found.normal * (0.5 * (radius_a - radius_b - found.depth))
     return one(dist[None], middle[None], found.normal[None])

@@ -26,6 +26,8 @@ class Hulls(NamedTuple):
     corners: np.ndarray  # (v, 2) where a vertex's corners begin and end
     normals: np.ndarray  # (c, 3) of a corner's face, outwards
     spread: np.ndarray  # (c, 3) further vertices of the face: with this one the widest four; -1: none
+    around: np.ndarray  # (c, d) all of the face's, the way round that C goes, and then -1
+    before: np.ndarray  # (c,) the one before this in the mesh's order
 
 
 class Hull(NamedTuple):
@@ -41,17 +43,23 @@ def hulls(m: mujoco.MjModel, meshes: Sequence[int], dtype) -> tuple[Hulls, np.nd
     parts = [_hull(m, mesh) for mesh in meshes]
     vertices = np.cumsum([0, *(len(p.vertices) for p in parts)])
     corners = np.cumsum([0, *(len(p.normals) for p in parts)])
+    most = max(p.around.shape[1] for p in parts)
+    padded = [
+        np.pad(p.around, ((0, 0), (0, most - p.around.shape[1])), constant_values=-1) for p in parts
+    ]
+    as_int = lambda x: np.concatenate(x).astype(np.int32)
+    later = lambda xs: as_int(
+        [np.where(x < 0, -1, x + k) for x, k in zip(xs, vertices, strict=False)]
+    )
     joined = Hulls(
         np.concatenate([p.vertices for p in parts]).astype(dtype),
-        np.concatenate([p.corners + k for p, k in zip(parts, corners, strict=False)]),
+        as_int([p.corners + k for p, k in zip(parts, corners, strict=False)]),
         np.concatenate([p.normals for p in parts]).astype(dtype),
-        np.concatenate(
-            [np.where(p.spread < 0, -1, p.spread + k) for p, k in zip(parts, vertices, strict=False)]
-        ),
+        later([p.spread for p in parts]),
+        later(padded),
+        later([p.before for p in parts]),
     )
-    as_int = lambda x: x.astype(np.int32)
-    joined = joined._replace(corners=as_int(joined.corners), spread=as_int(joined.spread))
-    return joined, as_int(np.stack([vertices[:-1], vertices[1:]], 1))
+    return joined, np.stack([vertices[:-1], vertices[1:]], 1).astype(np.int32)
 
 
 def _hull(m: mujoco.MjModel, mesh: int) -> Hulls:
@@ -62,7 +70,7 @@ def _hull(m: mujoco.MjModel, mesh: int) -> Hulls:
     used = np.flatnonzero(m.mesh_polymapnum[start : start + count])
     place = np.full(count, -1)
     place[used] = np.arange(len(used))
-    normals, spread, corners = [], [], []
+    normals, spread, corners, rings, before = [], [], [], [], []
     for v in used:
         begin = int(m.mesh_polymapadr[start + v])
         faces = m.mesh_polymap[begin : begin + int(m.mesh_polymapnum[start + v])]
@@ -73,8 +81,15 @@ def _hull(m: mujoco.MjModel, mesh: int) -> Hulls:
             normals.append(m.mesh_polynormal[first + face])
             chosen = [place[turned[k]] for k in _widest(every[turned])]
             spread.append([*chosen, -1][:3])
+            rings.append(place[around[::-1]])
+            before.append(place[turned[-1]])
         corners.append((len(normals) - len(faces), len(normals)))
-    return Hulls(every[used], *(np.array(x) for x in (corners, normals, spread)))
+    ring = np.full((len(rings), max(map(len, rings))), -1)
+    for row, vertices in zip(ring, rings, strict=True):
+        row[: len(vertices)] = vertices
+    return Hulls(
+        every[used], *(np.array(x) for x in (corners, normals, spread)), ring, np.array(before)
+    )
 
 
 def _widest(polygon: np.ndarray) -> tuple[int, ...]:
