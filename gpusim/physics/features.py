@@ -18,7 +18,8 @@ _FREE, _BALL = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
 # Flags that change nothing here, or are heeded.
 _FLAGS = set(
     "constraint equality frictionloss limit contact spring damper gravity clampctrl warmstart "
-    "filterparent actuation refsafe sensor midphase eulerdamp autoreset island".split()
+    "filterparent actuation refsafe sensor midphase eulerdamp autoreset island "
+    "nativeccd multiccd".split()  # these two as far as no pair of shapes depends on them
 )
 
 
@@ -62,7 +63,7 @@ def _options(m: mujoco.MjModel) -> Iterator[str]:
     for bit in mujoco.mjtDisableBit.__members__.values():
         if bit != mujoco.mjtDisableBit.mjNDISABLE and m.opt.disableflags & int(bit):
             flag = _type(mujoco.mjtDisableBit, bit)
-            if flag not in _FLAGS and not (flag in ("nativeccd", "multiccd") and not m.nmesh):
+            if flag not in _FLAGS:
                 yield f"option flag {flag}=disable"
     for flag in ("SLEEP", "DIAGEXACT", "IPC", "SPECULATIVE"):
         bit = getattr(mujoco.mjtEnableBit, f"mjENBL_{flag}", None)

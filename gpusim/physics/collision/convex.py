@@ -22,7 +22,7 @@ _FINE = 1e-8  # m: to which the nearest points of separate cores are known
 _TRIPS = 35  # of GJK
 
 # Pairs that touch at one point.
-PAIRS = (
+SINGLE = (
     (SPHERE, ELLIPSOID), (SPHERE, MESH), (CAPSULE, ELLIPSOID), (ELLIPSOID, ELLIPSOID),
     (ELLIPSOID, CYLINDER), (ELLIPSOID, BOX), (ELLIPSOID, MESH),
 )  # fmt: skip
@@ -35,7 +35,7 @@ SEVERAL = (
 
 
 def convex(kinds: tuple[int, int]) -> Callable[[Shape, Shape], Touch]:
-    """The function for a pair of such shapes: one point. Of one pair of shapes."""
+    """The function for a pair of such shapes: one point, or four. Of one pair of shapes."""
     return lambda a, b: _touch(kinds, a, b)
 
 
@@ -64,7 +64,7 @@ def penetration(kinds: tuple[int, int], a: Shape, b: Shape, reach: jax.Array) ->
         dot(near.weights, near.on_a),
         near.features[used[order]],
     )
-    touching = (near.distance < _TOLERANCE) | (jnp.min(near.weights) > 0)
+    touching = ~near.apart | (near.distance < _TOLERANCE)
     sharp = all(k in (BOX, MESH) for k in kinds)
     tolerance = 16 * float(np.finfo(between.dtype).eps) if sharp else _TOLERANCE
     deep = lambda _: deepest(support, -between, tolerance)

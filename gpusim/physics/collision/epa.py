@@ -159,11 +159,15 @@ def _expanded(
 
 
 def _opened(state: _Polytope, v: Array, point: Array) -> _Polytope:
-    """Without the faces that see the new vertex; the edges of the hole are those of one of them."""
+    """Without the faces that see the new vertex; the edges of the hole are those of one of them.
+
+    A face that lies in a plane with the vertex does not: else rounding would tear several holes.
+    """
+    least = 32 * float(np.finfo(point.dtype).eps) * jnp.abs(point).max()
 
     def look(i: jax.Array, state: _Polytope) -> _Polytope:
         normal, offset = rolled.at(state.normals, i), rolled.at(state.offsets, i)
-        seen = dot(normal, point) > offset
+        seen = (dot(normal, point) > offset + least) | (i == state.best)
         return lax.cond(seen, lambda s: _removed(s, i), lambda s: s, state)
 
     return lanes.fori_loop(0, 2 * v - 4, look, state)

@@ -27,7 +27,7 @@ class Nearest(NamedTuple):
     corners: jax.Array  # (4, 3)
     on_a: jax.Array  # (4, 3) the points of a that belong to them
     features: jax.Array  # (4, 2)
-    apart: jax.Array  # () bool: farther than asked for
+    apart: jax.Array  # () bool: a plane is known that separates the origin from the difference
     done: jax.Array  # () bool
     trips: jax.Array  # ()
 
@@ -53,7 +53,7 @@ def nearest(support: Difference, start: Array, reach: Array, tolerance: float, t
         inverse = 1 / jnp.maximum(now.distance, 1e-30)
         new = support(-now.point * inverse)
         ahead = dot(now.point, new.point)
-        apart = ahead > reach * now.distance
+        far = ahead > reach * now.distance
         found = now.distance * now.distance - ahead < 0.5 * tolerance * tolerance
         place = jnp.argmin(now.weights) == np.arange(4)
         corners = jnp.where(place[:, None], new.point, now.corners)
@@ -61,7 +61,7 @@ def nearest(support: Difference, start: Array, reach: Array, tolerance: float, t
         point = dot(weights, corners)
         distance = length(point)
         stuck = distance >= now.distance
-        stop = apart | found | stuck
+        stop = far | found | stuck
         keep = lambda old, new: jnp.where(stop, old, new)
         return Nearest(
             keep(now.point, point),
@@ -70,7 +70,7 @@ def nearest(support: Difference, start: Array, reach: Array, tolerance: float, t
             keep(now.corners, corners),
             keep(now.on_a, jnp.where(place[:, None], new.on_a, now.on_a)),
             keep(now.features, jnp.where(place[:, None], new.features, now.features)),
-            apart,
+            ahead > 0,
             stop | (distance < tolerance) | (jnp.min(weights) > 0),
             now.trips + 1,
         )

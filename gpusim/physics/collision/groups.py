@@ -40,7 +40,8 @@ KINDS = {
     (CAPSULE, CAPSULE): Kind(round.capsule_capsule, 1, True),
     (CAPSULE, BOX): Kind(capsule_box.capsule_box, 2, False),
     (BOX, BOX): Kind(box.box_box, 12, False),
-    **{kinds: Kind(convex.convex(kinds), 1, False) for kinds in convex.PAIRS},
+    **{kinds: Kind(convex.convex(kinds), 1, False) for kinds in convex.SINGLE},
+    **{kinds: Kind(convex.convex(kinds), 4, False) for kinds in convex.SEVERAL},
 }
 
 
@@ -82,6 +83,13 @@ def groups(m: mujoco.MjModel, pairs: Sequence[Pair], file: str) -> tuple[Group, 
         if kind not in KINDS:
             words = [mujoco.mjtGeom(t).name.split("_")[1].lower() for t in kind]
             raise refuse(m, pair, file, f"{words[0]} against {words[1]}")
+        for flag in ("nativeccd", "multiccd"):
+            off = m.opt.disableflags & int(getattr(mujoco.mjtDisableBit, f"mjDSBL_{flag.upper()}"))
+            if off and (kind in convex.SEVERAL or (kind in convex.SINGLE and flag == "nativeccd")):
+                raise refuse(m, pair, file, f"option flag {flag}=disable")
+        if kind in convex.SEVERAL and not since(3, 17):
+            words = [mujoco.mjtGeom(t).name.split("_")[1].lower() for t in kind]
+            raise refuse(m, pair, file, f"{words[0]} against {words[1]} before MuJoCo 3.17")
         for geom in (pair.first, pair.second):
             if m.geom_type[geom] == MESH and not m.mesh_polynum[m.geom_dataid[geom]]:
                 raise refuse(m, pair, file, "a mesh without a convex hull")

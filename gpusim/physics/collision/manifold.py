@@ -56,12 +56,10 @@ def manifold(
         n,
     )
     i, j, faces = _facing(first, second)
-    few = (first.at.dim < 3) & (second.faces.count > 0)
-    few &= (first.at.dim <= second.at.dim) | (first.faces.count == 0)
     edge_a, face_b, lies_a = _across(first.edges, second.faces, n)
     edge_b, face_a, lies_b = _across(second.edges, first.faces, -n)
-    lies_a &= ~faces & few
-    lies_b &= ~faces & ~few & (second.at.dim < 3)
+    lies_a &= ~faces & (first.at.dim < 3)
+    lies_b &= ~faces & ~lies_a & (second.at.dim < 3)
     result, round_a, round_b = single, kinds[0] == CAPSULE, kinds[1] == CAPSULE
     cases = (
         (round_a or round_b, faces, lambda s: _face_on_face(first, second, i, j, s, margin)),
