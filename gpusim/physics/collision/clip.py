@@ -1,7 +1,10 @@
 """One polygon inside another: the part they have in common, and four points that stand for it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from gpusim.physics import rolled
@@ -76,50 +79,36 @@ def ends(polygon: Polygon, way: jax.Array) -> Polygon:
 
 
 def widest(polygon: Polygon) -> Polygon:
-    """Of more than four points, four that are a quadrilateral of great area, as C finds them: each
-    moves on while that makes it wider."""
+    """Of more than four points, four that are a wide quadrilateral, the first one among them.
+
+    As C's hull4f finds them: each of the others moves on while that makes it wider.
+    """
     n = jnp.maximum(polygon.count, 1)
     after = lambda k: jnp.where(k + 1 < n, k + 1, 0)
 
-    def area(k: tuple) -> jax.Array:
-        a, b, c, d = (polygon.points[i] for i in k)
+    def area(k: jax.Array) -> jax.Array:
+        a, b, c, d = polygon.points[k]
         normal = cross((a - c)[None], (b - d)[None])[0]
         return jnp.sqrt(dot(normal, normal))
 
-    def moved(state: tuple, which: int, inner) -> tuple:
-        """`state` after corner number `which` has moved as far as it gains."""
+    def moved(state: tuple, which: int, inner: tuple[int, ...]) -> tuple:
+        """`state` after corner number `which` has moved as far as it gains, those of `inner` too
+        each time."""
 
         def step(loop: tuple) -> tuple:
-            k, most, best, _ = loop
-            there = tuple(after(x) if i == which else x for i, x in enumerate(k))
+            k, most, _ = loop
+            there = jnp.where(np.arange(4) == which, after(k), k)
             new = area(there)
             wider = new > most
-            k, most, best = jax.tree.map(
-                lambda x, y: jnp.where(wider, x, y), (there, new, there), (k, most, best)
-            )
-            if inner is not None:
-                same = (k, most, best)
-                k, most, best = lax.cond(wider, inner, lambda s: s, same)
-            return k, most, best, wider
+            state = jnp.where(wider, there, k), jnp.where(wider, new, most)
+            if inner:
+                others = lambda s: functools.reduce(lambda s, w: moved(s, w, ()), inner, s)
+                state = lax.cond(wider, others, lambda s: s, state)
+            return *state, wider
 
-        yes = jnp.asarray(True)
-        return lax.while_loop(lambda loop: loop[3], step, (*state, yes))[:3]
+        return lax.while_loop(lambda loop: loop[2], step, (*state, jnp.asarray(True)))[:2]
 
-    both = lambda state: moved(moved(state, 2, None), 1, None)
-
-    def around(a: Array, state: tuple) -> tuple:
-        a = a.astype(jnp.int32)
-        (_, b, c, d), most, best = state
-        (_, b, c, d), most, best = moved(((a, b, c, d), most, best), 3, both)
-        b_moves = b == a
-        b = jnp.where(b_moves, after(b), b)
-        c_moves = b_moves & (c == b)
-        c = jnp.where(c_moves, after(c), c)
-        d = jnp.where(c_moves & (d == c), after(d), d)
-        return (a, b, c, d), most, best
-
-    k = tuple(jnp.int32(i) for i in range(4))
-    count = jnp.where(polygon.count > 4, polygon.count, 0)
-    state = rolled.loop_while(polygon.points.shape[0], count, around, (k, area(k), k))
-    chosen = jnp.where(polygon.count > 4, jnp.stack(state[2]), jnp.arange(4))
-    return Polygon(polygon.points[chosen], jnp.minimum(polygon.count, 4))
+    k = jnp.arange(4, dtype=jnp.int32)
+    pick = lambda state: moved(state, 3, (2, 1))
+    state = lax.cond(polygon.count > 4, pick, lambda s: s, (k, area(k)))
+    return Polygon(polygon.points[state[0]], jnp.minimum(polygon.count, 4))

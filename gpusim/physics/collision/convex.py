@@ -11,7 +11,15 @@ from gpusim.physics.collision.epa import Deepest, deepest
 from gpusim.physics.collision.gjk import nearest
 from gpusim.physics.collision.manifold import manifold
 from gpusim.physics.collision.shapes import (
-    BOX, CAPSULE, CYLINDER, ELLIPSOID, MESH, SPHERE, Shape, Touch, one,
+    BOX,
+    CAPSULE,
+    CYLINDER,
+    ELLIPSOID,
+    MESH,
+    SPHERE,
+    Shape,
+    Touch,
+    one,
 )  # fmt: skip
 from gpusim.physics.collision.support import difference, radius
 from gpusim.physics.linalg import dot
@@ -65,7 +73,7 @@ def penetration(kinds: tuple[int, int], a: Shape, b: Shape, reach: jax.Array) ->
         near.features[used[order]],
     )
     touching = ~near.apart | (near.distance < _TOLERANCE)
-    sharp = all(k in (BOX, MESH) for k in kinds)
+    sharp = all(k in (SPHERE, CAPSULE, BOX, MESH) for k in kinds)
     tolerance = 16 * float(np.finfo(between.dtype).eps) if sharp else _TOLERANCE
     deep = lambda _: deepest(support, -between, tolerance)
     return lax.cond(touching, deep, lambda _: apart, None)

@@ -188,7 +188,5 @@ def polygon(kind: int, shape: Shape, face: Array) -> Polygon:
         return rolled.put(points, k, pos + dot(mat, vertices[vertex]))
 
     count = (ring >= 0).sum().astype(jnp.int32)
-    points = rolled.loop_while(
-        ring.shape[0], count, trip, jnp.zeros((ring.shape[0], 3), mat.dtype)
-    )
+    points = rolled.loop_while(ring.shape[0], count, trip, jnp.zeros((ring.shape[0], 3), mat.dtype))
     return Polygon(points, count)

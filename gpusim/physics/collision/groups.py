@@ -12,7 +12,15 @@ import mujoco
 from gpusim.physics.collision import box, capsule_box, convex, plane, round
 from gpusim.physics.collision.pairs import Pair, refuse
 from gpusim.physics.collision.shapes import (
-    BOX, CAPSULE, CYLINDER, ELLIPSOID, MESH, PLANE, SPHERE, Shape, Touch,
+    BOX,
+    CAPSULE,
+    CYLINDER,
+    ELLIPSOID,
+    MESH,
+    PLANE,
+    SPHERE,
+    Shape,
+    Touch,
 )  # fmt: skip
 from gpusim.physics.linalg import Array
 from gpusim.physics.versions import since

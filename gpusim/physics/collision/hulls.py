@@ -25,7 +25,9 @@ class Hulls(NamedTuple):
     vertices: np.ndarray  # (v, 3) m, in the axes of the mesh's geom
     corners: np.ndarray  # (v, 2) where a vertex's corners begin and end
     normals: np.ndarray  # (c, 3) of a corner's face, outwards
-    spread: np.ndarray  # (c, 3) further vertices of the face: with this one the widest four; -1: none
+    spread: (
+        np.ndarray
+    )  # (c, 3) further vertices of the face: with this one the widest four; -1: none
     around: np.ndarray  # (c, d) all of the face's, the way round that C goes, and then -1
     before: np.ndarray  # (c,) the one before this in the mesh's order
 

@@ -15,7 +15,16 @@ from gpusim.physics import rolled
 from gpusim.physics.collision.clip import clipped, ends, widest
 from gpusim.physics.collision.epa import Deepest
 from gpusim.physics.collision.features import (
-    ACROSS, ALIGNED, Corners, Edges, Normals, Polygon, corners, edges, normals, polygon,
+    ACROSS,
+    ALIGNED,
+    Corners,
+    Edges,
+    Normals,
+    Polygon,
+    corners,
+    edges,
+    normals,
+    polygon,
 )  # fmt: skip
 from gpusim.physics.collision.shapes import CAPSULE, FAR, Shape, Touch
 from gpusim.physics.linalg import Array, dot
@@ -44,9 +53,9 @@ def manifold(
     on_b = found.on_a - n * found.depth
     witness = (found.on_a + n * (radii[0] + half), on_b - n * (radii[1] + half))
     # Edges of cylinders are found from the point itself.
-    points = tuple(w if k == CAPSULE else w - s * n * half for k, w, s in zip(kinds, witness, (1, -1), strict=True))
-    first = _side(kinds[0], a, found.features[:, 0], n, points[0], half)
-    second = _side(kinds[1], b, found.features[:, 1], -n, points[1], half)
+    start = lambda k, out: witness[k] if kinds[k] == CAPSULE else witness[k] - out * half
+    first = _side(kinds[0], a, found.features[:, 0], n, start(0, n), half)
+    second = _side(kinds[1], b, found.features[:, 1], -n, start(1, -n), half)
     dist = -(found.depth + radii[0] + radii[1])
     middle = 0.5 * (witness[0] + witness[1])
     alone = np.arange(_POINTS) == 0
@@ -71,9 +80,7 @@ def manifold(
             result = lax.cond(hit, points, lambda s: s, result)
     dist, point, normal = result
     flip = jnp.where(dot(normal, n) < 0, -1, 1).astype(n.dtype)
-    return Touch(
-        dist[None], point[None], jnp.broadcast_to(normal * flip, (1, _POINTS, 3))
-    )
+    return Touch(dist[None], point[None], jnp.broadcast_to(normal * flip, (1, _POINTS, 3)))
 
 
 def _side(kind: int, shape: Shape, features, out, witness, half) -> _Side:

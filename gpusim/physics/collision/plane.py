@@ -78,7 +78,6 @@ def plane_ellipsoid(a: Shape, b: Shape) -> Touch:
     return one(dist, b.pos + arm - normal * (0.5 * dist)[:, None], normal)
 
 
-
 def plane_mesh(a: Shape, b: Shape) -> Touch:
     """The lowest vertex, and three others of the face there that lies flattest.
 
