@@ -45,6 +45,16 @@ def thing(geom: str, option: str = "", floor: str = "", other: str = "") -> str:
       {BOX.format(geom=geom)}{more}</worldbody></mujoco>"""
 
 
+STONE = """<asset><mesh name="stone" vertex="0.1 0 0 -0.1 0 0.02 0 0.12 0 0 -0.1 0.01 0 0 0.09 0.03 0.02
+  -0.08 0.07 0.06 0.05 -0.05 0.07 0.04 -0.06 -0.05 -0.04 0.05 -0.06 -0.05"/></asset>"""
+
+
+def stones(geom: str, other: str = "") -> str:
+    """The same of meshes, and of what C searches for: as far as that goes."""
+    search = 'ccd_iterations="400" ccd_tolerance="1e-12"'
+    return thing(geom, search, other=other).replace("</mujoco>", STONE + "</mujoco>")
+
+
 def actuator(text: str) -> str:
     return f"<actuator>{text}</actuator>"
 
@@ -94,6 +104,13 @@ FEATURES = {
     "sphere cylinder": thing('type="cylinder" size="0.1 0.05"', other='size="0.1"'),
     "capsule box": thing('type="box" size="0.2 0.15 0.05"', other='type="capsule" size="0.05 0.15"'),
     "box box": thing('type="box" size="0.1 0.15 0.05"', other='type="box" size="0.1 0.12 0.07"'),
+    "plane mesh": stones('type="mesh" mesh="stone"'),
+    "mesh mesh": stones('type="mesh" mesh="stone"', 'type="mesh" mesh="stone"'),
+    "box mesh": stones('type="box" size="0.2 0.15 0.05"', 'type="mesh" mesh="stone"'),
+    "sphere mesh": stones('type="mesh" mesh="stone"', 'size="0.1"'),
+    "capsule mesh": stones('type="mesh" mesh="stone"', 'type="capsule" size="0.05 0.1"'),
+    "capsule ellipsoid": stones('type="ellipsoid" size="0.1 0.15 0.07"', 'type="capsule" size="0.05 0.1"'),
+    "capsule cylinder": stones('type="cylinder" size="0.15 0.05"', 'type="capsule" size="0.05 0.1"'),
     "explicit pair": thing('name="u" size="0.1" contype="0"', other='name="v" size="0.1" conaffinity="0" contype="0"')
         .replace("</mujoco>", '<contact><pair geom1="u" geom2="v" condim="4" friction="0.8 0.4 0.01 0 0" solref="0.03 1" margin="0.02"/></contact></mujoco>'),
     "explicit pair, elliptic": thing('name="u" size="0.1"', other='name="v" size="0.1"', option='cone="elliptic"')

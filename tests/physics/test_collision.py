@@ -17,9 +17,9 @@ NAMES = ("plane", "hfield", "sphere", "capsule", "ellipsoid", "cylinder", "box",
 MODEL = """<mujoco><asset><mesh name="stone" vertex="{}"/><mesh name="prism" vertex="{}"/></asset>
   <worldbody><body mocap="true"><geom {}/></body>
   <body><freejoint/><geom {}/></body></worldbody></mujoco>"""
-# Of distance, point and normal. How deep round shapes lie in each other is searched for, to 1e-6 m,
-# and so is where, and how they are turned there; deeper than 0.1 m neither search ends in time. Which
-# four points stand for the common part of two caps is a matter of rounding where areas are equal.
+# Of distance, point and normal. How deep round shapes lie in each other is searched for, and so is
+# where, and how they are turned there; deeper than 0.1 m neither search ends in time. Which four
+# points stand for the common part of two caps is a matter of rounding where areas are equal.
 EXACT = [1e-10] * 7
 CLOSE = [1e-4] + [2e-3] * 3 + [0.02] * 3
 SEARCHED = [k for k in convex.SINGLE + convex.SEVERAL if not {*k} <= {BOX, MESH}]

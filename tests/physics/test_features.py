@@ -20,7 +20,7 @@ def mjcf(extra="", joint="hinge", attributes="", geom='size="0.1"') -> str:
     return f'<mujoco model="thing"><worldbody>{ground}{body}</worldbody>{extra}</mujoco>'
 
 
-MESH = '<asset><mesh name="m" vertex="0 0 0 1 0 0 0 1 0 0 0 1"/></asset>'
+HILLS = '<asset><hfield name="h" nrow="2" ncol="2" size="1 1 1 1" elevation="0 1 1 0"/></asset>'
 SITES = '<actuator><motor name="arm" site="spot" refsite="spot"/></actuator>'
 REFUSED = {
     "option noslip_iterations": mjcf('<option noslip_iterations="3"/>'),
@@ -39,7 +39,12 @@ REFUSED = {
         '<actuator><adhesion name="arm" body="box" ctrlrange="0 1"/></actuator>'
     ),
     "actuator 'arm' with a reference site": mjcf(SITES),
-    "geoms 'floor' and 'shell': plane against mesh": mjcf(MESH, geom='type="mesh" mesh="m"'),
+    "geoms 'hills' and 'shell': hfield against sphere": mjcf(HILLS).replace(
+        "<worldbody>", '<worldbody><geom name="hills" type="hfield" hfield="h"/>'
+    ),
+    "geoms 'shell' and 'pole': capsule against cylinder: option flag multiccd=disable": mjcf(
+        '<option><flag multiccd="disable"/></option>', geom='type="capsule" size="0.1 0.1"'
+    ).replace("<worldbody>", '<worldbody><geom name="pole" type="cylinder" size="0.1 0.1"/>'),
 }
 
 

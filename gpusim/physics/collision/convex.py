@@ -24,9 +24,10 @@ from gpusim.physics.collision.shapes import (
 from gpusim.physics.collision.support import difference, radius
 from gpusim.physics.linalg import dot
 
-# Of cores nearer than this the depth is asked for, and known to so much: C's ccd_tolerance.
-_TOLERANCE = 1e-6  # m
-_FINE = 1e-8  # m: to which the nearest points of separate cores are known
+# Lengths in m. C has one of them, ccd_tolerance, by default 1e-6.
+_TOUCHING = 1e-6  # cores nearer than this: how deep they lie in each other is asked for
+_DEPTH = 1e-7  # to which that is known
+_DISTANCE = 1e-8  # to which the nearest points of separate cores are known
 _TRIPS = 35  # of GJK
 
 # Pairs that touch at one point.
@@ -62,7 +63,7 @@ def penetration(kinds: tuple[int, int], a: Shape, b: Shape, reach: jax.Array) ->
     or something farther than `reach`."""
     support = difference(kinds, a, b)
     between = a.pos[0] - b.pos[0]
-    near = nearest(support, between, reach, _FINE, _TRIPS)
+    near = nearest(support, between, reach, _DISTANCE, _TRIPS)
     length = jnp.maximum(near.distance, 1e-30)
     used = jnp.where(near.weights > 0, jnp.arange(4), jnp.argmax(near.weights))
     order = jnp.argsort(near.weights <= 0, stable=True)[:3]
@@ -72,8 +73,8 @@ def penetration(kinds: tuple[int, int], a: Shape, b: Shape, reach: jax.Array) ->
         dot(near.weights, near.on_a),
         near.features[used[order]],
     )
-    touching = ~near.apart | (near.distance < _TOLERANCE)
+    touching = ~near.apart | (near.distance < _TOUCHING)
     sharp = all(k in (SPHERE, CAPSULE, BOX, MESH) for k in kinds)
-    tolerance = 16 * float(np.finfo(between.dtype).eps) if sharp else _TOLERANCE
+    tolerance = 16 * float(np.finfo(between.dtype).eps) if sharp else _DEPTH
     deep = lambda _: deepest(support, -between, tolerance)
     return lax.cond(touching, deep, lambda _: apart, None)

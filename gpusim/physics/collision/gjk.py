@@ -17,6 +17,8 @@ from gpusim.physics.linalg import Array, cross, dot, rowdot
 _EDGES = np.array([(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)])
 _FACES = np.array([(0, 1, 2), (0, 1, 3), (0, 2, 3), (1, 2, 3)])
 
+_OPPOSITE = np.array([(1, 3, 2), (0, 2, 3), (0, 3, 1), (0, 1, 2)])  # the face opposite a corner
+
 
 class Nearest(NamedTuple):
     """The point of a - b that is nearest to the origin."""
@@ -110,9 +112,7 @@ def _weights(p: jax.Array) -> jax.Array:
     on_face = jnp.where(there, height * height * scale, far)
     face = sum(eye[_FACES[:, k]] * parts[k][:, None] for k in range(3))
     # Inside: volumes of the four tetrahedra around the origin.
-    volume = jnp.stack(
-        [dot(p[i], cross(p[j][None], p[k][None])[0]) for i, j, k in ((1, 3, 2), (0, 2, 3), (0, 3, 1), (0, 1, 2))]
-    )  # fmt: skip
+    volume = rowdot(p[_OPPOSITE[:, 0]], cross(p[_OPPOSITE[:, 1]], p[_OPPOSITE[:, 2]]))
     whole = volume.sum()
     inside = (jnp.min(volume * jnp.sign(whole)) > 0) & (whole != 0)
     volume = volume / jnp.where(whole == 0, 1, whole)

@@ -89,15 +89,13 @@ def groups(m: mujoco.MjModel, pairs: Sequence[Pair], file: str) -> tuple[Group, 
     for k, pair in enumerate(pairs):
         kind = int(m.geom_type[pair.first]), int(m.geom_type[pair.second])
         if kind not in KINDS:
-            words = [mujoco.mjtGeom(t).name.split("_")[1].lower() for t in kind]
-            raise refuse(m, pair, file, f"{words[0]} against {words[1]}")
+            raise refuse(m, pair, file, _words(kind))
         for flag in ("nativeccd", "multiccd"):
             off = m.opt.disableflags & int(getattr(mujoco.mjtDisableBit, f"mjDSBL_{flag.upper()}"))
             if off and (kind in convex.SEVERAL or (kind in convex.SINGLE and flag == "nativeccd")):
-                raise refuse(m, pair, file, f"option flag {flag}=disable")
+                raise refuse(m, pair, file, f"{_words(kind)}: option flag {flag}=disable")
         if kind in convex.SEVERAL and not since(3, 17):
-            words = [mujoco.mjtGeom(t).name.split("_")[1].lower() for t in kind]
-            raise refuse(m, pair, file, f"{words[0]} against {words[1]} before MuJoCo 3.17")
+            raise refuse(m, pair, file, f"{_words(kind)} with MuJoCo before 3.17")
         for geom in (pair.first, pair.second):
             if m.geom_type[geom] == MESH and not m.mesh_polynum[m.geom_dataid[geom]]:
                 raise refuse(m, pair, file, "a mesh without a convex hull")
@@ -111,6 +109,11 @@ def groups(m: mujoco.MjModel, pairs: Sequence[Pair], file: str) -> tuple[Group, 
         )
         for (kind, dim), index in sorted(found.items())
     )  # fmt: skip
+
+
+def _words(kind: tuple[int, int]) -> str:
+    """'plane against mesh'."""
+    return " against ".join(mujoco.mjtGeom(t).name.split("_")[1].lower() for t in kind)
 
 
 def slots(found: Sequence[Group]) -> int | None:

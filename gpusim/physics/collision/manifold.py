@@ -1,4 +1,4 @@
-"""Several points for shapes that touch along faces or edges, from the corners that GJK or EPA end at.
+"""Several points for shapes that touch along faces or edges, by the corners GJK or EPA end at.
 
 After MuJoCo's single-shot multiccd of version 4: a face on a face, or an edge on a face, within 5
 degrees; else the one point stays.
