@@ -147,7 +147,9 @@ def _expanded(
     state = _nearest(state, v)
     normal = state.normals[state.best]
     new = support(normal)
-    done = dot(normal, new.point) - state.offsets[state.best] < tolerance
+    # What lies in the face's plane to rounding cannot be told from its corners.
+    least = jnp.maximum(tolerance, _rounding(new.point))
+    done = dot(normal, new.point) - state.offsets[state.best] < least
     state = state._replace(
         points=rolled.put(state.points, v, new.point),
         on_a=rolled.put(state.on_a, v, new.on_a),
@@ -158,12 +160,16 @@ def _expanded(
     return lax.cond(done, lambda s: s, add, state)
 
 
+def _rounding(point: jax.Array) -> jax.Array:
+    return 32 * float(np.finfo(point.dtype).eps) * jnp.abs(point).max()
+
+
 def _opened(state: _Polytope, v: Array, point: Array) -> _Polytope:
     """Without the faces that see the new vertex; the edges of the hole are those of one of them.
 
     A face that lies in a plane with the vertex does not: else rounding would tear several holes.
     """
-    least = 32 * float(np.finfo(point.dtype).eps) * jnp.abs(point).max()
+    least = _rounding(point)
 
     def look(i: jax.Array, state: _Polytope) -> _Polytope:
         normal, offset = rolled.at(state.normals, i), rolled.at(state.offsets, i)
