@@ -44,7 +44,10 @@ class _Polytope(NamedTuple):
     n_free: jax.Array  # ()
     n_faces: jax.Array  # () faces that ever were
     hole: jax.Array  # (V,) what comes next around the hole, as `_next` reads it; 0: not at the hole
-    best: jax.Array  # () the nearest face
+    best: jax.Array  # () the nearest face, and what it was before the last vertex came
+    normal: jax.Array  # (3,)
+    offset: jax.Array  # ()
+    corner: jax.Array  # ()
     done: jax.Array  # () bool
 
 
@@ -59,7 +62,7 @@ def deepest(support: Difference, start: Array, tolerance: float) -> Deepest:
         return lax.cond(state.done, lambda s: s, grow, state)
 
     state = lanes.fori_loop(0, VERTICES - 4, trip, state)
-    return _answer(_nearest(state, VERTICES))
+    return _answer(state)
 
 
 def _tetrahedron(support: Difference, start: Array) -> Support:
@@ -123,7 +126,8 @@ def _first(corners: Support, inside: Array) -> _Polytope:
         jnp.full(_FACES, _huge(dtype)).at[:4].set(jnp.stack([o for _, o in planes])),
         jnp.zeros(_FACES, jnp.int32).at[:4].set(jnp.stack(packed).astype(jnp.int32)),
         jnp.zeros(_FACES, jnp.int32), zero, zero + 4,
-        jnp.zeros(VERTICES, jnp.int32), zero, jnp.asarray(False),
+        jnp.zeros(VERTICES, jnp.int32), zero,
+        jnp.zeros(3, dtype), jnp.zeros((), dtype), zero, jnp.asarray(False),
     )  # fmt: skip
 
 
@@ -137,7 +141,7 @@ def _nearest(state: _Polytope, vertices: Array) -> _Polytope:
 
     none = _huge(state.offsets.dtype), jnp.int32(0)
     best = lanes.fori_loop(0, 2 * vertices - 4, look, none)[1]
-    return state._replace(best=jnp.where(state.done, state.best, best))
+    return state._replace(best=best)
 
 
 def _expanded(
@@ -155,6 +159,9 @@ def _expanded(
         on_a=rolled.put(state.on_a, v, new.on_a),
         features=rolled.put(state.features, v, new.features),
         done=done,
+        normal=normal,
+        offset=state.offsets[state.best],
+        corner=state.corners[state.best],
     )
     add = lambda s: _filled(_opened(s, v, new.point), v, new.point, inside)
     return lax.cond(done, lambda s: s, add, state)
@@ -238,12 +245,14 @@ def _filled(state: _Polytope, v: Array, point: Array, inside: Array) -> _Polytop
         )
         return state, b
 
-    return rolled.loop_while(VERTICES, count, join, (state, start))[0]
+    state, end = rolled.loop_while(VERTICES, count, join, (state, start))
+    # Several holes, torn by rounding: this is as far as it goes.
+    return state._replace(done=end != start)
 
 
 def _answer(state: _Polytope) -> Deepest:
-    corners = jnp.stack(_unpacked(state.corners[state.best]))
-    normal, offset = state.normals[state.best], state.offsets[state.best]
+    corners = jnp.stack(_unpacked(state.corner))
+    normal, offset = state.normal, state.offset
     p, foot = state.points[corners], normal * offset
     areas = [dot(normal, _cross(p[(k + 1) % 3] - foot, p[(k + 2) % 3] - foot)) for k in range(3)]
     whole = areas[0] + areas[1] + areas[2]
