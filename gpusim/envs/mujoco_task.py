@@ -13,10 +13,12 @@ Randomness within an episode is memory like any other: a task keeps a key there 
 
 import abc
 import dataclasses
+import difflib
 import functools
 import inspect
 import operator
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -86,6 +88,7 @@ class MujocoTask(World):
             raise ValueError(
                 f"environment {self.name!r}: n_frames is {self.n_frames}, not positive"
             )
+        _check_class(type(self))
 
     # ---- the task: pure functions of one world
 
@@ -188,10 +191,17 @@ class MujocoTask(World):
 
     def _judge(self, past: Any, memory: Any, now: Moment) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The reward, and the metrics: its terms, and what else is measured."""
-        terms = self.rewards(past, memory, now)
-        reward = functools.reduce(operator.add, terms.values())
-        metrics = {f"reward_{name}": term for name, term in terms.items()}
-        metrics |= self.measure(past, memory, now)
+        dtype = now.state.qpos.dtype
+        terms = _numbers(self, "rewards", self.rewards(past, memory, now), dtype)
+        reward = functools.reduce(operator.add, terms.values(), jnp.zeros((), dtype))
+        metrics = {f"reward_{name}": term for name, term in terms.items()} | {"diverged": reward}
+        measured = _numbers(self, "measure", self.measure(past, memory, now), dtype)
+        taken = sorted(metrics.keys() & measured.keys())
+        if taken:
+            raise ValueError(
+                f"environment {self.name!r}: measure gives {taken[0]!r}, which is taken"
+            )
+        metrics |= measured
         if self.model.topology.slots is not None:  # too many contacts for the list: never silent
             metrics["contacts_dropped"] = now.derived.contacts_dropped.astype(reward.dtype)
         return reward, metrics | {"diverged": jnp.zeros_like(reward)}
@@ -249,6 +259,42 @@ def onto_control_range(model: physics.Model, action: jax.Array) -> jax.Array:
         middle = jnp.where(limited, (low + high) / 2, 0.0)
         half = jnp.where(limited, (high - low) / 2, 1.0)
     return action * half.astype(action.dtype) + middle.astype(action.dtype)
+
+
+def _numbers(task: MujocoTask, hook: str, found: Any, dtype: Any) -> dict[str, jax.Array]:
+    """What a hook of the task gives by name: one floating-point number each.
+
+    Raises ValueError, naming the task and the hook, for anything else.
+    """
+    where = f"environment {task.name!r}: {hook}"
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{where} gives a {type(found).__name__}, not a dict of numbers by name")
+    for name, x in found.items():
+        if jnp.shape(x) != ():
+            raise ValueError(f"{where} gives {name!r} of shape {jnp.shape(x)}, not one number")
+    return {name: jnp.asarray(x).astype(dtype) for name, x in found.items()}
+
+
+def _check_class(task: type) -> None:
+    """Refuses options that a class says and dataclasses do not see, as it is none itself; warns of
+    methods that are nearly named like a hook."""
+    options = {f.name for f in dataclasses.fields(task)}
+    hooks = {name for name, x in vars(MujocoTask).items() if inspect.isfunction(x)}
+    for kind in task.__mro__[: task.__mro__.index(MujocoTask)]:
+        if "__dataclass_fields__" not in vars(kind):
+            hints = inspect.get_annotations(kind)
+            said = {name for name, hint in hints.items() if "ClassVar" not in str(hint)} - {"name"}
+            said |= options & vars(kind).keys()
+            if said:
+                raise TypeError(
+                    f"class {kind.__name__} says {', '.join(sorted(said))}, and is no dataclass: "
+                    "write @dataclasses.dataclass(frozen=True, kw_only=True, eq=False) above it"
+                )
+        for name, x in vars(kind).items():
+            near = difflib.get_close_matches(name, hooks, 1, 0.85)
+            if inspect.isfunction(x) and near and name not in hooks:
+                text = f"class {kind.__name__} has a method {name}: did you mean {near[0]}?"
+                warnings.warn(text, UserWarning, stacklevel=4)
 
 
 def _diverged(state: physics.State) -> jax.Array:

@@ -54,6 +54,8 @@ def kernel(
     Raises LanesError, at the first call with arguments of new shapes, for a side effect, a
     primitive or a dtype that cannot be compiled, and TypeError for an argument that is no array.
     """
+    if not callable(fn):
+        raise TypeError(f"lanes.kernel takes a function of one world, not a {type(fn).__name__}")
     if budget is not None:
         checked(budget)
     nums, names = jaxprs.static_arguments(fn, static_argnums, static_argnames)

@@ -11,6 +11,7 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 
@@ -28,6 +29,14 @@ HINGE = int(mujoco.mjtJoint.mjJNT_HINGE)
 # Per type of joint: coordinates, velocities, and where its quaternion and its three rotations are.
 SIZES = {FREE: (7, 6), BALL: (4, 3), SLIDE: (1, 1), HINGE: (1, 1)}
 QUATERNION = {FREE: (3, 3), BALL: (0, 0)}
+
+
+# Ranges of actuators, and what says whether each counts.
+LIMITED = {
+    "actuator_ctrlrange": "actuator_ctrllimited",
+    "actuator_forcerange": "actuator_forcelimited",
+    "actuator_actrange": "actuator_actlimited",
+}
 
 
 class Joint(NamedTuple):
@@ -209,7 +218,9 @@ class Model:
         """A model with some numbers replaced, by one world's jax arrays for instance.
 
         Quantities MuJoCo's compiler computes from others stay as they were: see `with_constants`.
-        Raises ValueError for anything but fields in `NUMBERS`.
+        Ranges of actuators that the file does not limit stay infinite, as in C. Damping or armature
+        that is not equal for the three rotations of a free joint or a ball is NaN: its axes turn
+        with the body in C. Raises ValueError for anything but fields in `NUMBERS`.
         """
         for field, value in changes.items():
             if field not in NUMBERS:
@@ -222,7 +233,23 @@ class Model:
                     f"model {self.name}: {field} has shape {np.shape(getattr(self, field))}, "
                     f"not {np.shape(value)}"
                 )
+        changes |= {field: self._honoured(field, value) for field, value in changes.items()}
         return dataclasses.replace(self, **changes)
+
+    def _honoured(self, field: str, value: Any) -> Any:
+        """What of a new number counts: see `replace`."""
+        if field in LIMITED:
+            limited = getattr(self.mj, LIMITED[field]).astype(bool)
+            if not limited.all():
+                infinite = jnp.asarray([-jnp.inf, jnp.inf], jnp.result_type(value))
+                return jnp.where(limited[:, None], value, infinite)
+        if field in ("dof_damping", "dof_armature"):
+            for k in (j.spin for j in self.topology.joints if j.type in QUATERNION):
+                value = jnp.asarray(value)
+                three = value[k : k + 3]
+                equal = (three == three[0]).all()
+                value = value.at[k : k + 3].set(jnp.where(equal, three, jnp.nan))
+        return value
 
     def astype(self, dtype: Any) -> "Model":
         """The same model with all numbers in `dtype`, so that no world is promoted by it."""

@@ -103,7 +103,7 @@ def springs(model: Model, pose: Pose, qpos: Array) -> Array:
         pull = lambda x, j=j: (
             -x
             * polynomial(
-                model.jnt_stiffness[[j]], model.jnt_stiffnesspoly[[j]], jnp.sqrt(dot(x, x))
+                pick(model.jnt_stiffness, [j]), model.jnt_stiffnesspoly[[j]], jnp.sqrt(dot(x, x))
             )
         )
         if joint.type == FREE:

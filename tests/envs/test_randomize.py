@@ -98,7 +98,7 @@ def test_each_world_is_c_mujoco_s_with_the_same_numbers(kind, x64):
         for w, m in enumerate(models):
             d = mujoco.MjData(m)
             at = jax.tree.map(lambda x, w=w: np.asarray(x[w]), before.carry.physics)
-            d.qpos[:], d.qvel[:], d.qacc_warmstart[:] = at
+            d.qpos[:], d.qvel[:], d.qacc_warmstart[:] = at.qpos, at.qvel, at.qacc_warmstart
             low, high = m.actuator_ctrlrange.T
             limited = m.actuator_ctrllimited.astype(bool)
             mapped = (low + high) / 2 + np.asarray(action[w]) * (high - low) / 2

@@ -1,5 +1,6 @@
 """Names and options that do not exist are answered with those that do."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -43,6 +44,7 @@ def test_a_world_registered_again_replaces_itself(monkeypatch):
     for speed in (1.0, 2.0):
 
         @envs.register
+        @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
         class Crawler(Ant):
             name = "crawler"
             forward_reward_weight: float = speed

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gpusim.envs import Before, Moment, MujocoTask, autoreset
+from gpusim.envs.tasks.brax.ant import Ant
 
 PUCK = """
 <mujoco>
@@ -152,3 +153,57 @@ def test_the_model_may_be_a_path_beside_the_task_or_compiled(tmp_path):
     for source in (tmp_path / "puck.xml", str(tmp_path / "puck.xml"), compiled):
         other = type("Other", (Puck,), {"mjcf": source})()  # type: ignore[abstract]
         assert other.model.nu == 2
+
+
+# --- mistakes ---
+
+
+def refused(error, match, **members):
+    """A task with these members is refused where it is made, or where it first starts."""
+    kind = dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(
+        type("Mistaken", (Ant,), {"name": "mistaken", **members})
+    )
+    with pytest.raises(error, match=match):
+        kind().start(jax.random.key(0))
+
+
+def test_terms_are_numbers_by_name():
+    terms = lambda found: {"rewards": lambda self, past, memory, now: found}
+    refused(
+        ValueError, r"'mistaken': rewards gives 'a' of shape \(2,\)", **terms({"a": jnp.ones(2)})
+    )
+    refused(ValueError, "'mistaken': rewards gives a float, not a dict", **terms(1.0))
+    taken = lambda self, past, memory, now: {"reward_forward": 1.0}
+    refused(ValueError, "measure gives 'reward_forward', which is taken", measure=taken)
+
+
+def test_masks_and_integers_are_rewards():
+    @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+    class Counted(Ant):
+        def rewards(self, past, memory, now):
+            return {"a": now.state.qpos[2] > 0, "b": now.state.qpos[2] < 9, "c": jnp.int32(3)}
+
+    task = Counted()
+    state = task.transition(task.start(jax.random.key(0)), jnp.zeros(8))
+    assert (state.reward, state.reward.dtype) == (5, state.obs.dtype)
+
+
+def test_options_of_a_class_that_is_no_dataclass():
+    class New(Ant):
+        height: float = 2.0
+
+    class Old(Ant):
+        n_frames = 3
+
+    for kind, option in ((New, "height"), (Old, "n_frames")):
+        with pytest.raises(TypeError, match=rf"{kind.__name__} says {option}, .*@dataclasses"):
+            kind()
+
+
+def test_a_hook_that_is_nearly_one():
+    class Typo(Ant):
+        def teminal(self, memory, now):
+            return jnp.zeros((), bool)
+
+    with pytest.warns(UserWarning, match=r"Typo has a method teminal: did you mean terminal\?"):
+        Typo()

@@ -49,7 +49,11 @@ def test_rounding(dtype):
     number = every(dtype).astype("float32")
     halfway = np.asarray((number[:-1] + number[1:]) / 2)
     halfway = halfway[np.abs(halfway) > 2.0**-120]
-    for given in (x, halfway, np.asarray([np.inf, -np.inf, np.nan, 65519.9, 65520, 1e30], "float32")):
+    for given in (
+        x,
+        halfway,
+        np.asarray([np.inf, -np.inf, np.nan, 65519.9, 65520, 1e30], "float32"),
+    ):
         same(lambda x: x.astype(dtype), given)
     same(lambda i: i.astype(dtype), rng.integers(-70_000, 70_000, 5_000, "int32"))
     same(lambda x: x.astype("int32"), every(dtype)[::7])

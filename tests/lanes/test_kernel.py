@@ -315,6 +315,11 @@ def test_unsupported_primitive_names_itself_and_the_line():
         jax.vmap(lanes.kernel(inverse))(jnp.zeros((20, 3, 3)))
 
 
+def test_what_is_no_function():
+    with pytest.raises(TypeError, match="a function of one world, not a int"):
+        lanes.kernel(3)
+
+
 def test_unsupported_dtype():
     with pytest.raises(lanes.LanesError, match="complex64 is not supported"):
         jax.vmap(lanes.kernel(lambda x: x + 1))(jnp.zeros(20, jnp.complex64))

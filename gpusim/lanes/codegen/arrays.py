@@ -6,7 +6,7 @@ from gpusim.lanes.codegen.memory import Place, Rows
 from gpusim.lanes.codegen.numbers import NumberWriter
 from gpusim.lanes.codegen.slots import Slot
 from gpusim.lanes.codegen.text import literal, size_of
-from gpusim.lanes.program.operations import parts
+from gpusim.lanes.program.operations import array_type, parts
 
 WRITTEN_OUT = 8  # numbers of an array that are copied without a loop
 COMPARED = 6  # places in memory among which a varying index is looked for by comparisons
@@ -23,6 +23,7 @@ class ArrayWriter(NumberWriter):
         super().__init__(*args)
         self.readers = Counter(self.memory.readers)  # of each array, those that are still to come
         self.slots: dict[int, Slot] = {}  # by array
+        self.arguments: dict[int, Slot] = {}  # that have been brought near
         self.allocated = 0  # bytes
         # numbers of an array that wait until the one it takes the memory of has been read
         self.late: dict[int, list[Place]] = defaultdict(list)
@@ -390,12 +391,24 @@ class ArrayWriter(NumberWriter):
             for k, i in enumerate(self.g.args[pack]):
                 self.write(to, k, "", self.use(i, to.wide))
         else:
-            self.squares(to.size, lambda start: self.copy_square(rows, to, start))
+            self.copy_squares(rows.buffer, rows.first, to)
 
-    def copy_square(self, rows: Rows, to: Slot, start: str):
-        at = self.put(f"add i32 {start}, {rows.first}")
-        for k, x in enumerate(self.load_square(to.t, rows.buffer, at)):
-            self.write(to, k, start, x)
+    def nearby(self, buffer: int, t: str) -> Slot:
+        if buffer not in self.arguments:
+            size = self.by_world.ins[buffer]
+            slot = self.arguments[buffer] = self.allocate(array_type(t, size), True)
+            self.copy_squares(buffer, 0, slot)
+        return self.arguments[buffer]
+
+    def copy_squares(self, buffer: int, first: int, to: Slot):
+        """Copies numbers of an argument in which those of a world are neighbours."""
+
+        def square(start: str):
+            at = self.put(f"add i32 {start}, {first}")
+            for k, x in enumerate(self.load_square(to.t, buffer, at)):
+                self.write(to, k, start, x)
+
+        self.squares(to.size, square)
 
     def emit_blend(self, n: int):
         """Array a where a mask is true, else b; in the memory of one of them if it is free."""

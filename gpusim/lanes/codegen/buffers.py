@@ -72,6 +72,22 @@ class BufferWriter(Writer):
     def as_byte(self, mask: str) -> str:
         return self.put(f"zext {self.vector('i1')} {mask} to {self.vector('i8')}")
 
+    def load_apart(self, t: str, buffer: int, element: int) -> str:
+        """Number `element` of an argument of which the numbers of a world are neighbours."""
+        stored, worlds = "i8" if t == "i1" else t, range(self.width)
+        size = self.by_world.ins[buffer]
+        world = self.put(f"mul i64 %lane, {size}")
+        first = self.put(f"add i64 {world}, {element}")
+        base = self.put(f"getelementptr {stored}, ptr {self.base('ins', buffer)}, i64 {first}")
+        steps = ", ".join(f"i64 {size * k}" for k in worlds)
+        at = self.put(f"getelementptr {stored}, ptr {base}, <{self.width} x i64> <{steps}>")
+        name = self.load_each(stored, at)
+        return self.as_mask(name, self.vector(stored)) if t == "i1" else name
+
+    def load_each(self, t: str, at: str) -> str:
+        """A load at an address of its own for every lane."""
+        raise NotImplementedError
+
     # -- squares -----------------------------------------------------------------------------------
 
     def squares(self, size: int, body: Callable[[str], None]):
@@ -86,7 +102,7 @@ class BufferWriter(Writer):
         """Writes body(index) for each index, as a loop if they are many."""
         raise NotImplementedError
 
-    def load_square(self, t: str, buffer: int, start: int | str) -> list[str]:
+    def load_square(self, t: str, buffer: int, start: str) -> list[str]:
         """Numbers start, start + 1... of an argument, a vector of worlds each."""
         stored, moved = "i8" if t == "i1" else t, MOVED.get(t, t)
         row = f"<{self.side} x {stored}>"
@@ -104,7 +120,7 @@ class BufferWriter(Writer):
             return [self.as_mask(x, self.vector(moved)) for x in numbers]
         return [self._as(t, x, moved, self.width) for x in numbers]
 
-    def store_square(self, t: str, buffer: int, start: int | str, values: list[str]):
+    def store_square(self, t: str, buffer: int, start: str, values: list[str]):
         """Numbers start, start + 1... of a result."""
         stored, moved = "i8" if t == "i1" else t, MOVED.get(t, t)
         values = [self._as(moved, x, t, self.width) for x in values]
@@ -124,9 +140,9 @@ class BufferWriter(Writer):
         cast = "zext" if BITS[t] > BITS[source] else "trunc"
         return self.put(f"{cast} <{size} x {source}> {x} to <{size} x {t}>")
 
-    def _rows(self, table: str, buffer: int, size: int, start: int | str, t: str) -> list[str]:
+    def _rows(self, table: str, buffer: int, size: int, start: str, t: str) -> list[str]:
         """Where number `start` of every world is."""
-        if not isinstance(start, int) and not start.isdigit():
+        if not start.isdigit():
             start = self.put(f"zext i32 {start} to i64")
         world = self.put(f"mul i64 %lane, {size}")
         at = self.put(f"add i64 {world}, {start}")

@@ -16,7 +16,7 @@ from gpusim.lanes.codegen.slots import Slot
 from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.program.liveness import count_uses, needs, varying_nodes
 from gpusim.lanes.program.nodes import Region
-from gpusim.lanes.program.operations import OPERATIONS
+from gpusim.lanes.program.operations import OPERATIONS, array_type
 from gpusim.lanes.program.passes import bring_forward, choose_once
 from gpusim.lanes.program.verify import verify
 
@@ -46,6 +46,10 @@ class Emitter(RegionWriter):
     """Writes one function; `text` is it."""
 
     def __init__(self, g: Graph, outputs: list[Output], width: int, by_world: ByWorld = NONE):
+        self.outputs = {
+            k: [o.node for o in same] for k, same in groupby(outputs, lambda o: o.buffer)
+        }
+        self.together = {k: self._together(g, self.outputs[k]) for k in by_world.outs}
         given = [o.node for o in outputs]
         uses = count_uses(g, given)
         choose_once(g, uses)
@@ -54,20 +58,27 @@ class Emitter(RegionWriter):
         _tests_first(g, g.root, self.tests)
         verify(g, given, uses)
         varying = varying_nodes(g) if width > 1 else bytearray([1]) * len(g.op)
-        self.outputs = {k: list(o) for k, o in groupby(outputs, lambda o: o.buffer)}
-        results = [[o.node for o in same] for same in self.outputs.values()]
-        super().__init__(g, uses, varying, width, results, by_world)
+        for pack in self.together.values():
+            varying[pack] = True
+        results = [*self.outputs.values()]
+        super().__init__(g, uses, varying, width, results, by_world, set(self.together.values()))
+
+    @staticmethod
+    def _together(g: Graph, numbers: list[int]) -> int:
+        """The array of a result in which those of a world are neighbours: it is put together in
+        memory, and nobody else reads it.
+        """
+        return g.new("pack", array_type(g.type[numbers[0]], len(numbers)), tuple(numbers))
 
     # -- the function ------------------------------------------------------------------------------
 
     def emit_root(self):
         """Everything, from the inputs to the stores of the outputs."""
         self.emit_nodes(self.g.root.nodes)
-        outputs = self.outputs.values()
-        for o in chain.from_iterable(outputs):
-            self.load(o.node)  # all before the first store: a result may take an argument's memory
-        for same in outputs:
-            self.store_outputs(same)
+        for n in chain.from_iterable(self.outputs.values()):
+            self.load(n)  # all before the first store: a result may take an argument's memory
+        for buffer, numbers in self.outputs.items():
+            self.store_outputs(buffer, numbers)
         budget.check_stack(self.allocated, self.width)
 
     def text(self) -> str:
@@ -122,19 +133,16 @@ class Emitter(RegionWriter):
                     if g.op[a] == "input":
                         self.load(a)
 
-    def store_outputs(self, outputs: list[Output]):
+    def store_outputs(self, buffer: int, numbers: list[int]):
         """Stores the numbers of one result; a copy of an array if they are that."""
-        nodes, buffer = [o.node for o in outputs], outputs[0].buffer
-        array, t = self.g.array_of(nodes), self.g.type[nodes[0]]
+        array, t = self.g.array_of(numbers), self.g.type[numbers[0]]
+        if array is None and buffer in self.together:
+            array = self.together[buffer]
+            self.write_pack(array)
         if array is not None:
             self.store_array(buffer, self.slot(array))
-        elif buffer in self.by_world.outs:
-            last = len(nodes) - self.side
-            for start in (*range(0, last, self.side), last):
-                numbers = [self.use(n, True) for n in nodes[start : start + self.side]]
-                self.store_square(t, buffer, start, numbers)
         else:
-            for k, n in enumerate(nodes):
+            for k, n in enumerate(numbers):
                 self.store_output(buffer, k, t, self.use(n, True))
 
     def store_array(self, buffer: int, slot: Slot):

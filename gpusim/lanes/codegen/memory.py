@@ -50,7 +50,8 @@ class Rows(NamedTuple):
 class Memory:
     """The analysis; `varying` is None where a lane is a thread, to which all its values are alike.
 
-    `results` are the numbers of each array that is an output. Nodes stand in their regions in the
+    `results` are the numbers of each array that is an output, `together` those outputs that are put
+    together in memory. Nodes stand in their regions in the
     order in which they will be written.
     """
 
@@ -61,6 +62,7 @@ class Memory:
         varying: bytearray | None,
         results: list[list[int]],
         by_world: ByWorld,
+        together: set[int],
     ):
         self.g, self.uses, self.varying, self.by_world = g, uses, varying, by_world
         self.spaced: dict[int, Rows | None] = {}
@@ -68,7 +70,7 @@ class Memory:
         self.last: dict[int, float] = {}  # of items: the place in their region of the last reader
         self.items: dict[int, list[int]] = defaultdict(list)  # of each array, those that are read
         self.scattered: set[str] = set()  # types of arrays in which lanes have their own places
-        self.packs: set[int] = set()  # those that are in memory
+        self.packs: set[int] = {*together}  # those that are in memory
         # packs of numbers of an input of which each lane reads others: for each reader how often
         self.distant: dict[int, list[int]] = defaultdict(list)
         if "pack" in g.memo or "blank" in g.op:

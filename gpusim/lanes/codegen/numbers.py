@@ -1,5 +1,7 @@
 """Numbers of a function in LLVM IR: what a node is called, and where in memory it can be read."""
 
+from collections import Counter
+
 from gpusim.lanes.codegen.buffers import BufferWriter, ByWorld
 from gpusim.lanes.codegen.memory import Memory
 from gpusim.lanes.codegen.slots import Slot
@@ -7,6 +9,9 @@ from gpusim.lanes.codegen.text import literal
 from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.program.nodes import Region
 
+# An argument in which the numbers of a world are neighbours is brought near as a whole, unless only
+# one in so many of its numbers is read.
+FEW = 16
 NEAR = 50  # instructions for which a number that lives in memory is kept in a register too
 
 
@@ -14,7 +19,8 @@ class NumberWriter(BufferWriter):
     """Finds and makes the operands of instructions.
 
     `uses` says how often a node is read; one that never is, is not written. `results` are the
-    numbers of each array that the function gives.
+    numbers of each array that the function gives, `together` the arrays of those that are put
+    together in memory.
     """
 
     def __init__(
@@ -25,11 +31,13 @@ class NumberWriter(BufferWriter):
         width: int,
         results: list[list[int]],
         by_world: ByWorld,
+        together: set[int],
     ):
         super().__init__(g, varying, width, by_world)
         self.uses = uses
-        self.memory = Memory(g, uses, varying if width > 1 else None, results, by_world)
-        self.inputs = {g.attr[n][:2]: n for n in g.memo["input"].values()} if by_world.ins else {}
+        self.memory = Memory(g, uses, varying if width > 1 else None, results, by_world, together)
+        # how many numbers are read of each argument
+        self.read_of = Counter(g.attr[n][0] for n in g.memo["input"].values() if uses[n])
         self.within: list[Region] = [g.root]  # the regions that what is being written is in
         self.at = [0]  # and its place in each of them
         # operands by node: scalars, and vectors; "" if not known, or in memory
@@ -74,16 +82,18 @@ class NumberWriter(BufferWriter):
         if self.g.op[n] != "input" or self.names[self.is_wide(n)][n] or n in self.homes:
             return
         buffer, element, uniform = self.g.attr[n]
-        size = self.by_world.ins.get(buffer)
-        if size is None:
+        if buffer not in self.by_world.ins:
             self.bind(n, self.load_input(self.g.type[n], buffer, element, uniform))
-            return
-        start = min(element // self.side * self.side, size - self.side)
-        numbers = self.load_square(self.g.type[n], buffer, start)
-        for k, name in enumerate(numbers, start):  # its neighbours are known, too
-            m = self.inputs.get((buffer, k))
-            if m is not None and self.uses[m] and not self.names[True][m] and m not in self.homes:
-                self.bind(m, name)
+        elif self.read_of[buffer] * FEW < self.by_world.ins[buffer]:
+            self.bind(n, self.load_apart(self.g.type[n], buffer, element))
+        else:
+            self.live_in(self.nearby(buffer, self.g.type[n]), element, n)
+            if n in self.memory.places:
+                self.settle(n)
+
+    def nearby(self, buffer: int, t: str) -> Slot:
+        """Memory with the numbers of an argument, in which the worlds are neighbours."""
+        raise NotImplementedError
 
     def bind(self, n: int, name: str):
         """Node n has been computed as `name`."""

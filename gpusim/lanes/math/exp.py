@@ -254,8 +254,9 @@ def _rint(o, x):
 
 
 def _pow_by_constant(o, x, y):
-    """x^y for exponents with a shorter way; else None. (-inf)^(1/2) is NaN, as sqrt has it."""
+    """x^y for exponents with a shorter way; else None."""
     if y in (0.5, 1.5, -0.5):
+        x = o.select(o.eq(x, -np.inf), np.inf, x)  # not sqrt's NaN
         root = o.sqrt(x)
         return o.div(1.0, root) if y < 0 else root if y < 1 else o.mul(x, root)
     if y in (1, 2, 3, -1, -2):
