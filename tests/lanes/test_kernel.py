@@ -317,7 +317,7 @@ def test_unsupported_primitive_names_itself_and_the_line():
 
 def test_what_is_no_function():
     with pytest.raises(TypeError, match="a function of one world, not a int"):
-        lanes.kernel(3)
+        lanes.kernel(3)  # pyright: ignore[reportArgumentType]
 
 
 def test_unsupported_dtype():

@@ -112,7 +112,8 @@ def _huge(dtype) -> jax.Array:
 def _first(corners: Support, inside: Array) -> _Polytope:
     dtype = inside.dtype
     grown = lambda x: jnp.zeros((VERTICES, *x.shape[1:]), x.dtype).at[:4].set(x)
-    planes = [_plane(*(corners.point[i] for i in face), inside) for face in _START]
+    at = corners.point
+    planes = [_plane(at[i], at[j], at[k], inside) for i, j, k in _START]
     up = dot(_cross(corners.point[1] - corners.point[0], corners.point[2] - corners.point[0]),
              corners.point[3] - corners.point[0]) > 0  # fmt: skip
     packed = [

@@ -90,7 +90,12 @@ def _hull(m: mujoco.MjModel, mesh: int) -> Hulls:
     for row, vertices in zip(ring, rings, strict=True):
         row[: len(vertices)] = vertices
     return Hulls(
-        every[used], *(np.array(x) for x in (corners, normals, spread)), ring, np.array(before)
+        every[used],
+        np.array(corners),
+        np.array(normals),
+        np.array(spread),
+        ring,
+        np.array(before),
     )
 
 
