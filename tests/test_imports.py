@@ -27,7 +27,7 @@ ALLOWED = {
     "report": {"metrics"},
     "agents": {"envs", "metrics", "sharding", "suggest"},
     "envs": {"lanes", "physics", "suggest"},
-    "physics": {"suggest"},
+    "physics": {"lanes", "suggest"},
     "lanes": set(),
     "sharding": set(),
     "metrics": set(),
