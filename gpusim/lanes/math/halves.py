@@ -5,6 +5,7 @@ count as others do.
 
 import numpy as np
 
+from gpusim.lanes.math import reduce_precision
 from gpusim.lanes.math.base import Numbers
 from gpusim.lanes.program.graph import Graph
 
@@ -16,8 +17,6 @@ _BIAS = 127 - 15  # what float32 adds to the exponent beyond float16
 
 def rounded(g: Graph, x: int, dtype: str) -> int:
     """The nearest number of the format, to even."""
-    from gpusim.lanes.math import reduce_precision
-
     if dtype == "bfloat16":
         return reduce_precision(g, x, 8, 7)
     o = Numbers(g, "float")
