@@ -67,7 +67,8 @@ def cuda():
     fake.on_host = on_host
     rule("cuda")
     yield fake
-    rule("cpu")
+    own = functools.partial(primitive._lower, platform="cpu")
+    mlir.register_lowering(primitive.lanes_p, own, platform="cpu")
     patch.undo()
 
 
