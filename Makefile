@@ -23,8 +23,8 @@ setup: $(VENV)/.dev ## the environment for working on gpusim, in .venv
 train: $(VENV)/.base ## train the ant (ARGS="--env humanoid ..." adds or overrides flags)
 	$(RUN) -m gpusim.train --env ant --num-envs 4096 $(ARGS)
 
-test: $(VENV)/.dev ## all fast tests
-	$(RUN) -m pytest $(ARGS)
+test: $(VENV)/.dev ## all fast tests, in two processes
+	$(RUN) -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-quick: $(VENV)/.dev ## a first answer, within a minute
 	$(RUN) -m pytest -m quick $(ARGS)

@@ -49,6 +49,7 @@ class ActorCritic(Learner):
         "policy_loss": Metric("Policy loss", "policy loss", ".4f"),
         "value_loss": Metric("Value loss", "value loss"),
         "entropy": Metric("Entropy (nats)", "entropy", ".3f"),
+        "skipped_updates": Metric("Gradient steps left out, not being finite, of an update"),
     }
 
     def __init__(self, config: ActorCriticConfig, world: World, **options: Any):
@@ -57,6 +58,8 @@ class ActorCritic(Learner):
             raise ValueError(
                 f"{type(self).__name__} draws continuous actions, a Box; {world.name} has {space}"
             )
+        if space.size < 1:
+            raise ValueError(f"{world.name} has no actuators: there is nothing to learn")
         self.distribution = DISTRIBUTIONS[config.distribution]
         self.policy_network: Any = networks.Policy(
             config.policy_hidden, space.size, config.activation, config.initial_std

@@ -1,13 +1,17 @@
 """What can be chosen about a learner, checked once. Nothing here starts JAX."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True)
 class LearnerConfig:
     """What every learner's configuration has, and the loop of a run reads."""
+
+    FIXED: ClassVar[tuple[str, ...]] = ("num_envs", "unroll_length")
+    """What a run keeps from its beginning to its end: the shapes of its state, how it counts."""
 
     total_steps: int = 30_000_000
     """Environment steps of the whole run, all worlds together; what annealing counts down to."""
@@ -74,6 +78,11 @@ class LearnerConfig:
 class ActorCriticConfig(LearnerConfig):
     """Learners of a Gaussian policy together with a value network."""
 
+    FIXED: ClassVar[tuple[str, ...]] = (
+        *LearnerConfig.FIXED,
+        *("policy_hidden", "value_hidden", "activation", "distribution", "normalize_observations"),
+    )
+
     learning_rate: float = 5e-4
     """Adam's step size (at the start, if annealed)."""
     anneal: bool = True
@@ -105,6 +114,13 @@ class ActorCriticConfig(LearnerConfig):
         """Raise ValueError, with numbers that would work, if this cannot run on so many devices."""
         super().check(num_devices)
         self.require(0 <= self.discount <= 1, "discount", "in [0, 1]")
+        for name in ("learning_rate", "max_grad_norm", "initial_std"):
+            self.require(0 < getattr(self, name) < math.inf, name, "positive and finite")
+        for name in ("entropy_cost", "value_cost"):
+            self.require(0 <= getattr(self, name) < math.inf, name, "at least 0, and finite")
+        self.require(math.isfinite(self.reward_scale), "reward_scale", "finite")
+        for name in ("policy_hidden", "value_hidden"):
+            self.require(all(n >= 1 for n in getattr(self, name)), name, "of numbers from 1 on")
 
 
 def near(value: int, works: Callable[[int], bool]) -> str:

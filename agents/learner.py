@@ -169,10 +169,12 @@ class Learner(abc.ABC):
 
 
 def _episodes(envs: VecState) -> dict[str, jax.Array]:
-    """Statistics of episodes finished since clear_stats, over all devices; nan if none."""
-    totals = jax.tree.map(lambda x: x.astype(float), envs.totals)
-    returns, lengths, count = sharding.total(totals)
+    """Statistics of episodes finished since clear_stats, over all devices; nan if none; and how
+    often a world was not finite."""
+    totals = jax.tree.map(lambda x: x.astype(float), (*envs.totals, envs.diverged.sum()))
+    returns, lengths, count, diverged = sharding.total(totals)
     return {
+        "diverged_worlds": diverged,
         "episode_return": returns / count,
         "episode_length": lengths / count,
         "episodes": count,

@@ -8,10 +8,11 @@ what it says is what was run.
 Nothing here imports JAX, so `--help` and a mistyped flag are answered at once.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import yaml
 
@@ -19,8 +20,9 @@ from gpusim import agents
 from gpusim.agents.config import LearnerConfig
 from gpusim.envs import registry
 from gpusim.parse import Words, fields_of, flags, typed
+from gpusim.run import archive
 from gpusim.spellings import ANSWERS, SPELLINGS
-from gpusim.suggest import nearest, unknown
+from gpusim.suggest import nearest
 
 Kind = TypeVar("Kind")
 
@@ -36,6 +38,9 @@ class HelpWanted(Exception):
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides the course of a run."""
+
+    FIXED: ClassVar = ("env", "physics", "env_options", "seed", "episode_length")
+    """What a run keeps from its beginning to its end."""
 
     env: str = "ant"
     """Environment: a name, path/to/file.py:Class or package.module:Class."""
@@ -63,12 +68,13 @@ class TrainConfig:
     """Write TensorBoard event files."""
     profile: bool = False
     """Split the time of training into physics and learning at the end: takes some seconds."""
-    learner: LearnerConfig = None  # type: ignore[assignment]
-    """The learner's configuration; by default the environment's preset."""
+    learner: LearnerConfig = agents.DEFAULT  # type: ignore[assignment]
+    """The learner's configuration; a name stands for that learner's preset for the environment."""
 
     def __post_init__(self):
-        if self.learner is None:
-            object.__setattr__(self, "learner", preset(self.env))
+        object.__setattr__(self, "env", _whole_path(self.env))
+        if isinstance(self.learner, str):
+            object.__setattr__(self, "learner", preset(self.env, self.learner))
 
     def check(self, num_devices: int) -> None:
         """Raise ConfigError if this cannot run on so many devices."""
@@ -76,8 +82,10 @@ class TrainConfig:
         lowest |= {"checkpoint_seconds": 0, "episode_length": 1}
         for name, least in lowest.items():
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value is not None and not value >= least:  # nor NaN
                 raise ConfigError(f"{name} is {value}, needs to be at least {least}")
+        if self.seed >= 2**32:
+            raise ConfigError(f"seed is {self.seed}, needs to be below 2**32 = {2**32}")
         try:
             self.learner.check(num_devices)
         except ValueError as error:
@@ -99,7 +107,8 @@ class Command:
     config: tuple[Path, ...] = ()
     """Configuration files, or parts of them: their values stand in for the preset's."""
     resume: Path | None = None
-    """A run folder to continue; flags given beside it change its configuration."""
+    """A run folder to continue; flags given beside it change its configuration. `--resume auto`
+    starts the run in --out, or goes on with it: one command for a job that is queued again."""
     out: Path | None = None
     """The run folder to write; None: runs/ENV-SEED-TIME."""
     dry_run: bool = False
@@ -132,15 +141,16 @@ def parse(argv: Sequence[str]) -> Command:
         for name in about.intersection(_meant(flag))
     }
     said = [(flag, words) for flag, words in given if not {*about, "help", "h"} & {*_meant(flag)}]
-    if {"config", "resume"} <= its.keys():
-        raise ConfigError("--resume continues with the run's own configuration; leave out --config")
-    if {"out", "resume"} <= its.keys():
-        raise ConfigError("--resume continues in the run's own folder; leave out --out")
     configs = [Path(word) for name, words in given if name == "config" for word in words]
     kinds = {"resume": Path, "out": Path, "dry_run": bool}
     values = {name: _typed(its[name], kind) for name, kind in kinds.items() if name in its}
-    files = [values["resume"] / "config.yaml"] if "resume" in values else configs
-    train = merge(files, said)
+    auto = values.get("resume") == Path("auto")
+    if not auto and {"config", "resume"} <= its.keys():
+        raise ConfigError("--resume continues with the run's own configuration; leave out --config")
+    if not auto and {"out", "resume"} <= its.keys():
+        raise ConfigError("--resume continues in the run's own folder; leave out --out")
+    train = merge(configs, said) if auto or "resume" not in its else resumed(values["resume"], said)
+    values |= _auto(values, train) if auto else {}
     command = Command(train, config=tuple(configs), **values)
     if {"help", "h"} & {name for name, _ in given}:
         raise HelpWanted(command)
@@ -152,17 +162,40 @@ def merge(files: Sequence[Path], said: Sequence[tuple[str, Words]] = ()) -> Trai
     settings: Settings = {}
     for file in files:
         settings |= _of_file(file)
+    return _merged(settings, said)
+
+
+def resumed(run: Path, said: Sequence[tuple[str, Words]] = ()) -> TrainConfig:
+    """The configuration of a run folder, with the changes that flags make to it.
+
+    Raises ConfigError for a change of what a run cannot change on its way.
+    """
+    settings, saved = _of_run(run)
+    now = _merged(settings, said)
+    if saved is not None:
+        _same_run(run, _merged(saved, ()), now)
+    return now
+
+
+def _merged(settings: Settings, said: Sequence[tuple[str, Words]]) -> TrainConfig:
+    """Preset, what files say, and flags together."""
+    settings = dict(settings)
     learner = Setting(agents.DEFAULT, "")
     for flag, words in said:
         learner = Setting(words, _dashed(flag)) if "learner" in _meant(flag) else learner
     learner = learner if learner.where else settings.get("learner", learner)
     kind = _learner(learner)
     name = _typed(learner, str)
+    unclear: list[str] = []
     for flag, words in said:
         for meaning in _meant(flag):
-            settings[_key(meaning, _dashed(flag), name, kind)] = Setting(words, _dashed(flag))
+            key = _key(meaning, _dashed(flag), name, kind)
+            settings[key or ""] = Setting(words, _dashed(flag))
+            unclear += [] if key else [flag]
     physics = _typed(settings["physics"], str) if "physics" in settings else TrainConfig.physics
     env = _env(settings["env"], physics) if "env" in settings else TrainConfig.env
+    if unclear:
+        raise ConfigError(_no_flag(unclear[0], env, physics, kind))
     known = agents.preset(name, env).items()
     settings = {f"{name}.{key}": Setting(value, "preset") for key, value in known} | settings
     settings["env"] = Setting(env, "env")
@@ -171,13 +204,13 @@ def merge(files: Sequence[Path], said: Sequence[tuple[str, Words]] = ()) -> Trai
 
 def preset(env: str, learner: str = agents.DEFAULT) -> LearnerConfig:
     """A learner's configuration for an environment: what is known to work, or the defaults."""
+    kind = _learner(Setting(learner, ""))
     known = agents.preset(learner, env).items()
-    settings = {key: Setting(value, "preset") for key, value in known}
-    return _make(agents.find(learner).Config, settings)
+    return _make(kind, {key: Setting(value, "preset") for key, value in known})
 
 
 def to_yaml(config: TrainConfig) -> str:
-    """The complete configuration, as `read_yaml` and --config read it."""
+    """The complete configuration, as --config reads it."""
     plain = lambda items: {k: list(v) if isinstance(v, tuple) else v for k, v in items}
     values = dataclasses.asdict(config, dict_factory=plain)
     values["env_options"] = plain(config.env_options.items())
@@ -187,29 +220,29 @@ def to_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The values in a configuration file, or in part of one."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-    if not isinstance(values or {}, dict):
-        raise ConfigError(f"{path}: expected names and values, found {type(values).__name__}")
-    return values or {}
-
-
 def _of_file(path: Path) -> Settings:
-    """What a file says, flat."""
+    """What a configuration file says, or part of one."""
+    try:
+        return _of_text(path.read_text(), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+
+
+def _of_text(text: str, path: Path) -> Settings:
+    """What the text of a configuration file says, flat."""
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected names and values, found {type(values).__name__}")
     settings: Settings = {}
     sections = {"env_options", *agents.names()}
-    for key, value in read_yaml(path).items():
+    for key, value in values.items():
         key = str(key)
         if key not in sections:
             if key not in fields_of(TrainConfig):
-                raise ConfigError(
-                    f"{path}: {key}: there is no such key; "
-                    f"{nearest(key, [*fields_of(TrainConfig), *sections])}".rstrip("; ")
-                )
+                raise ConfigError(_no_key(f"{path}: {key}", key, sections))
             settings[key] = Setting(value, f"{path}: {key}")
         elif not isinstance(value, dict):
             raise ConfigError(f"{path}: {key}: expected names and values, found {value!r}")
@@ -217,6 +250,72 @@ def _of_file(path: Path) -> Settings:
             for name, inner in value.items():
                 settings[f"{key}.{name}"] = Setting(inner, f"{path}: {key}.{name}")
     return settings
+
+
+def _of_run(run: Path) -> tuple[Settings, Settings | None]:
+    """What config.yaml of a run says, and what its newest checkpoint remembers, which stands in for
+    a config.yaml that is gone or cut short."""
+    try:
+        path, found = archive.newest(run / "checkpoints")
+        text = found.extra.get("config")
+    except archive.CheckpointError:
+        path, text = run, None
+    saved = None if text is None else _of_text(text, path)
+    try:
+        now = _of_file(run / "config.yaml")
+    except ConfigError:
+        if saved is None:
+            raise
+        return saved, saved
+    if saved is None:
+        return now, None
+    if not saved.keys() <= now.keys():
+        return saved, saved
+    if not (run / "config.yaml").read_text().endswith("\n"):
+        raise ConfigError(
+            f"{run / 'config.yaml'} ends in the middle of a line; delete it, and the newest "
+            "checkpoint's copy is taken"
+        )
+    return now, saved
+
+
+def _same_run(run: Path, before: TrainConfig, now: TrainConfig) -> None:
+    """Raise ConfigError, naming the first, for a change of what a run cannot change on its way."""
+    if type(before.learner) is not type(now.learner):
+        names = agents.name_of(before.learner), agents.name_of(now.learner)
+        raise ConfigError(f"{run} was begun with the learner {names[0]}, not {names[1]}")
+    for old, new in ((before, now), (before.learner, now.learner)):
+        for name in old.FIXED:
+            was, becomes = getattr(old, name), getattr(new, name)
+            if was != becomes:
+                raise ConfigError(
+                    f"{run} was begun with {name} {was}, which cannot become {becomes} on the way; "
+                    "leave it as it was, or start another run"
+                )
+
+
+def _auto(values: Mapping[str, Any], train: TrainConfig) -> dict[str, Path | None]:
+    """What `--resume auto` means: to go on with --out where it has a checkpoint, or to start."""
+    run = values.get("out")
+    if run is None:
+        raise ConfigError("--resume auto needs --out, the folder of the run")
+    if not archive.checkpoints(run / "checkpoints"):
+        return {"resume": None}
+    saved = _of_run(run)[1]
+    if saved is not None:
+        _same_run(run, _merged(saved, ()), train)
+    return {"resume": run, "out": None}
+
+
+def _no_key(where: str, key: str, sections: Iterable[str]) -> str:
+    """What to say of a key that a file cannot have there."""
+    for learner in agents.names():
+        if key in fields_of(agents.find(learner).Config):
+            return (
+                f"{where}: there is no such key; it belongs to a learner: {learner}: {{{key}: ...}}"
+            )
+    hint = nearest(key, [*fields_of(TrainConfig), *sections])
+    return f"{where}: there is no such key; {hint}".rstrip("; ")
 
 
 def _meant(flag: str) -> tuple[str, ...]:
@@ -229,8 +328,9 @@ def _dashed(flag: str) -> str:
     return f"--{flag.replace('_', '-')}"
 
 
-def _key(flag: str, spelt: str, learner: str, kind: type) -> str:
-    """The key of a flag: a learner's field needs no prefix, an environment's option has `env.`."""
+def _key(flag: str, spelt: str, learner: str, kind: type) -> str | None:
+    """The key of a flag: a learner's field needs no prefix, an environment's option has `env.`;
+    None if there is none."""
     prefix, dot, rest = flag.partition(".")
     if dot and prefix in ("env", "env_options"):
         return f"env_options.{rest}"
@@ -244,9 +344,18 @@ def _key(flag: str, spelt: str, learner: str, kind: type) -> str:
         return flag
     if flag in ANSWERS:
         raise ConfigError(f"{spelt}: {ANSWERS[flag]}")
-    commands = ("config", "resume", "out", "dry_run")
-    known = map(_dashed, (*run, *its, *SPELLINGS, *commands))
-    raise ConfigError(f"{spelt}: there is no such flag; {nearest(spelt, known)}".rstrip("; "))
+    return None
+
+
+def _no_flag(flag: str, env: str, physics: str, kind: type) -> str:
+    """What to say of a flag that is none."""
+    spelt, known = _dashed(flag), [*fields_of(TrainConfig), *fields_of(kind), *SPELLINGS]
+    with contextlib.suppress(ValueError):
+        if flag in (registry.option_types(env, physics) or ()):
+            return f"{spelt}: there is no such flag; {env} has an option --env.{spelt[2:]}"
+    commands = {field.name for field in dataclasses.fields(Command)} - {"train"}
+    hint = nearest(spelt, map(_dashed, (*known, *commands)))
+    return f"{spelt}: there is no such flag; {hint}".rstrip("; ")
 
 
 def _build(settings: Settings, learner: str, kind: type) -> TrainConfig:
@@ -290,14 +399,21 @@ def _learner(setting: Setting) -> type:
 
 
 def _env(setting: Setting, physics: str) -> str:
-    """The environment's name; a file is named by its whole path, to be found from anywhere. Other
-    physics have names of their own, and check them."""
+    """The environment's name. Other physics have names of their own, and check them."""
     name = _typed(setting, str)
     ours = physics == TrainConfig.physics
     if ours and ":" not in name and name not in registry.names():
-        raise ConfigError(unknown("environment", name, registry.names()))
-    file, _, kind = name.rpartition(":")
-    return f"{Path(file).expanduser().resolve()}:{kind}" if file.endswith(".py") else name
+        try:
+            registry.world_class(name)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    return _whole_path(name)
+
+
+def _whole_path(env: str) -> str:
+    """An environment in a file is named by the file's whole path, to be found from anywhere."""
+    file, _, kind = env.rpartition(":")
+    return f"{Path(file).expanduser().resolve()}:{kind}" if file.endswith(".py") else env
 
 
 def _env_options(config: TrainConfig, settings: Settings) -> dict[str, Any]:

@@ -25,6 +25,7 @@ RUN: Mapping[str, Metric] = {
     "steps_per_second": Metric("Environment steps per second", "steps/s", "count"),
     "return": Metric("Return, training", "return", ",.0f"),
     "episode_length": Metric("Training episode length (control steps)", "episode length", ",.0f"),
+    "diverged_worlds": Metric("Worlds that were not finite and began anew"),
     "evaluation_return": Metric("Return, evaluated", "return", ",.0f", "evaluated"),
     "evaluation_std": Metric("Spread of the evaluated return", "±", ",.0f", "evaluated"),
     "evaluation_length": Metric("Episode length, evaluated", "episode length", ",.0f", "evaluated"),

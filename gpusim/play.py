@@ -10,6 +10,7 @@ Evaluates the newest checkpoint of a run on fixed starts and writes RUN/replay.h
 import argparse
 import json
 import sys
+import warnings
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +27,8 @@ from gpusim.config import ConfigError, TrainConfig
 from gpusim.envs.world import World
 from gpusim.parse import Words, flags
 from gpusim.report import film, report
-from gpusim.run import checkpoint
-from gpusim.run.checkpoint import CheckpointError
+from gpusim.run import archive, checkpoint
+from gpusim.run.archive import CheckpointError
 from gpusim.run.showing import tracks, watcher, write_replay
 from gpusim.suggest import nearest
 
@@ -69,7 +70,7 @@ def load(
         raise ConfigError(f"{run} is not a run folder: it has no config.yaml; {hint}".rstrip("; "))
     settings = config.merge([run / "config.yaml"], said)
     env = settings.world()
-    path = checkpoint_path or checkpoint.latest(run / "checkpoints")
+    path = checkpoint_path or archive.newest(run / "checkpoints", warnings.warn)[0]
     # A learner on one device, for what it knows about the policy.
     kind = agents.find(agents.name_of(settings.learner)).Learner
     learner = kind(settings.learner, env, devices=1)

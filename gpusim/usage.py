@@ -112,6 +112,8 @@ def docs(kind: type) -> Mapping[str, str]:
         tree = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
         body = tree.body if isinstance(tree, ast.ClassDef) else []
         for field, below in itertools.pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+            if not (isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr)):
+                continue
+            if "ClassVar" not in ast.unparse(field.annotation):
                 found[ast.unparse(field.target)] = " ".join(ast.literal_eval(below.value).split())
     return found

@@ -8,8 +8,10 @@ import socket
 import tempfile
 from pathlib import Path
 
-_cache = tempfile.TemporaryDirectory(prefix="gpusim-test-cache-")
-os.environ["GPUSIM_CACHE"] = _cache.name  # one for the session: kernels compile once
+_cache = None
+if "PYTEST_XDIST_WORKER" not in os.environ:  # one for the session: kernels compile once
+    _cache = tempfile.TemporaryDirectory(prefix="gpusim-test-cache-")
+    os.environ["GPUSIM_CACHE"] = _cache.name
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in _flags:
@@ -39,7 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_unconfigure() -> None:
-    _cache.cleanup()
+    if _cache:
+        _cache.cleanup()
 
 
 @pytest.fixture(autouse=True)

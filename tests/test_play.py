@@ -16,7 +16,7 @@ from gpusim.config import ConfigError, TrainConfig
 from gpusim.envs import Moment, MujocoTask, registry
 from gpusim.envs.world import episode_keys
 from gpusim.report import replay
-from gpusim.run import checkpoint, training
+from gpusim.run import archive, training
 from gpusim.run.showing import Frame
 
 CART = """
@@ -233,7 +233,7 @@ def test_errors_are_one_line(trained, tmp_path, capsys):
     (empty / "config.yaml").write_text((folder / "config.yaml").read_text())
     assert "holds no checkpoint" in complaint(empty)
     broken = tmp_path / "broken.npz"
-    broken.write_bytes(checkpoint.latest(folder / "checkpoints").read_bytes()[:500])
+    broken.write_bytes(archive.newest(folder / "checkpoints")[0].read_bytes()[:500])
     assert "cannot be read" in complaint(folder, "--checkpoint", broken)
 
 
@@ -243,10 +243,10 @@ def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
     assert "[8, 6]" in text
     (tmp_path / "config.yaml").write_text(text.replace("[8, 6]", "[8, 7]"))
     (tmp_path / "checkpoints").mkdir()
-    source = checkpoint.latest(folder / "checkpoints")
+    source = archive.newest(folder / "checkpoints")[0]
     (tmp_path / "checkpoints" / source.name).write_bytes(source.read_bytes())
     with pytest.raises(
-        checkpoint.CheckpointError, match=r"is float32\[1, 6\] in it, .* float32\[1, 7\]"
+        archive.CheckpointError, match=r"is float32\[1, 6\] in it, .* float32\[1, 7\]"
     ):
         play.load(tmp_path)
     with pytest.raises(ConfigError, match="is not a run folder"):

@@ -14,7 +14,7 @@ import pytest
 import gpusim
 from gpusim import config, play, train
 from gpusim.report import replay
-from gpusim.run import checkpoint
+from gpusim.run import archive
 
 PAGE = (Path(__file__).parents[1] / "docs" / "your-own-task.md").read_text()
 TASK, MORE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -56,7 +56,7 @@ def test_train_resume_and_play_build_the_same_world(here: Path, monkeypatch: pyt
     monkeypatch.chdir("/")
     run = here / "runs" / "balance"
     assert train.main(["--resume", str(run), "--steps", "256"]) == 0
-    assert checkpoint.latest(run / "checkpoints").stem.endswith("256")
+    assert archive.newest(run / "checkpoints")[0].stem.endswith("256")
     player = play.load(run)
     world = player.env
     assert (type(world).__name__, getattr(world, "noise")) == ("Balance", 0.2)  # noqa: B009

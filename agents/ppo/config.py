@@ -30,6 +30,7 @@ class PPOConfig(ActorCriticConfig):
         for name in ("num_minibatches", "num_epochs"):
             self.require(getattr(self, name) >= 1, name, "at least 1")
         self.require(0 <= self.gae_lambda <= 1, "gae_lambda", "in [0, 1]")
+        self.require(self.clip > 0, "clip", "positive")
         samples = self.num_envs // num_devices * self.unroll_length
         group = self.num_minibatches // gcd(self.num_minibatches, self.unroll_length)
         if samples % self.num_minibatches:

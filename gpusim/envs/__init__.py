@@ -11,17 +11,17 @@ from gpusim.envs.registry import make, names, register
 if TYPE_CHECKING:
     from gpusim.envs.mujoco_task import Before, Moment, MujocoTask
     from gpusim.envs.vec_env import VecEnv, VecState, autoreset
-    from gpusim.envs.world import Box, Discrete, State, World
+    from gpusim.envs.world import Box, Discrete, State, World, WorldError
 
 _PLACES = {
     "vec_env": ("VecEnv", "VecState", "autoreset"),
     "mujoco_task": ("Before", "Moment", "MujocoTask"),
-    "world": ("Box", "Discrete", "State", "World"),
+    "world": ("Box", "Discrete", "State", "World", "WorldError"),
 }
 
 __all__ = [
     "Before", "Box", "Discrete", "Moment", "MujocoTask", "State", "VecEnv", "VecState", "World",
-    "autoreset", "make", "names", "register",
+    "WorldError", "autoreset", "make", "names", "register",
 ]  # fmt: skip
 
 

@@ -29,7 +29,7 @@ import mujoco
 import numpy as np
 
 from gpusim import physics
-from gpusim.envs.world import Box, State, World
+from gpusim.envs.world import Box, State, World, WorldError, kind_of
 
 # A joint this fast (m/s or rad/s) is a world that has blown up: healthy ones stay under 1e2.
 # Terminating it before it overflows keeps one absurd reward out of the learner's statistics.
@@ -84,9 +84,9 @@ class MujocoTask(World):
     """Physics steps in a control step."""
 
     def __post_init__(self):
-        if self.n_frames < 1:
+        if not isinstance(self.n_frames, int | np.integer) or self.n_frames < 1:
             raise ValueError(
-                f"environment {self.name!r}: n_frames is {self.n_frames}, not positive"
+                f"environment {self.name!r}: n_frames is {self.n_frames}, not 1 or more"
             )
         _check_class(type(self))
 
@@ -139,11 +139,17 @@ class MujocoTask(World):
 
     def start(self, key: jax.Array) -> State:
         """A world at a start drawn with `key`."""
-        return self.begin(key, *self.initial(key))
+        found: Any = self.initial(key)
+        sizes = ((self.model.nq,), (self.model.nv,))
+        if not isinstance(found, tuple) or tuple(map(jnp.shape, found)) != sizes:
+            raise self._wrong("initial", found, "(qpos {}, qvel {})".format(*sizes))
+        return self.begin(key, *found)
 
     def begin(self, key: jax.Array, qpos: jax.Array, qvel: jax.Array) -> State:
         """A world that starts here; `key` draws its numbers and its memory."""
-        drawn = self.vary(jax.random.fold_in(key, _VARY))
+        drawn: Any = self.vary(jax.random.fold_in(key, _VARY))
+        if not isinstance(drawn, Mapping):
+            raise self._wrong("vary", drawn, "a dict of numbers of the model by name")
         numbers = physics.with_constants(self.model, drawn)
         model = self.model.replace(**numbers)
         at = self.engine.init(model, qpos, qvel)
@@ -172,7 +178,10 @@ class MujocoTask(World):
         model = self.model.replace(**numbers)
         before = Before(model, start, past)
         ctrl = self.control(before, action)
-        after, derived = self.engine.steps(model, self.disturb(before), ctrl, self.n_frames)
+        begins: Any = self.disturb(before)
+        if not isinstance(begins, type(start)):
+            raise self._wrong("disturb", begins, "before.state with changes")
+        after, derived = self.engine.steps(model, begins, ctrl, self.n_frames)
         now = Moment(model, after, derived, ctrl, action)
         memory = self.remember(past, now)
         diverged = _diverged(after)
@@ -184,9 +193,23 @@ class MujocoTask(World):
             carry=Carry(after, memory, numbers),
             obs=obs,
             reward=reward,
-            terminated=self.terminal(memory, now) | diverged,
+            terminated=self._ended(memory, now) | diverged,
             truncated=jnp.zeros((), bool),
             metrics=metrics | {"diverged": diverged.astype(reward.dtype)},
+        )
+
+    def _ended(self, memory: Any, now: Moment) -> jax.Array:
+        """`terminal`, which must give one flag."""
+        found: Any = self.terminal(memory, now)
+        if jnp.shape(found) or not jnp.issubdtype(jnp.result_type(found), jnp.bool_):
+            raise self._wrong("terminal", found, "one flag, () bool")
+        return jnp.asarray(found)
+
+    def _wrong(self, hook: str, found: Any, wanted: str) -> WorldError:
+        """What to say of a hook that gives something else."""
+        kinds = map(kind_of, found) if isinstance(found, tuple) else [kind_of(found)]
+        return WorldError(
+            f"environment {self.name!r}: {hook} gives {' and '.join(kinds)}, not {wanted}"
         )
 
     def _judge(self, past: Any, memory: Any, now: Moment) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -198,7 +221,7 @@ class MujocoTask(World):
         measured = _numbers(self, "measure", self.measure(past, memory, now), dtype)
         taken = sorted(metrics.keys() & measured.keys())
         if taken:
-            raise ValueError(
+            raise WorldError(
                 f"environment {self.name!r}: measure gives {taken[0]!r}, which is taken"
             )
         metrics |= measured
@@ -254,7 +277,8 @@ def onto_control_range(model: physics.Model, action: jax.Array) -> jax.Array:
     low, high = model.actuator_ctrlrange[:, 0], model.actuator_ctrlrange[:, 1]
     if isinstance(low, np.ndarray):
         middle, half = np.zeros_like(low), np.ones_like(low)
-        middle[limited], half[limited] = (low + high)[limited] / 2, (high - low)[limited] / 2
+        low, high = low[limited], high[limited]
+        middle[limited], half[limited] = (low + high) / 2, (high - low) / 2
     else:
         middle = jnp.where(limited, (low + high) / 2, 0.0)
         half = jnp.where(limited, (high - low) / 2, 1.0)
@@ -264,14 +288,14 @@ def onto_control_range(model: physics.Model, action: jax.Array) -> jax.Array:
 def _numbers(task: MujocoTask, hook: str, found: Any, dtype: Any) -> dict[str, jax.Array]:
     """What a hook of the task gives by name: one floating-point number each.
 
-    Raises ValueError, naming the task and the hook, for anything else.
+    Raises WorldError, naming the task and the hook, for anything else.
     """
     where = f"environment {task.name!r}: {hook}"
     if not isinstance(found, Mapping):
-        raise ValueError(f"{where} gives a {type(found).__name__}, not a dict of numbers by name")
+        raise WorldError(f"{where} gives a {type(found).__name__}, not a dict of numbers by name")
     for name, x in found.items():
         if jnp.shape(x) != ():
-            raise ValueError(f"{where} gives {name!r} of shape {jnp.shape(x)}, not one number")
+            raise WorldError(f"{where} gives {name!r} of shape {jnp.shape(x)}, not one number")
     return {name: jnp.asarray(x).astype(dtype) for name, x in found.items()}
 
 

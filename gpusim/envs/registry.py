@@ -68,6 +68,8 @@ def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
 def world_class(name: str) -> "type[World]":
     """The class that a name of `make` stands for."""
     known = name if ":" in name else _WORLDS.get(name)
+    if name.endswith(".py"):
+        raise ValueError(f"{name} is a file: which of its classes? Write {name}:Class")
     if known is None:
         raise ValueError(
             unknown("environment", name, _WORLDS)
@@ -135,6 +137,7 @@ def _from_file(file: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look for their module here
     sys.path.insert(0, str(path.parent))  # the file's neighbours, as for a script
+    _forget_neighbours_of_others(path.parent)
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -143,3 +146,15 @@ def _from_file(file: str) -> Any:
     finally:
         sys.path.remove(str(path.parent))
     return module
+
+
+_folders: set[Path] = set()  # where the user's files were found
+
+
+def _forget_neighbours_of_others(folder: Path) -> None:
+    """Two files may import `helpers`, each the one beside it."""
+    for file in folder.glob("*.py"):
+        place = getattr(sys.modules.get(file.stem), "__file__", None)
+        if place and Path(place).parent in _folders - {folder}:
+            del sys.modules[file.stem]
+    _folders.add(folder)

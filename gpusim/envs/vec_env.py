@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from gpusim import lanes
-from gpusim.envs.world import State, World, episode_keys
+from gpusim.envs.world import State, World, begun, episode_keys, stepped
 
 
 class Finished(NamedTuple):
@@ -43,6 +43,7 @@ class VecState:
     episode_return: jax.Array  # (num_envs,) sum of rewards of the running episode
     episode_length: jax.Array  # (num_envs,) int32: steps of the running episode
     finished: Finished  # of each world
+    diverged: jax.Array  # (num_envs,) how often each was not finite since `clear_stats`
 
     @property
     def obs(self) -> Any:
@@ -92,8 +93,9 @@ class VecEnv:
         return jax.vmap(self._step_kernel)(state, actions)
 
     def clear_stats(self, state: VecState) -> VecState:
-        """Forget the finished episodes."""
-        return state.replace(finished=jax.tree.map(jnp.zeros_like, state.finished))
+        """Forget the finished episodes, and how often worlds were not finite."""
+        zero = jax.tree.map(jnp.zeros_like, (state.finished, state.diverged))
+        return state.replace(finished=zero[0], diverged=zero[1])
 
     @functools.cached_property
     def _start_kernel(self):
@@ -107,7 +109,7 @@ class VecEnv:
         """`reset` of one world."""
         key_world, key_steps = jax.random.split(key)
         stream, start = episode_keys(key_world)
-        world = self.world.start(start)
+        world = begun(self.world, start)
         return VecState(
             world=world,
             final_obs=world.obs,
@@ -116,12 +118,12 @@ class VecEnv:
             episode_return=jnp.zeros_like(world.reward),
             episode_length=jnp.zeros((), jnp.int32),
             finished=Finished(*jnp.zeros(3, world.reward.dtype)),
+            diverged=jnp.zeros_like(world.reward),
         )
 
     def _step_one(self, state: VecState, action: jax.Array) -> VecState:
         """`step` of one world."""
-        world = self.world.transition(state.world, action)
-        _same_kind(self.world.name, state.world, world)
+        world = stepped(self.world, state.world, action)
         steps = state.steps + 1
         at_limit = world.truncated | (steps >= self.episode_length)
         world = world.replace(truncated=at_limit & ~world.terminated)
@@ -142,12 +144,13 @@ class VecEnv:
             episode_return=jnp.where(done, 0.0, episode_return),
             episode_length=jnp.where(done, 0, episode_length),
             finished=jax.tree.map(lambda a, b: jnp.where(whole, a + b, a), state.finished, last),
+            diverged=state.diverged + world.metrics["diverged"],
         )
 
     def _restart_one(self, world: State, stream: jax.Array) -> tuple[State, jax.Array]:
         """The world at its next start, and what is left of its stream."""
         stream, start = episode_keys(stream)
-        return world.restarted(self.world.start(start)), stream
+        return world.restarted(begun(self.world, start)), stream
 
 
 def autoreset(world: World, num_envs: int, *, episode_length: int | None = None) -> VecEnv:
@@ -161,22 +164,3 @@ def autoreset(world: World, num_envs: int, *, episode_length: int | None = None)
             f"num_envs and episode_length must be positive, not {num_envs} and {limit}"
         )
     return VecEnv(world, num_envs, limit)
-
-
-def _same_kind(name: str, before: State, after: State) -> None:
-    """Raise TypeError, naming the leaf, unless a transition leads to a state like the one it left.
-
-    Costs nothing at run time: shapes and dtypes are known when the step is traced.
-    """
-    kinds = []
-    for state in (before, after):
-        flat, _ = jax.tree_util.tree_flatten_with_path(state)
-        path = lambda keys: jax.tree_util.keystr(keys, simple=True, separator=".")
-        kinds.append({path(keys): f"{x.dtype}{list(x.shape)}" for keys, x in flat})
-    for leaf in [*kinds[0], *kinds[1]]:
-        was, became = (kind.get(leaf, "nothing") for kind in kinds)
-        if was != became:
-            raise TypeError(
-                f"world {name}: {leaf} is {was} before a transition and {became} after it; "
-                f"start and transition must return states alike"
-            )

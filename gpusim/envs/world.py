@@ -10,6 +10,7 @@ finished worlds are `vec_env.py`'s.
 import abc
 import dataclasses
 import functools
+import operator
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -142,7 +143,8 @@ class World(abc.ABC):
     # ---- given
 
     def reset(self, key: jax.Array) -> State:
-        """`start` as a kernel; `jax.vmap` it over keys for many worlds."""
+        """`start` as a kernel; `jax.vmap` it over keys for many worlds. Raises WorldError for a
+        world that breaks the contract."""
         return self._start_kernel(key)
 
     def step(self, state: State, action: jax.Array) -> State:
@@ -188,11 +190,102 @@ class World(abc.ABC):
     # Each is made once for a world: two calls of `step` must be the same kernel.
     @functools.cached_property
     def _start_kernel(self):
-        return lanes.kernel(self.start)
+        return lanes.kernel(functools.partial(begun, self))
 
     @functools.cached_property
     def _step_kernel(self):
-        return lanes.kernel(self.transition)
+        return lanes.kernel(functools.partial(stepped, self))
+
+
+class WorldError(ValueError):
+    """A world that is not what this contract says; the message is one line for who wrote it."""
+
+
+def begun(world: World, key: jax.Array) -> State:
+    """`world.start(key)`, and WorldError unless it gives a State as described. It gets a metric
+    `diverged`, unless it has one.
+
+    Checking costs nothing at run time: shapes and dtypes are known when the function is traced.
+    """
+    state: Any = world.start(key)
+    if not isinstance(state, State):
+        raise WorldError(f"world {world.name}: start gives a {type(state).__name__}, not a State")
+    _check_obs(world.name, state.obs)
+    for name in ("reward", "terminated", "truncated"):
+        _check_number(world.name, name, getattr(state, name), bool if name[0] == "t" else float)
+    if not isinstance(state.metrics, Mapping):
+        kind = type(state.metrics).__name__
+        raise WorldError(f"world {world.name}: metrics are a {kind}, not numbers by name")
+    for name, x in state.metrics.items():
+        _check_number(world.name, f"metric {name!r}", x, float)
+    return state.replace(metrics={"diverged": jnp.zeros_like(state.reward), **state.metrics})
+
+
+def stepped(world: World, state: State, action: jax.Array) -> State:
+    """`world.transition(state, action)`; WorldError, naming the leaf, unless it leads to a state
+    like the one it left.
+
+    A world whose reward or observation is not finite ends here: it terminates with reward,
+    observation and metrics 0, but for `diverged`, which is 1. One bad world is not to spoil what is
+    learned from thousands.
+    """
+    after = world.transition(state, action)
+    if "diverged" not in after.metrics:
+        after = after.replace(metrics={"diverged": jnp.zeros_like(after.reward), **after.metrics})
+    _check_alike(world.name, state, after)
+    seen = (after.reward, after.obs)
+    bad = ~functools.reduce(operator.and_, (jnp.isfinite(x).all() for x in jax.tree.leaves(seen)))
+    obs, reward, metrics = jax.tree.map(
+        lambda x: jnp.where(bad, jnp.zeros_like(x), x), (after.obs, after.reward, after.metrics)
+    )
+    diverged = jnp.where(bad, jnp.ones_like(reward), metrics["diverged"])
+    return after.replace(
+        obs=obs,
+        reward=reward,
+        terminated=after.terminated | bad,
+        metrics=metrics | {"diverged": diverged},
+    )
+
+
+def _check_alike(name: str, before: State, after: State) -> None:
+    """Raise WorldError, naming the first leaf that is another kind of thing after a transition."""
+    kinds = []
+    for x in (before, after):
+        flat, _ = jax.tree_util.tree_flatten_with_path(x)
+        path = lambda keys: jax.tree_util.keystr(keys, simple=True, separator=".")
+        kinds.append({path(keys): kind_of(leaf) for keys, leaf in flat})
+    for leaf in [*kinds[0], *kinds[1]]:
+        was, became = (kind.get(leaf, "nothing") for kind in kinds)
+        if was != became:
+            raise WorldError(
+                f"world {name}: {leaf} is {was} before a transition and {became} after it; start "
+                f"and transition must return states alike"
+            )
+
+
+def _check_obs(name: str, obs: Any) -> None:
+    """Raise WorldError unless it is an array (features,), or a dict of such."""
+    parts = obs if isinstance(obs, Mapping) else {"": obs}
+    if not parts.keys() - {PRIVILEGED}:
+        raise WorldError(f"world {name}: the observation has no part that the policy may see")
+    for part, x in parts.items():
+        what = f"the observation {part!r}".removesuffix(" ''")
+        if not hasattr(x, "dtype") or x.ndim != 1 or not jnp.issubdtype(x.dtype, jnp.floating):
+            raise WorldError(
+                f"world {name}: {what} is {kind_of(x)}, not floating-point numbers (features,)"
+            )
+
+
+def _check_number(name: str, what: str, x: Any, kind: Any) -> None:
+    """Raise WorldError unless it is one number, or one flag."""
+    fits = jnp.issubdtype(getattr(x, "dtype", type(x)), jnp.bool_ if kind is bool else jnp.floating)
+    if jnp.shape(x) or not fits:
+        raise WorldError(f"world {name}: {what} is {kind_of(x)}, not one {kind.__name__}")
+
+
+def kind_of(x: Any) -> str:
+    """float32[3] of an array, the type of anything else."""
+    return f"{x.dtype}{list(x.shape)}" if hasattr(x, "dtype") else f"a {type(x).__name__}"
 
 
 def episode_keys(key: jax.Array) -> tuple[jax.Array, jax.Array]:

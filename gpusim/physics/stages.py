@@ -56,8 +56,11 @@ class Dynamics(NamedTuple):
 def accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
     """The stages of a step, up to the constrained acceleration."""
     ctrl = jnp.asarray(ctrl, state.qpos.dtype)
-    if ctrl.shape != (model.nu,):
-        raise ValueError(f"model {model.name}: ctrl has shape {ctrl.shape}, not ({model.nu},)")
+    arrays = {"ctrl": (ctrl, model.nu), "qpos": (state.qpos, model.nq)}
+    arrays |= {name: (getattr(state, name), model.nv) for name in ("qvel", "qacc_warmstart")}
+    for name, (x, size) in arrays.items():
+        if x.shape != (size,):
+            raise ValueError(f"model {model.name}: {name} has shape {x.shape}, not ({size},)")
     pose = kinematics(model, state.qpos, state.mocap)
     qvel = to_world(model, pose, state.qvel)
     cords = tendons(model, pose, state.qpos)

@@ -27,6 +27,9 @@ def init(model: Model, qpos: Array, qvel: Array) -> State:
             f"model {model.name}: qpos and qvel must have shapes ({model.nq},) and ({model.nv},), "
             f"not {qpos.shape} and {qvel.shape}"
         )
+    if not jnp.issubdtype(qpos.dtype, jnp.floating):
+        qpos = qpos.astype(float)
+    qvel = qvel.astype(qpos.dtype)
     act = jnp.zeros(model.na, qpos.dtype) if model.na else None
     return State(qpos, qvel, jnp.zeros_like(qvel), act)
 

@@ -1,9 +1,4 @@
-"""The whole training state on disk: one file a checkpoint, atomic and bit-exact.
-
-A checkpoint is an uncompressed ``.npz``: one member a leaf, named by its path in the tree, and a
-manifest in JSON. ``numpy.load`` reads it anywhere, nothing in it is a pickle, and the CRC-32 that
-zip keeps of every member is the checksum. (Orbax does more, shards over many hosts above all, with
-a folder of files, an event loop and a slower start; a state of some megabytes needs none of it.)
+"""The whole training state on disk: one file a checkpoint (see archive.py), atomic and bit-exact.
 
 A file appears under its name only when it is complete: it is written beside it, flushed to the
 disk and renamed. Loading compares every leaf's path, shape and dtype with a template and names the
@@ -11,8 +6,7 @@ first that differs.
 """
 
 import json
-import zipfile
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,16 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gpusim.run import archive
+from gpusim.run.archive import CheckpointError
 from gpusim.run.files import write_atomic
 
 Tree = TypeVar("Tree")
-
-_MANIFEST = "manifest"
-_VERSION = 1
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, or of another program; the message is one line."""
 
 
 def save(folder: Path, state: Any, *, step: int, extra: dict[str, Any], keep: int) -> Path:
@@ -41,14 +30,14 @@ def save(folder: Path, state: Any, *, step: int, extra: dict[str, Any], keep: in
     described = {
         name: {"dtype": dtype, "shape": data.shape} for name, (data, dtype) in leaves.items()
     }
-    manifest = json.dumps({"version": _VERSION, "step": step, "extra": extra, "leaves": described})
+    manifest = {"version": archive.VERSION, "step": step, "extra": extra, "leaves": described}
     members = {name: data for name, (data, _) in leaves.items()}
-    members[_MANIFEST] = np.frombuffer(manifest.encode(), np.uint8)
+    members[archive.MANIFEST] = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{step:012d}.npz"
     write_atomic(path, lambda file: np.savez(file, allow_pickle=False, **members))
-    for old in _all(folder)[:-keep]:
+    for old in [p for p in archive.checkpoints(folder) if p != path][: -keep + 1 or None]:
         old.unlink()
     return path
 
@@ -59,21 +48,20 @@ def load(path: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
     `template` is a state of the program that is to continue, a fresh one say: it gives the tree
     structure, which is not in the file, and what every leaf must look like.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            members = {name: archive[name] for name in archive.files}
-        manifest = json.loads(members.pop(_MANIFEST).tobytes())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(f"checkpoint {path}: cannot be read ({error})") from error
-    if manifest["version"] != _VERSION:
-        raise CheckpointError(
-            f"checkpoint {path}: format {manifest['version']}, this gpusim reads {_VERSION}"
-        )
-    expected = _named_leaves(template)
-    saved = manifest["leaves"]
-    _compare(path, expected, saved)
-    leaves = [_from_numpy(members[name], saved[name]["dtype"], leaf) for name, leaf in expected]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves), manifest["extra"]
+    return _restored(path, archive.read(path), template)
+
+
+def load_newest(
+    folder: Path, template: Tree, told: Callable[[str], Any]
+) -> tuple[Tree, dict[str, Any]]:
+    """`load` of the newest checkpoint that is sound; `told` hears of those that are not. Newer ones
+    get names that are no checkpoints': what comes is not to be taken for older than they are."""
+    path, found = archive.newest(folder, told)
+    loaded = _restored(path, found, template)
+    for other in archive.checkpoints(folder):
+        if other.name > path.name:
+            other.rename(other.with_suffix(".npz.damaged"))
+    return loaded
 
 
 def load_part(path: Path, template: Tree) -> Tree:
@@ -82,31 +70,24 @@ def load_part(path: Path, template: Tree) -> Tree:
     template: shapes of a state on one device, with None for what is not wanted. It does not matter
     on how many devices the state was saved.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            saved = json.loads(archive[_MANIFEST].tobytes())["leaves"]
-            wanted = {name: leaf for name, leaf in _named_leaves(template) if name in saved}
-            members = {name: archive[name][:1] for name in wanted}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(f"checkpoint {path}: cannot be read ({error})") from error
-    first = {n: {**saved[n], "shape": list(data.shape)} for n, data in members.items()}
-    expected = _named_leaves(template)
+    found, expected = archive.read(path), _named_leaves(template)
+    members = {name: found.members[name][:1] for name, _ in expected if name in found.members}
+    first = {n: {**found.leaves[n], "shape": list(data.shape)} for n, data in members.items()}
     _compare(path, expected, first)
-    leaves = [jnp.asarray(members[n].view(jnp.dtype(saved[n]["dtype"]))) for n, _ in expected]
+    leaves = [
+        jnp.asarray(members[n].view(jnp.dtype(found.leaves[n]["dtype"]))) for n, _ in expected
+    ]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
-def latest(folder: Path) -> Path:
-    """Return the newest checkpoint in `folder`."""
-    found = _all(folder)
-    if not found:
-        raise CheckpointError(f"{folder} holds no checkpoint")
-    return found[-1]
-
-
-def _all(folder: Path) -> list[Path]:
-    """Checkpoints in `folder`, oldest first (names are zero-padded steps)."""
-    return sorted(folder.glob("[0-9]*.npz"))
+def _restored(path: Path, found: archive.Archive, template: Tree) -> tuple[Tree, dict[str, Any]]:
+    """The template with what was saved."""
+    expected, saved = _named_leaves(template), found.leaves
+    _compare(path, expected, saved)
+    leaves = [
+        _from_numpy(found.members[name], saved[name]["dtype"], leaf) for name, leaf in expected
+    ]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves), found.extra
 
 
 def _named_leaves(tree: Any) -> list[tuple[str, Any]]:

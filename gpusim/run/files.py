@@ -1,7 +1,9 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and folders that are one process's."""
 
+import contextlib
+import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,3 +24,30 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         os.fsync(folder)  # the rename itself
     finally:
         os.close(folder)
+
+
+class InUse(OSError):
+    """Another process has the folder."""
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The folder as this process's own; InUse if it is another's. The kernel gives it back when the
+    process ends, however it ends."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUse(f"{folder} is in use by another process") from None
+        except OSError:  # a file system that has no locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what writes that were killed have left."""
+    for part in folder.rglob(".*.part"):
+        part.unlink(missing_ok=True)

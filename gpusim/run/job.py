@@ -12,8 +12,15 @@ from gpusim.agents.evaluate import Evaluation
 from gpusim.agents.learner import Learner
 from gpusim.config import ConfigError, TrainConfig
 from gpusim.metrics import Metric
+from gpusim.run import archive
 from gpusim.run.clock import Phases
 from gpusim.run.showing import watcher
+
+LEAVINGS = (
+    *("config.yaml", "labels.json", "metrics.jsonl", "summary.json", "report.html", "replay.html"),
+    *("events.out.tfevents.*", "checkpoints", ".*.part"),
+)
+"""What a run leaves in its folder, as patterns."""
 
 
 class Job(NamedTuple):
@@ -28,8 +35,8 @@ class Job(NamedTuple):
 
 def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> Job:
     """Put the parts together, and find out what cannot be before anything is written."""
-    if not resume and folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty; choose another --out, or --resume {folder}")
+    if not resume:
+        _free(folder)
     _use_compilation_cache()
     if config.devices is None:
         sharding.cores_as_devices(config.learner.fits)  # before anything computes
@@ -50,6 +57,20 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
     whole = config.episode_length or world.max_episode_steps
     evaluation = Evaluation(world, config.eval_envs, whole, watcher(world))
     return Job(config, folder, learner, evaluation, phases)
+
+
+def _free(folder: Path) -> None:
+    """Raise ConfigError unless a run can begin in the folder: it holds nothing, or what is left of
+    a run that ended before its first checkpoint."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; choose another --out")
+    there = [*folder.iterdir()] if folder.exists() else []
+    strange = [path for path in there if not any(map(path.match, LEAVINGS))]
+    if strange or archive.checkpoints(folder / "checkpoints"):
+        raise ConfigError(f"{folder} is not empty; choose another --out, or --resume {folder}")
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"{place} cannot be written to; choose another --out")
 
 
 def shown_metrics(learner: Learner) -> dict[str, Metric]:

@@ -3,8 +3,12 @@
 A run produces rows. A sink has `write(row)` and `close()`; nothing here knows who else listens.
 """
 
+import contextlib
+import errno
 import json
 import math
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,16 +55,27 @@ class JsonLines:
             kept = [line for line in path.read_text().splitlines() if _steps(line) <= resume_at]
             text = "".join(f"{line}\n" for line in kept)
             write_atomic(path, lambda file: file.write(text.encode()))
-        self._file = path.open("a")
+        path.touch()
+        self._path = path
+        self._unwritten = b""  # rows that a full disk did not take
 
     def write(self, row: Row) -> None:
         values = {k: float(v) if math.isfinite(v) else None for k, v in row.values.items()}
         line = {"steps": row.steps, "seconds": round(row.seconds, 3), **values}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        self._unwritten += json.dumps(line).encode() + b"\n"
+        with self._path.open("ab", buffering=0) as file:
+            whole = file.tell()
+            try:
+                written = file.write(self._unwritten)
+            except OSError:
+                file.truncate(whole)  # no torn line stays
+                raise
+            if written < len(self._unwritten):
+                file.truncate(whole)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+        self._unwritten = b""
 
-    def close(self) -> None:
-        self._file.close()
+    def close(self) -> None: ...
 
 
 def _steps(line: str) -> float:
@@ -72,7 +87,8 @@ def _steps(line: str) -> float:
 
 
 class TensorBoard:
-    """Event files, against environment steps."""
+    """Event files, against environment steps. Written as they come: tensorboardX's own writer is a
+    thread, which dies of a full disk and then blocks the training."""
 
     def __init__(self, folder: Path, *, resume_at: int | None = None):
         """resume_at: steps of the checkpoint a run resumes from; later points become void."""
@@ -81,17 +97,28 @@ class TensorBoard:
         self._writer: Any = None
 
     def write(self, row: Row) -> None:
-        if self._writer is None:
-            from tensorboardX import SummaryWriter  # late: the first update need not wait for it
+        # late: the first update need not wait for it
+        from tensorboardX import event_file_writer, summary
+        from tensorboardX.proto import event_pb2
 
-            self._writer = SummaryWriter(str(self._folder), purge_step=self._purge)
+        proto: Any = event_pb2
+        event = lambda **what: proto.Event(wall_time=time.time(), step=row.steps, **what)
+        if self._writer is None:
+            self._writer = event_file_writer.EventsWriter(str(self._folder / "events"))
+            if self._purge is not None:
+                start = proto.SessionLog(status=proto.SessionLog.START)
+                log = event(session_log=start)
+                log.step = self._purge
+                self._writer.write_event(log)
         for name, value in row.values.items():
             if math.isfinite(value):
-                self._writer.add_scalar(name, value, row.steps)
+                self._writer.write_event(event(summary=summary.scalar(name, value)))
+        self._writer.flush()
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(OSError):
+                self._writer.close()
 
 
 class Report:
@@ -113,6 +140,14 @@ class Report:
         report.write(self._folder)
 
 
+class _Console(Console):
+    """One whose reader may go (`... | head`): the run goes on without it."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Terminal:
     """A live display on a terminal, plain lines elsewhere."""
 
@@ -123,7 +158,7 @@ class Terminal:
     ):
         """total: environment steps of the whole run. metrics: those with a label are shown."""
         self._metrics = metrics
-        self._console = console or Console()
+        self._console = console or _Console()
         self._total = total
         self._seen: dict[str, float] = {}
         self._evaluated_at = 0  # environment steps

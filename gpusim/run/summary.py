@@ -44,6 +44,13 @@ class Run:
         lines += [f"  {name:<30} {value:7.1f} s" for name, value in self.seconds.items()]
         return "\n".join(lines)
 
+    def divergence(self) -> str:
+        """What to say of a run that diverged."""
+        return (
+            f"the run diverged at {count(self.steps)} steps: a whole call of its program had not "
+            "one finite gradient. Try a smaller --learning-rate; the last checkpoint is from before"
+        )
+
     def write(self) -> None:
         """Write summary.json."""
         text = json.dumps(asdict(self), indent=1).encode()

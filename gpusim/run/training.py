@@ -4,39 +4,26 @@ The loop holds no mathematics: one compiled program makes several updates a call
 down what it says, lets the policy be evaluated, saves, and stops when asked.
 """
 
-import json
 import math
 import os
 import statistics
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 
-from gpusim import config as configs
 from gpusim import metrics
 from gpusim.agents.evaluate import Episodes
 from gpusim.agents.learner import TrainState
 from gpusim.config import ConfigError, TrainConfig
-from gpusim.run import checkpoint, showing, sinks, summary
+from gpusim.run import checkpoint, files, showing, sinks, summary
+from gpusim.run.archive import CheckpointError
 from gpusim.run.clock import Phases
-from gpusim.run.files import write_atomic
 from gpusim.run.job import Job, opening, prepare, shown_metrics
+from gpusim.run.keeper import Keeper, Position, describe
 from gpusim.run.signals import Interruption
 from gpusim.run.summary import Run
-
-
-class Position(NamedTuple):
-    """Where a run is."""
-
-    state: TrainState
-    steps: int  # environment steps so far
-    seconds_before: float  # wall time spent by earlier processes
-    evaluation: dict[str, float]
-    diverged: bool = False
 
 
 def train(
@@ -54,26 +41,48 @@ def train(
     """
     job = prepare(config, Path(folder), resume, Phases(before=age))
     with ExitStack() as stack:
+        _claim(job, resume, stack)
         interruption = stack.enter_context(Interruption())
         if display is None:
             display = sinks.Terminal(config.learner.total_steps, shown_metrics(job.learner))
         stack.callback(display.close)
         display.message(opening(job))
         display.stage(f"compiling how {config.learner.num_envs} worlds start")
-        start = _start(job, resume)
-        *files, report = _files(job, start.steps if resume else None)
-        for sink in files:
+        start = _start(job, resume, display)
+        *logs, report = _files(job, start.steps if resume else None)
+        for sink in logs:
             stack.callback(sink.close)
-        end = _loop(job, start, [*files, report], display, interruption)
+        end = _loop(start, Keeper(job, [*logs, report], display, start.steps), interruption)
         if config.profile:
             display.stage("timing rollouts by themselves")
         run = _account(job, end, interruption.caught)
-    run.write()
-    report.close()
+        for write in (run.write, report.close):
+            try:
+                write()
+            except OSError as error:  # what was learned is saved
+                display.message(str(error))
     return run
 
 
-def _start(job: Job, resume: bool) -> Position:
+def _claim(job: Job, resume: bool, stack: ExitStack) -> None:
+    """Make the folder this process's own. Raises ConfigError if it is another's."""
+    if not resume:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        stack.callback(_remove_if_empty, job.folder)
+    try:
+        stack.enter_context(files.locked(job.folder))
+    except OSError as error:
+        raise ConfigError(str(error)) from error
+    files.remove_parts(job.folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Leave no folder of a run that never began."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _start(job: Job, resume: bool, display: sinks.Display) -> Position:
     """The first position of a new run, or the last one saved."""
     config, learner = job.config, job.learner
     with job.phases("init"):
@@ -81,8 +90,8 @@ def _start(job: Job, resume: bool) -> Position:
     if not resume:
         return Position(state, 0, 0.0, {})
     try:
-        state, past = checkpoint.load(checkpoint.latest(job.folder / "checkpoints"), state)
-    except checkpoint.CheckpointError as error:
+        state, past = checkpoint.load_newest(job.folder / "checkpoints", state, display.message)
+    except CheckpointError as error:
         raise ConfigError(str(error)) from error
     steps = learner.env_steps(state)
     if steps >= config.learner.total_steps:
@@ -93,50 +102,43 @@ def _start(job: Job, resume: bool) -> Position:
 def _files(job: Job, resume_at: int | None) -> list[sinks.Sink]:
     """The run folder with its configuration, and the sinks in it, the report last."""
     folder = job.folder
-    folder.mkdir(parents=True, exist_ok=True)
+    if resume_at is None:  # what is there was left by a run that saved nothing
+        for path in (path for path in folder.iterdir() if path.is_file()):
+            path.unlink()
     (folder / "summary.json").unlink(missing_ok=True)  # it was of the run as far as it had come
-    text = configs.to_yaml(job.config).encode()
-    write_atomic(folder / "config.yaml", lambda file: file.write(text))
-    write_atomic(folder / "labels.json", lambda file: file.write(_labels(job)))
+    describe(job)
     found: list[sinks.Sink] = [sinks.JsonLines(folder / "metrics.jsonl", resume_at=resume_at)]
     if job.config.tensorboard:
         found.append(sinks.TensorBoard(folder, resume_at=resume_at))
     return [*found, sinks.Report(folder)]
 
 
-def _labels(job: Job) -> bytes:
-    """labels.json: what the metrics are called, for who reads the folder without the learner."""
-    shown = {name: metric._asdict() for name, metric in shown_metrics(job.learner).items()}
-    return json.dumps(shown, indent=1).encode()
-
-
-def _loop(
-    job: Job,
-    here: Position,
-    files: Sequence[sinks.Sink],
-    display: sinks.Display,
-    interruption: Interruption,
-) -> Position:
+def _loop(here: Position, keeper: Keeper, interruption: Interruption) -> Position:
     """Train until the steps are made, or a signal comes, or nothing finite is left to learn."""
-    config, phases = job.config, job.phases
-    saved_at = phases.elapsed()
+    job, display, warned = keeper.job, keeper.display, False
+    config = job.config
     display.stage("compiling training: physics, policy and learner as one program")
-    while here.steps < config.learner.total_steps and not interruption.caught:
-        here, values = _advance(job, here)
-        if _evaluation_due(config, here.steps) and not here.diverged:
-            if "evaluate" not in phases.calls:
-                display.stage(f"compiling the evaluation of {config.eval_envs} episodes")
-            here = here._replace(evaluation=_evaluate(job, here, display))
-            values |= here.evaluation
-        row = sinks.Row(here.steps, here.seconds_before + phases.elapsed(), values)
-        for sink in (*files, display):
-            sink.write(row)
-        if here.diverged:
-            return here
-        if phases.elapsed() - saved_at >= config.checkpoint_seconds:
-            _save(job, here)
-            saved_at = phases.elapsed()
-    _save(job, here)
+    try:
+        while here.steps < config.learner.total_steps and not interruption.caught:
+            here, values = _advance(job, here)
+            if _evaluation_due(config, here.steps) and not here.diverged:
+                if "evaluate" not in job.phases.calls:
+                    display.stage(f"compiling the evaluation of {config.eval_envs} episodes")
+                here = here._replace(evaluation=_evaluate(job, here, display))
+                values |= here.evaluation
+            keeper.row(sinks.Row(here.steps, here.seconds_before + job.phases.elapsed(), values))
+            if not warned and (fault := _not_finite(values)):
+                warned = True
+                display.message(f"at {metrics.count(here.steps)} steps: {fault}")
+            if here.diverged:
+                return here
+            if keeper.due or interruption.save:
+                interruption.save = False
+                keeper.save(here)
+    except Exception:
+        keeper.rescue(here)
+        raise
+    keeper.finish(here)
     return here
 
 
@@ -153,6 +155,22 @@ def _advance(job: Job, here: Position) -> tuple[Position, dict[str, float]]:
     values["steps_per_second"] = per_call / calls[-1] if calls[1:] else math.nan
     steps, diverged = here.steps + per_call, bool(report.diverged)
     return here._replace(state=state, steps=steps, diverged=diverged), values
+
+
+def _not_finite(values: dict[str, float]) -> str:
+    """What to say when something was not finite; the metrics go on counting it."""
+    worlds, steps = (values.get(name, 0) for name in ("diverged_worlds", "skipped_updates"))
+    if worlds > 0:
+        return (
+            f"{worlds:.0f} worlds had a state, reward or observation that was not finite; each "
+            "began anew (diverged_worlds in metrics.jsonl)"
+        )
+    if steps > 0:
+        return (
+            f"{steps:.3g} gradient steps of an update were not finite and were left out "
+            "(skipped_updates in metrics.jsonl)"
+        )
+    return ""
 
 
 def _evaluation_due(config: TrainConfig, steps: int) -> bool:
@@ -186,24 +204,9 @@ def _show(job: Job, here: Position, episodes: Episodes, display: sinks.Display) 
     title = f"{world.name} after {metrics.count(here.steps)} steps"
     try:
         showing.write_replay(job.folder, world, showing.tracks(episodes), title)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         if "show" not in job.phases.calls:  # once is enough
             display.message(f"the report will be without a replay: {error}")
-
-
-def _save(job: Job, here: Position) -> None:
-    past = {
-        "seconds": here.seconds_before + job.phases.elapsed(),
-        "evaluation": here.evaluation,
-    }
-    with job.phases("save"):
-        checkpoint.save(
-            job.folder / "checkpoints",
-            here.state,
-            step=here.steps,
-            extra=past,
-            keep=job.config.keep_checkpoints,
-        )
 
 
 def _account(job: Job, end: Position, interrupted_by: int) -> Run:

@@ -85,10 +85,10 @@ class PointMass(World):
     """A mass pushed towards the origin of the plane: (position, velocity), force in [-1, 1].
 
     It starts at (1, -1) whatever the key, so worlds differ by exploration alone, and episodes are
-    cut after 25 steps. With `poison` the reward of the step after t = 3 is not a number.
+    cut after 25 steps. The reward of the step after t = 3 is `poison`, unless that is 0.
     """
 
-    poison: bool = False
+    poison: float = 0.0
 
     action_space = Box(2)
     max_episode_steps = 10**9
@@ -103,7 +103,7 @@ class PointMass(World):
         position = position + 0.2 * velocity
         reward = -jnp.sum(position**2) - 0.1 * jnp.sum(velocity**2)
         if self.poison:
-            reward = jnp.where(steps == 4, jnp.nan, reward)
+            reward = jnp.where(steps == 4, self.poison, reward)
         obs = jnp.concatenate([position, velocity])
         carry = Carry(obs, steps, state.carry.key)
         return State.of(carry, obs, reward=reward, truncated=steps >= 25)

@@ -190,9 +190,9 @@ def test_learning_rate_falls_to_nothing_if_annealed():
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_and_counted():
-    """The reward of one step in 25 is nan: updates whose batch has it must change nothing."""
+    """One reward in 25 has a square that overflows: updates whose batch has it change nothing."""
     config = replace(SHORT, updates_per_call=1, unroll_length=4, num_minibatches=2)
-    learner = make(PointMass(poison=True), config)
+    learner = make(PointMass(poison=3e38), config)
     start = learner.init(jax.random.key(0))
     weights = jax.tree.map(jnp.copy, start.params)
     state, report = learner.train_step(start)  # steps 1 to 4: the fourth is bad
@@ -204,6 +204,16 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_counted():
     assert not report.diverged
     assert not equal(weights, state.params)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+def test_a_reward_that_is_not_a_number_ends_its_world_and_voids_nothing():
+    config = replace(SHORT, updates_per_call=1, unroll_length=8, num_minibatches=2)
+    learner = make(PointMass(poison=jnp.nan), config)
+    state, report = learner.train_step(learner.init(jax.random.key(0)))
+    assert report.metrics["skipped_updates"] == 0
+    assert report.metrics["diverged_worlds"] == 2 * 32  # after 4 and 8 of 8 steps
+    assert report.metrics["episode_length"] == 4
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves((state.params, state.envs.world.obs)))
 
 
 # ---- devices ----

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gpusim
-from gpusim.envs import Box, Discrete, State, World, autoreset, registry
+from gpusim.envs import Box, Discrete, State, World, WorldError, autoreset, registry
 from tests.envs.ring import Ring
 
 
@@ -84,6 +84,31 @@ def test_a_world_may_end_its_episode_itself():
     np.testing.assert_array_equal(state.totals, [3, 3, 1])
 
 
+@pytest.mark.parametrize("where", ["reward", "obs"])
+def test_a_world_that_is_not_finite_ends_alone(where):
+    """Where an action of 1 makes its number infinite; the neighbour does not notice."""
+
+    class Fragile(Counter):
+        def transition(self, state: State, action: jax.Array) -> State:
+            after = super().transition(state, 2 * action)
+            bad = jnp.where(action == 1, jnp.inf, 0.0)
+            broken = jax.tree.map(lambda x: x + bad, getattr(after, where))
+            return after.replace(**{where: broken})
+
+    venv = autoreset(Fragile(), 2)
+    state = venv.step(venv.reset(jax.random.key(0)), jnp.array([1, 0]))
+    np.testing.assert_array_equal(state.terminated, [True, False])
+    np.testing.assert_array_equal(state.reward, [0, 1])
+    np.testing.assert_array_equal(state.final_obs["count"], [[0], [0]])
+    np.testing.assert_array_equal(state.world.carry, [0, 0])
+    np.testing.assert_array_equal(state.diverged, [1, 0])
+    metrics = {name: list(x) for name, x in state.world.metrics.items()}
+    assert metrics == {"count": [0, 0], "diverged": [1, 0]}
+    np.testing.assert_array_equal(venv.clear_stats(state).diverged, [0, 0])
+    alone = Fragile().step(Fragile().reset(jax.random.key(0)), jnp.int32(1))
+    assert (alone.terminated, alone.reward, alone.metrics["diverged"]) == (True, 0, 1)
+
+
 def test_plain_numbers_become_arrays():
     state = State.of(0, 1.5, reward=2, terminated=1, metrics={"a": True})
     assert (state.reward.dtype, state.terminated.dtype) == (jnp.float32, bool)
@@ -104,9 +129,44 @@ def test_states_that_are_not_alike_are_named(wrong, expected):
             return super().transition(state, action).replace(**wrong)
 
     venv = autoreset(Wrong(), 2)
-    with pytest.raises(TypeError, match="world Wrong") as error:
+    with pytest.raises(WorldError, match="world Wrong") as error:
         venv.step(venv.reset(jax.random.key(0)), jnp.array([1, 0]))
     assert expected in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"obs": jnp.float32(1)}, "observation is float32[], not floating-point numbers (features"),
+        ({"obs": jnp.zeros((2, 2))}, "observation is float32[2, 2], not"),
+        ({"obs": [jnp.zeros(2)]}, "observation is a list, not"),
+        ({"obs": {"a": jnp.zeros(2), "b": jnp.arange(3)}}, "observation 'b' is int32[3], not"),
+        ({"obs": {"privileged": jnp.zeros(2)}}, "no part that the policy may see"),
+        ({"reward": jnp.zeros(1)}, "reward is float32[1], not one float"),
+        ({"reward": jnp.int32(0)}, "reward is int32[], not one float"),
+        ({"terminated": 0.0}, "terminated is a float, not one bool"),
+        ({"metrics": [1.0]}, "metrics are a list, not numbers by name"),
+        ({"metrics": {"a": jnp.zeros(2)}}, "metric 'a' is float32[2], not one float"),
+    ],
+)
+@pytest.mark.parametrize("start", [lambda w: w.reset, lambda w: autoreset(w, 2).reset])
+def test_a_start_that_breaks_the_contract_is_refused(start, wrong, expected):
+    class Wrong(Counter):
+        def start(self, key: jax.Array) -> State:
+            return super().start(key).replace(**wrong)
+
+    with pytest.raises(WorldError, match="world Wrong: ") as error:
+        start(Wrong())(jax.random.key(0))
+    assert expected in str(error.value)
+
+
+def test_a_start_is_a_state():
+    class Wrong(Counter):
+        def start(self, key: jax.Array):  # pyright: ignore[reportIncompatibleMethodOverride]
+            return jnp.zeros(3)
+
+    with pytest.raises(WorldError, match=r"world Wrong: start gives a .*, not a State"):
+        Wrong().reset(jax.random.key(0))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gpusim.run import checkpoint, files
+from gpusim.run import archive, checkpoint, files
 
 
 @flax.struct.dataclass
@@ -96,7 +96,7 @@ def test_the_file_needs_numpy_only_and_holds_no_pickle(tmp_path: Path):
 )
 def test_another_programs_state_is_refused_naming_the_leaf(tmp_path: Path, change, message: str):
     path = save(tmp_path, make_state(1))
-    with pytest.raises(checkpoint.CheckpointError, match=message) as caught:
+    with pytest.raises(archive.CheckpointError, match=message) as caught:
         checkpoint.load(path, change(make_state(1)))
     assert "\n" not in str(caught.value)
 
@@ -112,7 +112,7 @@ def test_damage_is_noticed(tmp_path: Path, damage: str):
         path.unlink()
     else:
         path.write_bytes({"flip": whole, "cut": whole[: len(whole) // 2], "empty": b""}[damage])
-    with pytest.raises(checkpoint.CheckpointError, match="cannot be read"):
+    with pytest.raises(archive.CheckpointError, match="cannot be read"):
         checkpoint.load(path, state)
 
 
@@ -120,10 +120,10 @@ def test_the_newest_are_kept_and_found(tmp_path: Path):
     for step in (5, 50, 500, 1000):
         save(tmp_path, make_state(step), step=step, keep=2)
     assert [int(path.stem) for path in sorted(tmp_path.iterdir())] == [500, 1000]
-    loaded, _ = checkpoint.load(checkpoint.latest(tmp_path), make_state(0))
+    loaded, _ = checkpoint.load(archive.newest(tmp_path)[0], make_state(0))
     assert loaded.steps == 1000
-    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint"):
-        checkpoint.latest(tmp_path / "nowhere")
+    with pytest.raises(archive.CheckpointError, match="no checkpoint"):
+        archive.newest(tmp_path / "nowhere")[0]
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path):
@@ -152,8 +152,8 @@ def test_a_part_is_read_from_however_many_devices(tmp_path: Path):
     assert bits(part.params) == bits(state.params)
     assert part.params["b"].dtype == jnp.bfloat16
     wrong = dataclasses.replace(blank, params={"w": jax.ShapeDtypeStruct((1, 4, 3), jnp.float32)})
-    with pytest.raises(checkpoint.CheckpointError, match=r"state/params/w is float32\[1, 3, 4\]"):
+    with pytest.raises(archive.CheckpointError, match=r"state/params/w is float32\[1, 3, 4\]"):
         checkpoint.load_part(path, wrong)
     missing = dataclasses.replace(blank, params={"v": shape(state.params["w"])})
-    with pytest.raises(checkpoint.CheckpointError, match="state/params/v is missing"):
+    with pytest.raises(archive.CheckpointError, match="state/params/v is missing"):
         checkpoint.load_part(path, missing)

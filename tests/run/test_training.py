@@ -10,12 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from gpusim import config, train
 from gpusim.report import replay
-from gpusim.run import clock, training
+from gpusim.run import archive, clock, training
 from gpusim.run.job import prepare
 from gpusim.run.sinks import Row
 
@@ -43,9 +42,8 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def final_state(folder: Path) -> dict[str, bytes]:
     """The newest checkpoint, bit by bit."""
-    path = max((folder / "checkpoints").iterdir())
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name].tobytes() for name in archive.files if name != "manifest"}
+    _, found = archive.newest(folder / "checkpoints")
+    return {name: data.tobytes() for name, data in found.members.items()}
 
 
 class Quiet:
@@ -212,7 +210,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path):
 def test_divergence_is_told_and_never_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = tmp_path / "run"
     more = ["--learning-rate", "1e38", "--checkpoint-seconds", "0", "--keep-checkpoints", "99"]
-    assert train.main(flags(folder, 50, *more)) == 1
+    assert train.main(flags(folder, 50, *more)) == 3
     assert "diverged" in capsys.readouterr().err
     losses = [row["policy_loss"] for row in rows(folder)]
     assert losses[-1] is None
@@ -244,10 +242,10 @@ def test_a_folder_in_use_is_refused(whole: Path, capsys: pytest.CaptureFixture[s
     before = final_state(whole)
     assert train.main(flags(whole, 2)) == 2
     assert f"--resume {whole}" in capsys.readouterr().err
-    assert train.main(["--resume", str(whole)]) == 2
-    assert "is complete" in capsys.readouterr().err
+    assert train.main(["--resume", str(whole)]) == 0
+    assert "is complete: 384 steps; a larger --steps" in capsys.readouterr().out
     assert train.main(["--resume", str(whole), "--steps", "9999", "--policy-hidden", "16"]) == 2
-    assert "state/params/policy" in capsys.readouterr().err
+    assert "was begun with policy_hidden (8,)" in capsys.readouterr().err
     assert final_state(whole) == before
 
 
