@@ -1,4 +1,4 @@
-"""A Gaussian policy and a value network on observations that are normalised as they come: what
+"""A policy that draws and a value network on observations that are normalised as they come: what
 PPO and REINFORCE share. Samples are the last axis throughout, see `actor.py`.
 """
 
@@ -14,18 +14,18 @@ from gpusim import sharding
 from gpusim.agents import networks, normalize
 from gpusim.agents.actor import rollout
 from gpusim.agents.config import ActorCriticConfig
-from gpusim.agents.distributions import DISTRIBUTIONS, sample
+from gpusim.agents.distributions import DISTRIBUTIONS
 from gpusim.agents.learner import Learner, TrainState
-from gpusim.agents.policy import GaussianPolicy
-from gpusim.envs.world import Box, World
+from gpusim.agents.policy import NetworkPolicy
+from gpusim.envs.world import Box, Discrete, World
 from gpusim.metrics import Metric
 
 
 class Decision(NamedTuple):
     """What the policy did in all worlds."""
 
-    action: jax.Array  # (actions, worlds) in [-1, 1]
-    raw: jax.Array  # (actions, worlds) before clipping or squashing
+    action: jax.Array  # (actions, worlds) in [-1, 1], or the choice (worlds,)
+    raw: jax.Array  # (actions, worlds) before clipping or squashing; the choice (1, worlds)
     log_prob: jax.Array  # (worlds,)
 
 
@@ -54,23 +54,26 @@ class ActorCritic(Learner):
 
     def __init__(self, config: ActorCriticConfig, world: World, **options: Any):
         space = world.action_space
-        if not isinstance(space, Box):
-            raise ValueError(
-                f"{type(self).__name__} draws continuous actions, a Box; {world.name} has {space}"
+        if isinstance(space, Box):
+            if space.size < 1:
+                raise ValueError(f"{world.name} has no actuators: there is nothing to learn")
+            self.outputs, self.kind = space.size, config.distribution
+            self.policy_network: Any = networks.Policy(
+                config.policy_hidden, space.size, config.activation, config.initial_std
             )
-        if space.size < 1:
-            raise ValueError(f"{world.name} has no actuators: there is nothing to learn")
-        self.distribution = DISTRIBUTIONS[config.distribution]
-        self.policy_network: Any = networks.Policy(
-            config.policy_hidden, space.size, config.activation, config.initial_std
-        )
+        elif isinstance(space, Discrete):
+            self.outputs, self.kind = space.n, "choice"
+            self.policy_network = networks.Chooser(config.policy_hidden, space.n, config.activation)
+        else:
+            raise ValueError(f"{world.name}: actions are {space}, neither a Box nor Discrete")
+        self.distribution = DISTRIBUTIONS[self.kind]
         self.value_network: Any = networks.Value(config.value_hidden, config.activation)
         super().__init__(config, world, **options)
 
-    def policy(self, state: TrainState) -> GaussianPolicy:
+    def policy(self, state: TrainState) -> NetworkPolicy:
         """The policy as it is now, on one device."""
         params, normalizer = sharding.first((state.params["policy"], state.normalizer))
-        return GaussianPolicy(params, normalizer, self.policy_network, self.config.distribution)
+        return NetworkPolicy(params, normalizer, self.policy_network, self.kind)
 
     def essentials(self, state: TrainState) -> TrainState:
         """The policy's parameters and the observation statistics."""
@@ -103,17 +106,17 @@ class ActorCritic(Learner):
     ) -> tuple[TrainState, normalize.Statistics | None, Trajectory]:
         """Play with actions drawn from the policy: the state with the worlds where it led, the
         statistics of what was seen, and the trajectory."""
-        shape = (self.config.unroll_length, self.world.action_size, self.worlds.num_envs)
+        shape = (self.config.unroll_length, self.outputs, self.worlds.num_envs)
         # one flat draw a world: XLA's code for a many-dimensional one is larger and slower
-        draw = lambda key: jax.random.normal(key, (shape[0] * shape[1],))
+        draw = lambda key: self.distribution.noise(key, (shape[0] * shape[1],))
         noise = jax.vmap(draw, out_axes=-1)(sharding.split(key, shape[2])).reshape(shape)
         value = lambda obs: self.value_network.apply(state.params["value"], obs)
 
         def act(memory, obs, noise):
-            normal = self.policy_network.apply(state.params["policy"], obs)
-            raw = sample(normal, noise)
+            found = self.policy_network.apply(state.params["policy"], obs)
+            raw = self.distribution.sample(found, noise)
             action = self.distribution.to_action(raw)
-            return memory, Decision(action, raw, self.distribution.log_prob(normal, raw))
+            return memory, Decision(action, raw, self.distribution.log_prob(found, raw))
 
         def keep(obs, decision, envs, final_obs):
             return Trajectory(
@@ -170,6 +173,8 @@ class ActorCritic(Learner):
         metrics = {name: jnp.where(finite, x, jnp.nan) for name, x in metrics.items()}
         return params, optimizer, metrics | {"gradient_norm": norm, "skipped_updates": 1.0 - finite}
 
-    def action_std(self, params: Any) -> jax.Array:
-        """() mean standard deviation of the raw actions."""
-        return jnp.exp(params["policy"]["params"]["log_std"]).mean()
+    def exploration(self, params: Any) -> dict[str, jax.Array]:
+        """action_std: () mean standard deviation of the raw actions; a choice has none."""
+        if self.kind == "choice":
+            return {}
+        return {"action_std": jnp.exp(params["policy"]["params"]["log_std"]).mean()}

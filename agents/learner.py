@@ -165,17 +165,19 @@ class Learner(abc.ABC):
         metrics = {name: jnp.nanmean(values) for name, values in metrics.items()}
         metrics = sharding.mean(metrics)
         diverged = metrics["skipped_updates"] >= self.config.gradient_steps
-        return state, Report(metrics | _episodes(state.envs), diverged)
+        return state, Report(metrics | self._of_worlds(state.envs), diverged)
 
-
-def _episodes(envs: VecState) -> dict[str, jax.Array]:
-    """Statistics of episodes finished since clear_stats, over all devices; nan if none; and how
-    often a world was not finite."""
-    totals = jax.tree.map(lambda x: x.astype(float), (*envs.totals, envs.diverged.sum()))
-    returns, lengths, count, diverged = sharding.total(totals)
-    return {
-        "diverged_worlds": diverged,
-        "episode_return": returns / count,
-        "episode_length": lengths / count,
-        "episodes": count,
-    }
+    def _of_worlds(self, envs: VecState) -> dict[str, jax.Array]:
+        """Statistics over all devices since clear_stats: of episodes that finished (nan if none),
+        how often a world was not finite, and the mean of every other metric of the worlds."""
+        everything = jax.tree.map(lambda x: x.astype(float), (envs.totals, envs.measured))
+        (returns, lengths, count), measured = sharding.total(everything)
+        made = self.config.steps_per_call
+        means = {f"world/{name}": x / made for name, x in measured.items() if name != "diverged"}
+        return {
+            "episode_return": returns / count,
+            "episode_length": lengths / count,
+            "episodes": count,
+            "diverged_worlds": measured["diverged"],
+            **means,
+        }

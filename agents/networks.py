@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gpusim.agents.distributions import Normal
+from gpusim.agents.distributions import Choice, Normal
 from gpusim.envs.world import PRIVILEGED
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -81,6 +81,19 @@ class Policy(nn.Module):
         start = nn.initializers.constant(math.log(self.initial_std))
         log_std = self.param("log_std", start, (self.actions,))
         return Normal(mean, log_std.reshape(-1, *(1,) * (obs.ndim - 1)))
+
+
+class Chooser(nn.Module):
+    """Logits of the choices. They start near zero: at first all are as likely."""
+
+    hidden: tuple[int, ...]
+    choices: int
+    activation: str
+
+    @nn.compact
+    def __call__(self, obs: Any) -> Choice:
+        obs = joined(obs, privileged=False)
+        return Choice(MLP(self.hidden, self.choices, 0.01, self.activation)(obs))
 
 
 class Value(nn.Module):

@@ -8,16 +8,16 @@ import numpy as np
 from flax import struct
 
 from gpusim.agents import normalize
-from gpusim.agents.distributions import DISTRIBUTIONS, sample
+from gpusim.agents.distributions import DISTRIBUTIONS
 
 
 @struct.dataclass
-class GaussianPolicy:
+class NetworkPolicy:
     """Parameters, observation statistics, and how to use them. A pytree; see `learner.Policy`."""
 
     params: Any
     normalizer: normalize.Statistics | None
-    network: Any = struct.field(pytree_node=False)  # networks.Policy
+    network: Any = struct.field(pytree_node=False)  # networks.Policy or Chooser
     distribution: str = struct.field(pytree_node=False)
 
     def initial(self, batch: tuple[int, ...]) -> Any:
@@ -25,14 +25,18 @@ class GaussianPolicy:
         return ()
 
     def act(self, memory: Any, obs: Any, key: jax.Array | None = None) -> tuple[Any, jax.Array]:
-        """Actions in [-1, 1], (*batch, actions), for obs (*batch, features) of each part."""
+        """Actions for obs (*batch, features) of each part: (*batch, actions) in [-1, 1], or
+        choices (*batch,)."""
         features_first = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), obs)
         seen = normalize.normalize(self.normalizer, features_first)
-        normal = self.network.apply(self.params, seen)
-        raw = normal.mean
-        if key is not None:
-            raw = sample(normal, jax.random.normal(key, raw.shape))
-        return memory, jnp.moveaxis(DISTRIBUTIONS[self.distribution].to_action(raw), 0, -1)
+        found = self.network.apply(self.params, seen)
+        distribution = DISTRIBUTIONS[self.distribution]
+        if key is None:
+            raw = distribution.mode(found)
+        else:
+            raw = distribution.sample(found, distribution.noise(key, found[0].shape))
+        action = distribution.to_action(raw)
+        return memory, jnp.moveaxis(action, 0, -1) if action.ndim == raw.ndim else action
 
     def export(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Arrays by name, and in words and numbers what a program needs to act with them.
@@ -58,5 +62,6 @@ class GaussianPolicy:
             "output": self.distribution,
             "formula": "x = (observation - mean) / std, clipped to +-observation_clip; for each "
             "layer x = weight @ x + bias, followed by the activation except after the last; "
-            "action = x clipped to [-1, 1] if output is clip, tanh(x) if output is tanh",
+            "action = x clipped to [-1, 1] if output is clip, tanh(x) if output is tanh, the index "
+            "of the largest x if output is choice",
         }

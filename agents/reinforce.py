@@ -45,7 +45,7 @@ class Reinforce(ActorCritic):
         params, optimizer, metrics = self.gradient_step(
             state.params, state.optimizer, self.loss, trajectory, advantage
         )
-        metrics |= {"reward": trajectory.reward.mean(), "action_std": self.action_std(params)}
+        metrics |= {"reward": trajectory.reward.mean(), **self.exploration(params)}
         return self.learned(state, seen, params, optimizer), metrics
 
     def loss(
@@ -59,15 +59,15 @@ class Reinforce(ActorCritic):
         features_first = lambda x: jnp.moveaxis(x, -2, 0)  # (T, features, worlds)
         obs = jax.tree.map(features_first, trajectory.obs)
         action = features_first(trajectory.action)
-        normal = self.policy_network.apply(params["policy"], obs)
+        found = self.policy_network.apply(params["policy"], obs)
         mean, variance = sharding.moments(advantage)
         policy_loss = losses.policy_gradient(
-            self.distribution.log_prob(normal, action),
+            self.distribution.log_prob(found, action),
             (advantage - mean) * jax.lax.rsqrt(variance + 1e-8),
         )
         value = self.value_network.apply(params["value"], obs)
         value_loss = losses.value_error(value, advantage + trajectory.value)
-        entropy = self.distribution.entropy(normal, action).mean()
+        entropy = self.distribution.entropy(found, action).mean()
         loss = policy_loss + config.value_cost * value_loss - config.entropy_cost * entropy
         return loss, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
 

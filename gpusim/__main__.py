@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "train a policy: gpusim train --env ant",
     "play": "evaluate a trained policy, write its replay, a video, a file: gpusim play RUN",
     "report": "rebuild a run's report, or lay several over each other: gpusim report RUN [RUN ...]",
+    "checkpoint": "what is saved of a run, verified: gpusim checkpoint RUN",
     "list": "environments, learners and runs: gpusim list",
     "doctor": "what this machine offers, and what is wrong: gpusim doctor",
 }
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("--help", "-h"):
         print("gpusim NAME ..., or python -m gpusim.NAME ...; each explains itself with --help\n")
-        print("\n".join(f"  {name:8}{meaning}" for name, meaning in COMMANDS.items()))
+        print("\n".join(f"  {name:12}{meaning}" for name, meaning in COMMANDS.items()))
         return 0
     if name == "--version":
         print(importlib.import_module("gpusim").__version__)

@@ -45,7 +45,8 @@ class TrainConfig:
     env: str = "ant"
     """Environment: a name, path/to/file.py:Class or package.module:Class."""
     physics: str = "mujoco"
-    """What computes it: mujoco, or brax-spring, brax-positional, brax-generalized."""
+    """What computes it: mujoco; mjx, the same through XLA; brax-spring, brax-positional,
+    brax-generalized."""
     env_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Options of the environment's constructor; as flags, --env.NAME VALUE."""
     seed: int = 0
@@ -64,8 +65,20 @@ class TrainConfig:
     """Wall time between checkpoints; the end and an interruption write one too."""
     keep_checkpoints: int = 3
     """How many of the newest checkpoints are kept."""
+    max_seconds: float | None = None
+    """End the run after so much wall time, earlier parts of a resumed run included."""
+    stop_return: float | None = None
+    """End the run once an evaluation reaches this return."""
+    patience: int | None = None
+    """End the run after so many evaluations in a row that were no better than the best."""
+    restore: Path | None = None
+    """A run folder whose policy, value network and observation statistics this run begins with."""
     tensorboard: bool = True
     """Write TensorBoard event files."""
+    csv: bool = False
+    """Write metrics.csv."""
+    wandb: str | None = None
+    """Project of Weights & Biases to write to; needs the package wandb."""
     profile: bool = False
     """Split the time of training into physics and learning at the end: takes some seconds."""
     learner: LearnerConfig = agents.DEFAULT  # type: ignore[assignment]
@@ -79,7 +92,7 @@ class TrainConfig:
     def check(self, num_devices: int) -> None:
         """Raise ConfigError if this cannot run on so many devices."""
         lowest = {"seed": 0, "evaluations": 0, "eval_envs": 1, "keep_checkpoints": 1}
-        lowest |= {"checkpoint_seconds": 0, "episode_length": 1}
+        lowest |= {"checkpoint_seconds": 0, "episode_length": 1, "max_seconds": 0, "patience": 1}
         for name, least in lowest.items():
             value = getattr(self, name)
             if value is not None and not value >= least:  # nor NaN
@@ -214,6 +227,7 @@ def to_yaml(config: TrainConfig) -> str:
     plain = lambda items: {k: list(v) if isinstance(v, tuple) else v for k, v in items}
     values = dataclasses.asdict(config, dict_factory=plain)
     values["env_options"] = plain(config.env_options.items())
+    values["restore"] = config.restore and str(config.restore)
     section = values.pop("learner")
     name = agents.name_of(config.learner)
     values |= {"learner": name, name: section}
@@ -401,8 +415,7 @@ def _learner(setting: Setting) -> type:
 def _env(setting: Setting, physics: str) -> str:
     """The environment's name. Other physics have names of their own, and check them."""
     name = _typed(setting, str)
-    ours = physics == TrainConfig.physics
-    if ours and ":" not in name and name not in registry.names():
+    if physics in registry.OURS and ":" not in name and name not in registry.names():
         try:
             registry.world_class(name)
         except ValueError as error:

@@ -24,6 +24,8 @@ from gpusim import agents, config
 from gpusim.agents.evaluate import Episodes, Evaluation
 from gpusim.agents.learner import Policy
 from gpusim.config import ConfigError, TrainConfig
+from gpusim.envs.engines import in_mujoco
+from gpusim.envs.mujoco_task import MujocoTask
 from gpusim.envs.world import World
 from gpusim.parse import Words, flags
 from gpusim.report import film, report
@@ -54,10 +56,11 @@ class Player(NamedTuple):
 
 def load(
     run: str | Path,
-    checkpoint_path: Path | None = None,
+    which: str | Path | None = None,
     said: Sequence[tuple[str, Words]] = (),
 ) -> Player:
-    """The policy of a run folder, from its newest checkpoint or the one given.
+    """The policy of a run folder, from its newest checkpoint or the one given by its steps, as
+    "best" or as a file.
 
     said: flags that change the run's configuration, those of the environment above all. Only the
     policy is read, so it does not matter on how many devices it was trained. Raises ConfigError or
@@ -70,7 +73,12 @@ def load(
         raise ConfigError(f"{run} is not a run folder: it has no config.yaml; {hint}".rstrip("; "))
     settings = config.merge([run / "config.yaml"], said)
     env = settings.world()
-    path = checkpoint_path or archive.newest(run / "checkpoints", warnings.warn)[0]
+    checkpoints = run / "checkpoints"
+    path = (
+        archive.newest(checkpoints, warnings.warn)[0]
+        if which is None
+        else archive.find(checkpoints, str(which))
+    )
     # A learner on one device, for what it knows about the policy.
     kind = agents.find(agents.name_of(settings.learner)).Learner
     learner = kind(settings.learner, env, devices=1)
@@ -129,6 +137,10 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Words]]) -> Non
     key = player.evaluation_key if options.seed is None else jax.random.key(options.seed)
     episodes = record(player, key, options.episodes)
     print(_table(player, episodes))
+    if options.elsewhere:
+        there = _elsewhere(player)
+        print("the same policy from the same starts in C MuJoCo:")
+        print(_table(there, record(there, key, options.episodes)))
     page = _draw(player, episodes, options.run)
     if (options.run / "metrics.jsonl").exists():
         report.write(options.run)
@@ -138,6 +150,13 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Words]]) -> Non
         print("policy: {} and {}".format(*export(player, options.run)))
     if options.open and page:
         webbrowser.open(page.resolve().as_uri())
+
+
+def _elsewhere(player: Player) -> Player:
+    """The same task, computed by C MuJoCo."""
+    if not isinstance(player.env, MujocoTask):
+        raise ConfigError(f"--in mujoco: {player.config.env} is no task on a MuJoCo model")
+    return player._replace(env=in_mujoco(player.env))
 
 
 def _draw(player: Player, episodes: Episodes, run: Path) -> Path | None:
@@ -200,7 +219,12 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Wor
     parser.add_argument(
         "--seed", type=int, help="of the starts (default: those of the run's own evaluations)"
     )
-    parser.add_argument("--checkpoint", type=Path, help="file to read (default: the newest)")
+    parser.add_argument(
+        "--checkpoint", metavar="STEPS|best|FILE", help="which to read (default: the newest)"
+    )
+    parser.add_argument(
+        "--in", dest="elsewhere", choices=["mujoco"], help="play it there too, and compare"
+    )
     parser.add_argument(
         "--export", action="store_true", help="write policy.npz and policy.json: no pickle, no JAX"
     )

@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _complain(str(error), 5)
         raise
     _say(run.text())
+    if run.ended and run.steps < command.train.learner.total_steps:
+        _say(f"ended before all steps were made: {run.ended}")
     report = f"see it, open in a browser: {folder / 'report.html'}"
     if run.interrupted_by:
         _say(f"{report}\nresume with: python -m gpusim.train --resume {folder}")

@@ -17,13 +17,22 @@ from gpusim.spellings import SPELLINGS
 GROUPS: Mapping[str, Sequence[str]] = {
     "what to train": ("env", "physics", "learner", "total_steps", "num_envs", "seed"),
     "the run folder": (
-        *("out", "config", "resume", "dry_run", "checkpoint_seconds", "keep_checkpoints"),
+        *(
+            "out",
+            "config",
+            "resume",
+            "restore",
+            "dry_run",
+            "checkpoint_seconds",
+            "keep_checkpoints",
+        ),
         *("tensorboard", "profile"),
     ),
     "episodes and evaluations": (
         *("episode_length", "training_episode_length"),
         *("evaluations", "eval_envs"),
     ),
+    "when to end, besides --steps": ("max_seconds", "stop_return", "patience"),
     "speed and devices": ("devices", "spmd", "unroll_length", "updates_per_call"),
 }
 

@@ -17,13 +17,15 @@ ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "gpusim": {"envs", "lanes"},
     "__main__": {"suggest"},
+    "adapters": {"gpusim", "envs", "lanes"},
     "train": {"config", "run", "usage"},
     "play": {"agents", "config", "envs", "parse", "report", "run", "suggest"},
+    "checkpoint": {"metrics", "run"},
     "list": {"agents", "envs", "metrics", "report"},
     "doctor": {"lanes"},
     "usage": {"agents", "config", "envs", "parse", "spellings"},
     "config": {"agents", "envs", "parse", "run", "spellings", "suggest"},
-    "run": {"agents", "config", "metrics", "report", "sharding"},
+    "run": {"agents", "config", "lanes", "metrics", "report", "sharding"},
     "report": {"metrics"},
     "agents": {"envs", "metrics", "sharding", "suggest"},
     "envs": {"lanes", "physics", "suggest"},
@@ -38,16 +40,19 @@ ALLOWED = {
 # Of these parts only these modules may be imported by that part.
 ONLY = {
     ("agents", "envs"): {"gpusim.envs.world", "gpusim.envs.vec_env"},
+    ("adapters", "envs"): {"gpusim.envs.registry", "gpusim.envs.world"},
     ("config", "agents"): {"gpusim.agents", "gpusim.agents.config"},
     ("usage", "agents"): {"gpusim.agents"},
     ("config", "envs"): {"gpusim.envs.registry"},
     ("config", "run"): {"gpusim.run.archive"},
     ("run", "agents"): {"gpusim.agents", "gpusim.agents.evaluate", "gpusim.agents.learner"},
     ("play", "agents"): {"gpusim.agents", "gpusim.agents.evaluate", "gpusim.agents.learner"},
-    ("play", "envs"): {"gpusim.envs.world"},
+    ("play", "envs"): {"gpusim.envs.engines", "gpusim.envs.mujoco_task", "gpusim.envs.world"},
+    ("checkpoint", "run"): {"gpusim.run.archive"},
     ("list", "agents"): {"gpusim.agents"},
     ("list", "envs"): {"gpusim.envs.registry"},
     ("list", "report"): {"gpusim.report.folder"},
+    ("run", "lanes"): {"gpusim.lanes.cache"},
     ("run", "report"): {"gpusim.report.report", "gpusim.report.replay"},
 }
 

@@ -93,18 +93,18 @@ class PPO(ActorCritic):
         (params, optimizer), metrics = jax.lax.scan(minibatch, start, order)
         skipped = metrics.pop("skipped_updates").sum()
         metrics = {name: jnp.nanmean(values) for name, values in metrics.items()}
-        metrics |= {"skipped_updates": skipped, "action_std": self.action_std(params)}
+        metrics |= {"skipped_updates": skipped, **self.exploration(params)}
         return params, optimizer, metrics
 
     def loss(self, params: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Clipped surrogate + value_cost * value error - entropy_cost * entropy (eq. 7, 9)."""
         config = self.config
-        normal = self.policy_network.apply(params["policy"], batch.obs)
-        log_ratio = self.distribution.log_prob(normal, batch.action) - batch.log_prob
+        found = self.policy_network.apply(params["policy"], batch.obs)
+        log_ratio = self.distribution.log_prob(found, batch.action) - batch.log_prob
         policy_loss = losses.clipped_surrogate(log_ratio, batch.advantage, config.clip)
         value = self.value_network.apply(params["value"], batch.obs)
         value_loss = losses.value_error(value, batch.target)
-        entropy = self.distribution.entropy(normal, batch.action).mean()
+        entropy = self.distribution.entropy(found, batch.action).mean()
         loss = policy_loss + config.value_cost * value_loss - config.entropy_cost * entropy
         return loss, {
             "policy_loss": policy_loss,

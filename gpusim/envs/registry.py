@@ -28,9 +28,12 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "humanoid": "gpusim.envs.tasks.brax.humanoid:Humanoid",
     "walker2d": "gpusim.envs.tasks.brax.walker2d:Walker2d",
 }
+OURS = ("mujoco", "mjx")
+"""Physics that compute our own tasks, with their options."""
 # What computes a world: a function of its name and options, by where it is found.
 _PHYSICS = {
     "mujoco": "gpusim.envs.registry:_make",
+    "mjx": "gpusim.envs.engines:make_mjx",
     "brax-spring": "gpusim.envs.brax_world:spring",
     "brax-positional": "gpusim.envs.brax_world:positional",
     "brax-generalized": "gpusim.envs.brax_world:generalized",
@@ -51,9 +54,9 @@ def names() -> list[str]:
 def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
     """Create a world: `make("ant", reset_noise_scale=0.2)`.
 
-    name: a registered one, "path/to/file.py:Class" or "package.module:Class". physics: "mujoco", or
-    one of Brax's own: "brax-spring", "brax-positional", "brax-generalized"; those worlds are Brax's
-    (options too) compiled to lanes, see docs/brax.md.
+    name: a registered one, "path/to/file.py:Class" or "package.module:Class". physics: "mujoco";
+    "mjx", the same task by MJX through XLA; or one of Brax's own: "brax-spring", "brax-positional",
+    "brax-generalized"; those worlds are Brax's (options too) compiled to lanes, see docs/brax.md.
 
     Raises ValueError for a name, physics or option that is not known.
     """
@@ -61,6 +64,8 @@ def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
         raise ValueError(unknown("physics", physics, _PHYSICS))
     if physics.startswith("brax") and importlib.util.find_spec("brax") is None:
         raise ValueError(f"physics {physics!r} needs brax: pip install brax")
+    if physics == "mjx" and importlib.util.find_spec("mujoco.mjx") is None:
+        raise ValueError("physics 'mjx' needs MJX: pip install mujoco-mjx")
     factory: Callable[..., World] = find(_PHYSICS[physics])
     return factory(name, **options)
 
@@ -81,7 +86,7 @@ def world_class(name: str) -> "type[World]":
 def option_types(name: str, physics: str = "mujoco") -> Mapping[str, Any] | None:
     """The options of a world's constructor: name -> type, `Any` where none is said; None where
     the options are somebody else's, who checks them."""
-    if physics != "mujoco":
+    if physics not in OURS:
         return None
     kind = world_class(name)
     hints = typing.get_type_hints(kind if dataclasses.is_dataclass(kind) else kind.__init__)

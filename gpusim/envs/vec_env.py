@@ -14,6 +14,7 @@ after.
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -43,7 +44,7 @@ class VecState:
     episode_return: jax.Array  # (num_envs,) sum of rewards of the running episode
     episode_length: jax.Array  # (num_envs,) int32: steps of the running episode
     finished: Finished  # of each world
-    diverged: jax.Array  # (num_envs,) how often each was not finite since `clear_stats`
+    sums: Mapping[str, jax.Array]  # (num_envs,) each: `world.metrics` of all steps since then
 
     @property
     def obs(self) -> Any:
@@ -64,6 +65,11 @@ class VecState:
     def truncated(self) -> jax.Array:
         """(num_envs,) bool: the step just made ended the episode, and did not terminate it."""
         return self.world.truncated
+
+    @property
+    def measured(self) -> dict[str, jax.Array]:
+        """`sums`, summed over the worlds."""
+        return {name: x.sum() for name, x in self.sums.items()}
 
     @property
     def totals(self) -> Finished:
@@ -93,9 +99,9 @@ class VecEnv:
         return jax.vmap(self._step_kernel)(state, actions)
 
     def clear_stats(self, state: VecState) -> VecState:
-        """Forget the finished episodes, and how often worlds were not finite."""
-        zero = jax.tree.map(jnp.zeros_like, (state.finished, state.diverged))
-        return state.replace(finished=zero[0], diverged=zero[1])
+        """Forget the finished episodes and the sums of metrics."""
+        finished, sums = jax.tree.map(jnp.zeros_like, (state.finished, state.sums))
+        return state.replace(finished=finished, sums=sums)
 
     @functools.cached_property
     def _start_kernel(self):
@@ -118,7 +124,7 @@ class VecEnv:
             episode_return=jnp.zeros_like(world.reward),
             episode_length=jnp.zeros((), jnp.int32),
             finished=Finished(*jnp.zeros(3, world.reward.dtype)),
-            diverged=jnp.zeros_like(world.reward),
+            sums=jax.tree.map(jnp.zeros_like, dict(world.metrics)),
         )
 
     def _step_one(self, state: VecState, action: jax.Array) -> VecState:
@@ -144,7 +150,7 @@ class VecEnv:
             episode_return=jnp.where(done, 0.0, episode_return),
             episode_length=jnp.where(done, 0, episode_length),
             finished=jax.tree.map(lambda a, b: jnp.where(whole, a + b, a), state.finished, last),
-            diverged=state.diverged + world.metrics["diverged"],
+            sums=jax.tree.map(jnp.add, state.sums, dict(world.metrics)),
         )
 
     def _restart_one(self, world: State, stream: jax.Array) -> tuple[State, jax.Array]:

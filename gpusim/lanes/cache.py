@@ -66,7 +66,7 @@ def put(key: str, payload: bytes) -> None:
         return
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _private(directory.stat()):
+        if not private(directory.stat()):
             raise PermissionError("it is not a directory that only you can write")
         _write_atomically(directory / key, _sealed(key, payload))
         _evict(directory)
@@ -79,7 +79,7 @@ def _sealed(key: str, payload: bytes) -> bytes:
     return _MAGIC + hashlib.sha256(key.encode() + b"\0" + payload).digest() + payload
 
 
-def _private(status: os.stat_result) -> bool:
+def private(status: os.stat_result) -> bool:
     """Whether it belongs to this user and nobody else can write it."""
     owner = getattr(os, "getuid", lambda: status.st_uid)()
     return status.st_uid == owner and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
@@ -87,11 +87,11 @@ def _private(status: os.stat_result) -> bool:
 
 def _read_own(path: pathlib.Path) -> bytes | None:
     """Contents of a private regular file in a private directory, else None."""
-    if not _private(path.parent.stat()):
+    if not private(path.parent.stat()):
         return None
     with open(path, "rb") as file:
         status = os.fstat(file.fileno())
-        return file.read() if stat.S_ISREG(status.st_mode) and _private(status) else None
+        return file.read() if stat.S_ISREG(status.st_mode) and private(status) else None
 
 
 def _write_atomically(path: pathlib.Path, contents: bytes) -> None:

@@ -103,7 +103,9 @@ def _others(runs: Sequence[RunFolder]) -> list[tuple[str, str]]:
     order = [name for name in (*titles, *seen) if name in seen]
     skip = {"steps", "seconds", *RETURNS}
     for name in order:
-        titles.setdefault(name, name.replace("_", " ").capitalize())
+        own = name.removeprefix("world/")
+        of_step = ", mean of a step" if own != name else ""
+        titles.setdefault(name, own.replace("_", " ").capitalize() + of_step)
     return [(name, titles[name]) for name in dict.fromkeys(order) if name not in skip]
 
 

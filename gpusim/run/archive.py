@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+BEST = "best.npz"
+"""The checkpoint of the best evaluation, beside those of the newest steps."""
 MANIFEST = "manifest"
 VERSION = 1
 
@@ -57,6 +59,20 @@ def newest(folder: Path, told: Callable[[str], Any] = lambda line: None) -> tupl
             told(f"{reason}; the one before it is taken")
         return path, archive
     raise CheckpointError(reasons[0] if reasons else f"{folder} holds no checkpoint")
+
+
+def find(folder: Path, which: str) -> Path:
+    """A checkpoint in `folder` by its steps or as "best", or any file by its path.
+
+    Raises CheckpointError, saying which there are.
+    """
+    steps = f"{int(which):012d}.npz" if which.isdecimal() else which
+    for path in (folder / BEST if which == "best" else folder / steps, Path(which)):
+        if path.is_file():
+            return path
+    there = [str(int(path.stem)) for path in checkpoints(folder)]
+    there += ["best"] if (folder / BEST).exists() else []
+    raise CheckpointError(f"{folder} holds no checkpoint {which}; there are: {', '.join(there)}")
 
 
 def read(path: Path) -> Archive:

@@ -26,6 +26,15 @@ def save(folder: Path, state: Any, *, step: int, extra: dict[str, Any], keep: in
 
     `extra` is what the host remembers besides the state: JSON values, returned by `load`.
     """
+    path = folder / f"{step:012d}.npz"
+    write(path, state, step=step, extra=extra)
+    for old in [p for p in archive.checkpoints(folder) if p != path][: -keep + 1 or None]:
+        old.unlink()
+    return path
+
+
+def write(path: Path, state: Any, *, step: int, extra: dict[str, Any]) -> None:
+    """Write `state` as a file of this name, which no other file makes way for."""
     leaves = {name: _to_numpy(leaf) for name, leaf in _named_leaves(state)}
     described = {
         name: {"dtype": dtype, "shape": data.shape} for name, (data, dtype) in leaves.items()
@@ -34,12 +43,8 @@ def save(folder: Path, state: Any, *, step: int, extra: dict[str, Any], keep: in
     members = {name: data for name, (data, _) in leaves.items()}
     members[archive.MANIFEST] = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{step:012d}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, lambda file: np.savez(file, allow_pickle=False, **members))
-    for old in [p for p in archive.checkpoints(folder) if p != path][: -keep + 1 or None]:
-        old.unlink()
-    return path
 
 
 def load(path: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:

@@ -1,7 +1,9 @@
 """What does not change during a run: its parts, put together, and what they would do."""
 
+import importlib.util
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,14 +13,16 @@ from gpusim import agents, metrics, sharding
 from gpusim.agents.evaluate import Evaluation
 from gpusim.agents.learner import Learner
 from gpusim.config import ConfigError, TrainConfig
+from gpusim.lanes.cache import private
 from gpusim.metrics import Metric
 from gpusim.run import archive
 from gpusim.run.clock import Phases
 from gpusim.run.showing import watcher
 
 LEAVINGS = (
-    *("config.yaml", "labels.json", "metrics.jsonl", "summary.json", "report.html", "replay.html"),
-    *("events.out.tfevents.*", "checkpoints", ".*.part"),
+    *("config.yaml", "labels.json", "metrics.jsonl", "metrics.csv", "summary.json"),
+    *("report.html", "replay.html", "heartbeat.json", "events.out.tfevents.*", "wandb"),
+    *("checkpoints", ".*.part"),
 )
 """What a run leaves in its folder, as patterns."""
 
@@ -37,6 +41,8 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
     """Put the parts together, and find out what cannot be before anything is written."""
     if not resume:
         _free(folder)
+    if config.wandb and importlib.util.find_spec("wandb") is None:
+        raise ConfigError("--wandb needs the package: pip install wandb")
     _use_compilation_cache()
     if config.devices is None:
         sharding.cores_as_devices(config.learner.fits)  # before anything computes
@@ -81,8 +87,9 @@ def shown_metrics(learner: Learner) -> dict[str, Metric]:
 def opening(job: Job) -> str:
     """What is about to be done, in a line."""
     config, devices = job.config, ", ".join(map(str, job.learner.devices))
+    physics = "" if config.physics == TrainConfig.physics else f" by {config.physics}"
     return (
-        f"{config.env}: {config.learner.num_envs} worlds on {devices}, {_steps(job)}, "
+        f"{config.env}{physics}: {config.learner.num_envs} worlds on {devices}, {_steps(job)}, "
         f"seed {config.seed}, in {job.folder}"
     )
 
@@ -127,9 +134,23 @@ def _steps(job: Job) -> str:
 
 
 def _use_compilation_cache() -> None:
-    """Let XLA keep compiled programs where the lane kernels are kept, unless told another place."""
+    """Let XLA keep compiled programs where the lane kernels are kept, unless told another place.
+
+    What is found there is run: it must be this user's, and nobody else's to write.
+    """
     place = os.environ.get("GPUSIM_CACHE") or "~/.cache/gpusim"
     if place == "off" or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
-    jax.config.update("jax_compilation_cache_dir", str(Path(place).expanduser() / "xla"))
+    folder = Path(place).expanduser() / "xla"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        strange = [path for path in (folder, *folder.iterdir()) if not private(path.stat())]
+    except OSError as error:
+        warnings.warn(f"compiled programs are not kept: {error}", stacklevel=2)
+        return
+    if strange:
+        text = f"compiled programs are not kept: {strange[0]} can be written by others"
+        warnings.warn(text, stacklevel=2)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -5,16 +5,20 @@ it is told once, and tried again with the next row or checkpoint.
 """
 
 import json
+import math
+import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 
 from gpusim import config as configs
 from gpusim.agents.learner import TrainState
-from gpusim.run import checkpoint, sinks
+from gpusim.run import archive, checkpoint, sinks
 from gpusim.run.files import write_atomic
 from gpusim.run.job import Job, shown_metrics
 
@@ -26,6 +30,8 @@ class Position(NamedTuple):
     steps: int  # environment steps so far
     seconds_before: float  # wall time spent by earlier processes
     evaluation: dict[str, float]
+    best: float = -math.inf  # evaluated return
+    worse: int = 0  # evaluations in a row that were no better
     diverged: bool = False
 
 
@@ -39,15 +45,24 @@ class Keeper:
         self.job, self.files, self.display = job, files, display
         self.saved, self.saved_at = saved, job.phases.elapsed()
         self._told: set[str] = set()
+        self._host = socket.gethostname()
 
     def row(self, row: sinks.Row) -> None:
         """One row to every sink."""
         with self._telling("the run folder"):
             self._restore()
+            self._beat(row)
         for sink in self.files:
             with self._telling(type(sink).__name__):
                 sink.write(row)
         self.display.write(row)
+
+    def _beat(self, row: sinks.Row) -> None:
+        """heartbeat.json: when the run was last alive, where, and how far."""
+        now = {"time": time.time(), "steps": row.steps, "pid": os.getpid(), "host": self._host}
+        part = self.job.folder / ".heartbeat.part"
+        part.write_text(json.dumps(now) + "\n")  # no fsync: it is of the moment
+        part.replace(self.job.folder / "heartbeat.json")
 
     @property
     def due(self) -> bool:
@@ -59,6 +74,11 @@ class Keeper:
         with self._telling("a checkpoint"):
             self._save(here)
         self.saved_at = self.job.phases.elapsed()
+
+    def save_best(self, here: Position) -> None:
+        """The checkpoint of the best evaluation so far, kept apart."""
+        with self._telling("the best checkpoint"), self.job.phases("save"):
+            checkpoint.write(self.checkpoints / archive.BEST, here.state, **self._about(here))
 
     def finish(self, here: Position) -> None:
         """The last checkpoint. Raises OSError if it cannot be written."""
@@ -78,21 +98,26 @@ class Keeper:
 
     def _save(self, here: Position) -> None:
         self._restore()
-        job = self.job
-        past = {
-            "seconds": here.seconds_before + job.phases.elapsed(),
-            "evaluation": here.evaluation,
-            "config": configs.to_yaml(job.config),
-        }
+        job, keep = self.job, self.job.config.keep_checkpoints
         with job.phases("save"):
-            checkpoint.save(
-                job.folder / "checkpoints",
-                here.state,
-                step=here.steps,
-                extra=past,
-                keep=job.config.keep_checkpoints,
-            )
+            checkpoint.save(self.checkpoints, here.state, keep=keep, **self._about(here))
         self.saved = here.steps
+
+    @property
+    def checkpoints(self) -> Path:
+        """Their folder."""
+        return self.job.folder / "checkpoints"
+
+    def _about(self, here: Position) -> dict[str, Any]:
+        """What a checkpoint says besides the state."""
+        extra = {
+            "seconds": here.seconds_before + self.job.phases.elapsed(),
+            "evaluation": here.evaluation,
+            "best": here.best if math.isfinite(here.best) else None,
+            "worse": here.worse,
+            "config": configs.to_yaml(self.job.config),
+        }
+        return {"step": here.steps, "extra": extra}
 
     def _restore(self) -> None:
         """The run folder again, if somebody deleted it."""

@@ -1,16 +1,19 @@
-"""Where a run's numbers go: terminal, JSON lines, TensorBoard.
+"""Where a run's numbers go: terminal, JSON lines, CSV, TensorBoard, Weights & Biases.
 
 A run produces rows. A sink has `write(row)` and `close()`; nothing here knows who else listens.
 """
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from gpusim.metrics import Metric, count, duration
+from gpusim.metrics import RUN, Metric, count, duration
 from gpusim.report import report
 from gpusim.run.files import write_atomic
 
@@ -84,6 +87,64 @@ def _steps(line: str) -> float:
         return json.loads(line)["steps"]
     except (ValueError, KeyError):
         return math.inf
+
+
+class Csv:
+    """metrics.csv: a row a line, empty where there is nothing or nothing finite."""
+
+    def __init__(self, path: Path, *, resume_at: int | None = None):
+        """resume_at: as for JsonLines."""
+        self._path, self._header = path, []
+        if resume_at is not None and path.exists():
+            with path.open(newline="") as file:
+                reader = csv.DictReader(file)
+                kept = [row for row in reader if _whole(row) and int(row["steps"]) <= resume_at]
+                self._header = list(reader.fieldnames or [])
+            write_atomic(path, lambda file: file.write(self._text(kept, header=True)))
+
+    def write(self, row: Row) -> None:
+        first = not self._header
+        if first:  # evaluations come later, with numbers of their own
+            self._header = [*dict.fromkeys(("steps", "seconds", *row.values, *RUN))]
+        values = {k: v for k, v in row.values.items() if math.isfinite(v)}
+        line = {"steps": row.steps, "seconds": round(row.seconds, 3), **values}
+        with self._path.open("ab" if not first else "wb") as file:
+            file.write(self._text([line], header=first))
+
+    def close(self) -> None: ...
+
+    def _text(self, rows: Sequence[Mapping[str, Any]], header: bool) -> bytes:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._header, extrasaction="ignore", lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue().encode()
+
+
+def _whole(row: Mapping[str, str | None]) -> bool:
+    """Is it no line that was torn by a kill?"""
+    return None not in row.values() and (row["steps"] or "").isdecimal()
+
+
+class WandB:
+    """Weights & Biases, against environment steps; WANDB_MODE=offline keeps it on this machine."""
+
+    def __init__(self, folder: Path, project: str, config: Mapping[str, Any]):
+        import wandb  # pyright: ignore[reportMissingImports]
+
+        name = folder.resolve().name
+        self._run = wandb.init(
+            project=project, name=name, id=f"{name}-{zlib.crc32(str(folder.resolve()).encode()):x}",
+            dir=str(folder), config=dict(config), resume="allow",
+        )  # fmt: skip
+
+    def write(self, row: Row) -> None:
+        values = {name: x for name, x in row.values.items() if math.isfinite(x)}
+        self._run.log({**values, "seconds": row.seconds}, step=row.steps)
+
+    def close(self) -> None:
+        self._run.finish()
 
 
 class TensorBoard:

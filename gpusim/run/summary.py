@@ -3,17 +3,22 @@
 import json
 import os
 import platform
+import shlex
 import statistics
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from gpusim.metrics import count, duration
 from gpusim.run.clock import Phases
 from gpusim.run.files import write_atomic
+
+PACKAGES = ("gpusim", "jax", "jaxlib", "llvmlite", "mujoco", "flax", "optax", "numpy")
+"""Whose versions a run notes down."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Run:
     steps: int  # environment steps, all worlds together, earlier parts of a resumed run included
     interrupted_by: int  # the signal that stopped it, or 0
     diverged: bool  # a call of the program had not one finite gradient; nothing was saved after it
+    ended: str  # why it came to its end; "" for a run that may go on
     evaluation: dict[str, float]  # the last one, of config.eval_envs episodes; {} if none was made
     first_update_seconds: float | None  # from the start of the process to the end of the first call
     seconds: dict[str, float]  # wall time of this process, by phase
@@ -85,9 +91,24 @@ def account(phases: Phases, rollout: float | None) -> dict[str, float]:
 def machine(devices: Sequence[Any]) -> dict[str, Any]:
     """What the run ran on."""
     return {
+        "command": shlex.join(sys.argv),
         "python": platform.python_version(),
-        "jax": jax.__version__,
+        "versions": [f"{name} {metadata.version(name)}" for name in PACKAGES],
+        "commit": _commit(),
         "system": platform.platform(),
         "cores": os.cpu_count(),
         "devices": [f"{device.platform} {device.device_kind}" for device in devices],
     }
+
+
+def _commit() -> str:
+    """Of this checkout of gpusim; "" if it is none."""
+    folder = Path(__file__).resolve().parents[2]
+    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    if not (folder / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

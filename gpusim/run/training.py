@@ -4,20 +4,27 @@ The loop holds no mathematics: one compiled program makes several updates a call
 down what it says, lets the policy be evaluated, saves, and stops when asked.
 """
 
+import dataclasses
 import math
 import os
 import statistics
 import time
+import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import yaml
 
-from gpusim import metrics
+from gpusim import config as configs
+from gpusim import metrics, sharding
 from gpusim.agents.evaluate import Episodes
 from gpusim.agents.learner import TrainState
 from gpusim.config import ConfigError, TrainConfig
-from gpusim.run import checkpoint, files, showing, sinks, summary
+from gpusim.run import archive, checkpoint, files, showing, sinks, summary
 from gpusim.run.archive import CheckpointError
 from gpusim.run.clock import Phases
 from gpusim.run.job import Job, opening, prepare, shown_metrics
@@ -32,12 +39,14 @@ def train(
     *,
     resume: bool = False,
     display: sinks.Display | None = None,
+    listeners: Sequence[sinks.Sink] = (),
     age: float = 0.0,
 ) -> Run:
     """Train and write the run folder.
 
-    resume: continue what is in `folder`. display: by default `sinks.Terminal`. age: seconds of this
-    process that the accounts should include. Raises ConfigError for a run that cannot be.
+    resume: continue what is in `folder`. display: by default `sinks.Terminal`. listeners: more to
+    write every row to, objects with `write(row)` and `close()`. age: seconds of this process that
+    the accounts should include. Raises ConfigError for a run that cannot be.
     """
     job = prepare(config, Path(folder), resume, Phases(before=age))
     with ExitStack() as stack:
@@ -50,9 +59,10 @@ def train(
         display.stage(f"compiling how {config.learner.num_envs} worlds start")
         start = _start(job, resume, display)
         *logs, report = _files(job, start.steps if resume else None)
-        for sink in logs:
+        for sink in (*logs, *listeners):
             stack.callback(sink.close)
-        end = _loop(start, Keeper(job, [*logs, report], display, start.steps), interruption)
+        keeper = Keeper(job, [*logs, *listeners, report], display, start.steps)
+        end = _loop(start, keeper, interruption)
         if config.profile:
             display.stage("timing rollouts by themselves")
         run = _account(job, end, interruption.caught)
@@ -88,7 +98,7 @@ def _start(job: Job, resume: bool, display: sinks.Display) -> Position:
     with job.phases("init"):
         state = jax.block_until_ready(learner.init(jax.random.key(config.seed)))
     if not resume:
-        return Position(state, 0, 0.0, {})
+        return Position(_restored(job, state), 0, 0.0, {})
     try:
         state, past = checkpoint.load_newest(job.folder / "checkpoints", state, display.message)
     except CheckpointError as error:
@@ -96,7 +106,30 @@ def _start(job: Job, resume: bool, display: sinks.Display) -> Position:
     steps = learner.env_steps(state)
     if steps >= config.learner.total_steps:
         raise ConfigError(f"{job.folder} is complete; a larger --steps lets it go on")
-    return Position(state, steps, past["seconds"], past["evaluation"])
+    best, worse = past.get("best"), past.get("worse", 0)
+    best = -math.inf if best is None else best
+    return Position(state, steps, past["seconds"], past["evaluation"], best, worse)
+
+
+def _restored(job: Job, state: TrainState) -> TrainState:
+    """A first state, with what another run learned if the configuration names one: it may have had
+    other worlds and devices, and another task of the same sizes."""
+    run = job.config.restore
+    if run is None:
+        return state
+    others: Any = dict.fromkeys(("optimizer", "envs", "memory", "key", "updates"))
+    one = lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    template = jax.tree.map(one, dataclasses.replace(state, **others))
+    try:
+        path, _ = archive.newest(run / "checkpoints", warnings.warn)
+        found = sharding.first(checkpoint.load_part(path, template))
+    except CheckpointError as error:
+        raise ConfigError(f"--restore: {error}") from error
+    place = lambda x, like: jax.device_put(jnp.broadcast_to(x, like.shape), like.sharding)
+    params, normalizer = jax.tree.map(
+        place, (found.params, found.normalizer), (state.params, state.normalizer)
+    )
+    return dataclasses.replace(state, params=params, normalizer=normalizer)
 
 
 def _files(job: Job, resume_at: int | None) -> list[sinks.Sink]:
@@ -110,6 +143,11 @@ def _files(job: Job, resume_at: int | None) -> list[sinks.Sink]:
     found: list[sinks.Sink] = [sinks.JsonLines(folder / "metrics.jsonl", resume_at=resume_at)]
     if job.config.tensorboard:
         found.append(sinks.TensorBoard(folder, resume_at=resume_at))
+    if job.config.csv:
+        found.append(sinks.Csv(folder / "metrics.csv", resume_at=resume_at))
+    if job.config.wandb:
+        plain = yaml.safe_load(configs.to_yaml(job.config))
+        found.append(sinks.WandB(folder, job.config.wandb, plain))
     return [*found, sinks.Report(folder)]
 
 
@@ -119,13 +157,20 @@ def _loop(here: Position, keeper: Keeper, interruption: Interruption) -> Positio
     config = job.config
     display.stage("compiling training: physics, policy and learner as one program")
     try:
-        while here.steps < config.learner.total_steps and not interruption.caught:
+        while not (interruption.caught or _ended(job, here)):
             here, values = _advance(job, here)
             if _evaluation_due(config, here.steps) and not here.diverged:
                 if "evaluate" not in job.phases.calls:
                     display.stage(f"compiling the evaluation of {config.eval_envs} episodes")
                 here = here._replace(evaluation=_evaluate(job, here, display))
                 values |= here.evaluation
+                reached = here.evaluation["evaluation_return"]
+                better = reached > here.best
+                here = here._replace(
+                    best=max(here.best, reached), worse=0 if better else here.worse + 1
+                )
+                if better:
+                    keeper.save_best(here)
             keeper.row(sinks.Row(here.steps, here.seconds_before + job.phases.elapsed(), values))
             if not warned and (fault := _not_finite(values)):
                 warned = True
@@ -140,6 +185,21 @@ def _loop(here: Position, keeper: Keeper, interruption: Interruption) -> Positio
         raise
     keeper.finish(here)
     return here
+
+
+def _ended(job: Job, here: Position) -> str:
+    """Why the run has come to its end; "" if it has not."""
+    config = job.config
+    if here.steps >= config.learner.total_steps:
+        return "all steps are made"
+    seconds = here.seconds_before + job.phases.elapsed()
+    if config.max_seconds is not None and seconds >= config.max_seconds:
+        return f"{config.max_seconds:g} seconds are over"
+    if config.stop_return is not None and here.best >= config.stop_return:
+        return f"an evaluated return of {here.best:,.0f} is reached"
+    if config.patience is not None and here.worse >= config.patience:
+        return f"{here.worse} evaluations brought nothing better than {here.best:,.0f}"
+    return ""
 
 
 def _advance(job: Job, here: Position) -> tuple[Position, dict[str, float]]:
@@ -221,6 +281,7 @@ def _account(job: Job, end: Position, interrupted_by: int) -> Run:
         steps=end.steps,
         interrupted_by=interrupted_by,
         diverged=end.diverged,
+        ended="" if interrupted_by or end.diverged else _ended(job, end),
         evaluation=end.evaluation,
         first_update_seconds=phases.marks.get("first update"),
         seconds=summary.account(phases, rollout),

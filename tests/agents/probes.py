@@ -10,13 +10,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gpusim.envs import Box, State, World
+from gpusim.envs import Box, Discrete, State, World
 
 
 class Carry(NamedTuple):
     obs: jax.Array  # (features,)
     steps: jax.Array  # () int32, since the start of the episode
     key: jax.Array  # of the episode
+
+
+ONE = Box(1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,9 +29,9 @@ class Probe(World):
     reward: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
     observe: Callable[[jax.Array, jax.Array], jax.Array] = lambda steps, key: jnp.zeros(1)
     length: int = 1
+    action_space: Box | Discrete = ONE
     truncates: bool = False  # the episode is cut at `length` rather than over
 
-    action_space = Box(1)
     max_episode_steps = 10**9  # episodes end by themselves
 
     def start(self, key: jax.Array) -> State:
@@ -73,6 +76,13 @@ CutShort = Probe(reward=lambda obs, action, steps: jnp.ones(()), length=3, trunc
 
 ActionReward = Probe(reward=lambda obs, action, steps: -jnp.square(action[0] - 0.5))
 """Best action 0.5: does the policy follow the advantage?"""
+
+ChoiceReward = Probe(
+    reward=lambda obs, action, steps: (action == 1 - obs[0].astype(int)).astype(float),
+    observe=_coin,
+    action_space=Discrete(3),
+)
+"""Best choice 0 where obs is 1, 2 where it is -1: are choices learned?"""
 
 ObsActionReward = Probe(
     reward=lambda obs, action, steps: -jnp.square(action[0] - 0.5 * obs[0]), observe=_coin

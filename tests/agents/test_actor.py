@@ -13,7 +13,7 @@ from gpusim.agents import normalize
 from gpusim.agents.actor import rollout
 from gpusim.agents.evaluate import Evaluation
 from gpusim.agents.ppo import PPO, PPOConfig
-from gpusim.envs import Box, Discrete, State, World, autoreset
+from gpusim.envs import Box, State, World, autoreset
 
 
 class Decision(NamedTuple):
@@ -100,9 +100,9 @@ def test_without_statistics_a_dict_is_used_as_it_is():
     assert np.isfinite(report.metrics["policy_loss"])
 
 
-def test_discrete_actions_are_refused_by_name():
-    class Switch(Secret):
-        action_space = Discrete(3)
+def test_other_actions_are_refused_by_name():
+    class Odd(Secret):
+        action_space = (3, 4)  # pyright: ignore[reportAssignmentType]
 
-    with pytest.raises(ValueError, match=r"PPO draws continuous actions, a Box; Switch has Discr"):
-        PPO(TINY, Switch(), devices=1)
+    with pytest.raises(ValueError, match=r"Odd: actions are \(3, 4\), neither a Box nor Discrete"):
+        PPO(TINY, Odd(), devices=1)

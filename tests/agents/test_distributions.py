@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpusim.agents.distributions import Clipped, Normal, Tanh, sample
+from gpusim.agents.distributions import Categorical, Choice, Clipped, Normal, Tanh
 
 STANDARD = Normal(jnp.zeros((1, 1)), jnp.zeros((1, 1)))
 
@@ -37,7 +37,7 @@ def test_tanh_density_integrates_to_one():
 
 def test_tanh_entropy_is_minus_the_mean_log_density():
     normal = Normal(jnp.full((1, 1), 0.3), jnp.full((1, 1), -0.5))
-    u = sample(normal, jax.random.normal(jax.random.key(0), (1, 100_000)))
+    u = Clipped.sample(normal, jax.random.normal(jax.random.key(0), (1, 100_000)))
     mean_log_density = Tanh.log_prob(normal, u).mean()
     np.testing.assert_allclose(Tanh.entropy(normal, u).mean(), -mean_log_density, atol=1e-2)
 
@@ -49,7 +49,7 @@ def test_tanh_entropy_knows_that_a_wide_gaussian_is_not_random_after_squashing()
     def slope(log_std):
         def entropy(log_std):
             normal = Normal(jnp.zeros((1, 1)), jnp.full((1, 1), log_std))
-            u = jax.lax.stop_gradient(sample(normal, noise))
+            u = jax.lax.stop_gradient(Clipped.sample(normal, noise))
             return Tanh.entropy(normal, u).mean()
 
         return jax.grad(entropy)(log_std)
@@ -68,5 +68,25 @@ def test_actions_stay_in_range_and_far_samples_have_finite_density():
 
 def test_sample_moments():
     normal = Normal(jnp.full((1, 1), 2.0), jnp.log(jnp.full((1, 1), 3.0)))
-    drawn = sample(normal, jax.random.normal(jax.random.key(1), (1, 100_000)))
+    drawn = Clipped.sample(normal, jax.random.normal(jax.random.key(1), (1, 100_000)))
     np.testing.assert_allclose([drawn.mean(), drawn.std()], [2, 3], atol=0.03)
+
+
+def test_a_choice():
+    """Probabilities 1/8, 5/8, 2/8: densities and entropy by hand, draws by frequency."""
+    p = np.array([1, 5, 2]) / 8
+    choice = Choice(jnp.log(jnp.asarray(p))[:, None] + jnp.array([0.0, 7.0]))  # a shift is nothing
+    u = jnp.array([[0, 2]])
+    np.testing.assert_allclose(Categorical.log_prob(choice, u), np.log([1 / 8, 2 / 8]), rtol=1e-5)
+    entropy = -(p * np.log(p)).sum()
+    np.testing.assert_allclose(Categorical.entropy(choice, u), [entropy, entropy], rtol=1e-5)
+    assert Categorical.mode(choice).tolist() == [[1, 1]]
+    many = Choice(jnp.broadcast_to(choice.logits[:, :1], (3, 100_000)))
+    drawn = Categorical.sample(many, Categorical.noise(jax.random.key(0), (3, 100_000)))
+    assert drawn.shape == (1, 100_000)
+    np.testing.assert_allclose(np.bincount(drawn[0]) / 100_000, p, atol=0.006)
+    assert Categorical.to_action(drawn).shape == (100_000,)
+    slope = jax.grad(lambda x: Categorical.log_prob(Choice(x), jnp.array([[1]]))[0])(
+        jnp.log(p)[:, None]
+    )
+    np.testing.assert_allclose(slope[:, 0], np.array([0, 1, 0]) - p, atol=1e-6)

@@ -10,6 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from probes import (
     ActionReward,
+    ChoiceReward,
     ConstantReward,
     CutShort,
     LateReward,
@@ -103,6 +104,17 @@ def test_policy_finds_the_best_action(distribution):
 def test_policy_follows_the_observation():
     learner, state, _ = trained(ObsActionReward)
     np.testing.assert_allclose(actions(learner, state, [-1.0], [1.0]), [-0.5, 0.5], atol=0.1)
+
+
+def test_choices_are_learned():
+    learner, state, metrics = trained(ChoiceReward)
+    policy = learner.policy(state)
+    obs = jnp.array([[-1.0], [1.0]])
+    assert policy.act((), obs)[1].tolist() == [2, 0]
+    assert metrics["entropy"] < 0.5 < np.log(3)
+    drawn = policy.act((), jnp.ones((1000, 1)), jax.random.key(0))[1]
+    assert drawn.shape == (1000,)
+    assert (drawn == 0).mean() > 0.8
 
 
 def test_a_shared_time_group_learns_too():

@@ -101,10 +101,13 @@ def test_a_world_that_is_not_finite_ends_alone(where):
     np.testing.assert_array_equal(state.reward, [0, 1])
     np.testing.assert_array_equal(state.final_obs["count"], [[0], [0]])
     np.testing.assert_array_equal(state.world.carry, [0, 0])
-    np.testing.assert_array_equal(state.diverged, [1, 0])
+    assert {name: list(x) for name, x in state.sums.items()} == {
+        "count": [0, 0],
+        "diverged": [1, 0],
+    }
     metrics = {name: list(x) for name, x in state.world.metrics.items()}
     assert metrics == {"count": [0, 0], "diverged": [1, 0]}
-    np.testing.assert_array_equal(venv.clear_stats(state).diverged, [0, 0])
+    np.testing.assert_array_equal(venv.clear_stats(state).sums["diverged"], [0, 0])
     alone = Fragile().step(Fragile().reset(jax.random.key(0)), jnp.int32(1))
     assert (alone.terminated, alone.reward, alone.metrics["diverged"]) == (True, 0, 1)
 

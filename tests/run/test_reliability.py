@@ -8,6 +8,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import jax
 import pytest
 
 from gpusim import config, train
@@ -129,6 +130,25 @@ def test_two_processes_cannot_have_one_folder(begun: Path, capsys: pytest.Captur
         assert train.main(["--resume", str(begun)]) == 2
     assert f"{begun} is in use by another process" in capsys.readouterr().err
     assert train.main(["--resume", str(begun)]) == 0
+
+
+def test_csv_resumes_and_listeners_hear_every_row(tmp_path: Path):
+    class Listener:
+        heard: list[int] = []  # noqa: RUF012
+
+        def write(self, row: Row) -> None:
+            self.heard.append(row.steps // CALL)
+
+        def close(self) -> None:
+            self.heard.append(-1)
+
+    command = config.parse(flags(None, 3, "--csv", *ALWAYS)).train
+    training.train(command, tmp_path / "run", display=Quiet(2 * CALL), listeners=[Listener()])
+    assert Listener.heard == [1, 2, -1]
+    again = config.resumed(tmp_path / "run")
+    training.train(again, tmp_path / "run", resume=True, display=Quiet())
+    lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["steps", "64", "128", "192"]
 
 
 # ---- what is damaged
@@ -267,3 +287,22 @@ def test_a_place_that_cannot_be_written_is_told_before_compiling(
     (tmp_path / "file").write_text("")
     assert train.main(flags(tmp_path / "file", 2)) == 2
     assert "is a file" in capsys.readouterr().err
+
+
+def test_programs_that_others_could_have_written_are_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = jax.config.values["jax_compilation_cache_dir"]
+    monkeypatch.setenv("GPUSIM_CACHE", str(tmp_path))
+    (tmp_path / "xla").mkdir(mode=0o700)
+    (tmp_path / "xla" / "program").touch()
+    (tmp_path / "xla" / "program").chmod(0o666)
+    try:
+        with pytest.warns(UserWarning, match="program can be written by others"):
+            run(tmp_path / "a", 1)
+        assert jax.config.values["jax_compilation_cache_dir"] != str(tmp_path / "xla")
+        (tmp_path / "xla" / "program").unlink()
+        run(tmp_path / "b", 1)
+        assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "xla")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)

@@ -1,5 +1,6 @@
 """Sinks and clock: every sink tells what it was told, and a resumed file has no second past."""
 
+import csv
 import importlib
 import io
 import json
@@ -14,7 +15,7 @@ from gpusim import metrics
 from gpusim.agents.ppo import PPO
 from gpusim.run import clock
 from gpusim.run.clock import Phases
-from gpusim.run.sinks import JsonLines, Row, TensorBoard, Terminal
+from gpusim.run.sinks import Csv, JsonLines, Row, TensorBoard, Terminal, WandB
 
 
 def rows(*steps: int) -> list[Row]:
@@ -47,6 +48,38 @@ def test_resuming_drops_what_will_be_written_again(tmp_path: Path):
     second.write(rows(25)[0])
     second.close()
     assert [json.loads(line)["steps"] for line in path.open()] == [10, 20, 25]
+
+
+def test_csv_has_a_column_for_all_that_comes(tmp_path: Path):
+    path = tmp_path / "metrics.csv"
+    first, last = Csv(path), {"return": 2.0, "evaluation_return": 7.5}
+    for row in rows(10, 20, 30):
+        first.write(row)
+    first.close()
+    path.write_text(path.read_text() + "40,0.4,1")  # killed while writing
+    second = Csv(path, resume_at=20)
+    second.write(Row(40, 0.5, last))
+    with path.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["steps"] for row in found] == ["10", "20", "40"]
+    assert (found[0]["kl"], found[0]["episode_length"], found[0]["evaluation_return"]) == (
+        "0.01",
+        "",
+        "",
+    )
+    assert (found[2]["return"], found[2]["evaluation_return"], found[2]["kl"]) == ("2.0", "7.5", "")
+
+
+def test_weights_and_biases_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    sink = WandB(tmp_path, "robots", {"seed": 0})
+    for row in rows(10, 20):
+        sink.write(row)
+    sink.close()
+    (log,) = tmp_path.rglob("*.wandb")
+    assert b"steps_per_second" in log.read_bytes()
 
 
 def test_tensorboard_events(tmp_path: Path):

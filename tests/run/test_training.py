@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from gpusim import config, train
+from gpusim import config, play, train
+from gpusim.checkpoint import main as checkpoint_main
 from gpusim.report import replay
 from gpusim.run import archive, clock, training
 from gpusim.run.job import prepare
@@ -96,6 +98,7 @@ def test_the_command_leaves_a_complete_folder(
     names = {path.name.split(".")[0] for path in folder.iterdir()}
     assert names == {
         *("config", "labels", "metrics", "summary", "checkpoints", "events", "report", "replay"),
+        "heartbeat",
     }
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "384 steps" in replay.read(page)["title"]
@@ -106,7 +109,13 @@ def test_the_command_leaves_a_complete_folder(
     assert evaluated == [3 * CALL, 6 * CALL]
     assert found == rows(whole), "the same configuration is the same run"
 
+    assert found[0].keys() > {"world/reward_forward", "world/x_position", "diverged_worlds"}
+    beat = json.loads((folder / "heartbeat.json").read_text())
+    assert (beat["steps"], beat["pid"]) == (6 * CALL, os.getpid())
+
     summary = json.loads((folder / "summary.json").read_text())
+    assert summary["ended"] == "all steps are made"
+    assert any(text.startswith("jax 0.") for text in summary["machine"]["versions"])
     assert summary["evaluation"]["evaluation_return"] == found[-1]["evaluation_return"]
     assert 0 < summary["first_update_seconds"] < sum(summary["seconds"].values())
     assert min(summary["seconds"].values()) >= 0
@@ -289,3 +298,58 @@ def test_the_process_reports_a_mistake_in_one_line_and_quickly():
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert "did you mean 'humanoid'?" in done.stderr
+
+
+# ---- the end before the last step, the best, and a beginning that is another run's
+
+
+def test_a_run_ends_early_when_told_to(tmp_path: Path):
+    done = run(tmp_path / "a", 6, "--max-seconds", "0.001")
+    assert (done.steps, done.ended) == (0, "0.001 seconds are over")
+    done = run(tmp_path / "b", 6, "--evaluations", "6", "--stop-return", "-1e9")
+    assert (done.steps, done.evaluation["evaluation_return"] > -1e9) == (CALL, True)
+    assert "return of" in done.ended
+    still = ["--learning-rate", "1e-30", "--evaluations", "6"]  # evaluations are all the same
+    done = run(tmp_path / "c", 6, *still, "--patience", "2")
+    assert (done.steps, done.ended[:26]) == (3 * CALL, "2 evaluations brought noth")
+    again = run(tmp_path / "c", 6, *still, "--patience", "4")
+    assert again.steps == 5 * CALL
+
+
+def test_the_best_is_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "run"
+    run(folder, 6, "--evaluations", "6", "--keep-checkpoints", "1")
+    returns = {row["steps"]: row["evaluation_return"] for row in rows(folder)}
+    best = archive.read(folder / "checkpoints" / "best.npz")
+    assert best.extra["evaluation"]["evaluation_return"] == max(returns.values())
+    assert returns[best.step] == max(returns.values())
+    assert checkpoint_main([str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert said.count(" sound") == 2
+    assert play.main([str(folder), "--episodes", "4", "--checkpoint", "best"]) == 0
+    assert f"return  {max(returns.values()):10,.1f}" in capsys.readouterr().out
+    assert play.main([str(folder), "--checkpoint", "77"]) == 2
+    assert "no checkpoint 77; there are: 384, best" in capsys.readouterr().err
+    (folder / "checkpoints" / "best.npz").write_bytes(b"")
+    assert checkpoint_main([str(folder)]) == 1
+    assert checkpoint_main([str(tmp_path)]) == 2
+
+
+def test_a_run_begins_with_what_another_learned(tmp_path: Path, whole: Path):
+    """On one device instead of two, with another number of worlds."""
+    more = ["--restore", str(whole), "--learning-rate", "1e-30", "--devices", "1"]
+    run(tmp_path / "run", 1, *more, "--num-envs", "16")
+    learned, begun = (final_state(folder) for folder in (whole, tmp_path / "run"))
+    parts = [name for name in learned if name.startswith("state/params")]
+    assert parts
+    for name in parts:  # the first of two equal halves
+        np.testing.assert_allclose(
+            np.frombuffer(learned[name], "f4")[: len(begun[name]) // 4],
+            np.frombuffer(begun[name], "f4"),
+            rtol=1e-6,
+        )
+    with pytest.raises(config.ConfigError, match=r"--restore: .* holds no checkpoint"):
+        run(tmp_path / "other", 1, "--restore", str(tmp_path / "nowhere"))
+    with pytest.raises(config.ConfigError, match=r"--restore: .*params"):
+        run(tmp_path / "other", 1, "--restore", str(whole), "--policy-hidden", "16")
+    assert not (tmp_path / "other").exists()

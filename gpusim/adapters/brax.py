@@ -1,0 +1,67 @@
+"""Worlds as Brax's environments, for Brax's learners; each step is one kernel.
+
+    train(environment=adapters.brax.Env(gpusim.make("hopper")), num_timesteps=..., ...)
+
+The other way, Brax's environments here, is `gpusim.make(name, physics="brax-spring")`, and
+`lanes.vectorize` makes kernels of them for Brax's own learners.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from brax import envs
+
+from gpusim.envs.world import State, World
+
+
+class Env(envs.Env):
+    """One world; what it carries is Brax's `pipeline_state`. The time limit is the wrappers'."""
+
+    def __init__(self, world: World):
+        self.world = world
+        self._metrics = jax.eval_shape(world.reset, jax.random.key(0)).metrics
+
+    def reset(self, rng: jax.Array) -> envs.State:
+        """A start. rng: a key, typed or of uint32 (2,)."""
+        typed = jax.dtypes.issubdtype(rng.dtype, jax.dtypes.prng_key)
+        key = rng if typed else jax.random.wrap_key_data(rng)
+        nothing: Any = None
+        return self._theirs(envs.State(*[nothing] * 4), self.world.reset(key))
+
+    def step(self, state: envs.State, action: jax.Array) -> envs.State:
+        """One control step."""
+        no, metrics = jnp.zeros((), bool), {name: state.metrics[name] for name in self._metrics}
+        ours = State(state.pipeline_state, state.obs, state.reward, no, no, metrics)
+        return self._theirs(state, self.world.step(ours, action))
+
+    def _theirs(self, before: Any, state: State) -> envs.State:
+        """Brax's state, which keeps what its wrappers have added."""
+        return before.replace(
+            pipeline_state=state.carry,
+            obs=state.obs,
+            reward=state.reward,
+            done=(state.terminated | state.truncated).astype(state.reward.dtype),
+            metrics=before.metrics | dict(state.metrics),
+        )
+
+    @property
+    def observation_size(self) -> Any:
+        """Numbers in an observation; of a dict of observations, their shapes."""
+        obs = jax.eval_shape(self.world.reset, jax.random.key(0)).obs
+        return obs.shape[-1] if hasattr(obs, "shape") else jax.tree.map(lambda x: x.shape, obs)
+
+    @property
+    def action_size(self) -> int:
+        """Numbers in an action."""
+        return self.world.action_size
+
+    @property
+    def backend(self) -> str:
+        """What computes it."""
+        return "gpusim"
+
+    @property
+    def dt(self) -> float:
+        """Length of a control step, s."""
+        return self.world.dt

@@ -1,0 +1,336 @@
+"""Worlds as Gymnasium's environments: `Env` is one world, `VectorEnv` many, stepped by one kernel.
+
+    envs = gymnasium.make_vec("gpusim/ant", num_envs=1024)
+
+Every name of `gpusim.make` is there as "gpusim/NAME"; options of the world are keywords. What comes
+back is NumPy, writable, and the caller's own.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+import gpusim
+from gpusim import lanes
+from gpusim.envs.world import Box, State, World, begun, episode_keys, stepped
+
+
+class Running(NamedTuple):
+    """One world between two calls."""
+
+    state: State
+    stream: jax.Array  # key: what its later episodes are drawn from
+    steps: jax.Array  # () int32, counted against the time limit
+    total: jax.Array  # () sum of rewards of the episode
+    length: jax.Array  # () int32: steps of the episode
+    over: jax.Array  # () bool: the step just made ended it
+
+
+class Seen(NamedTuple):
+    """What one world's step brought."""
+
+    obs: Any  # after a restart, if the step restarted it
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    final_obs: Any  # before any restart
+    metrics: Mapping[str, jax.Array]
+    total: jax.Array
+    length: jax.Array
+
+
+class Worlds:
+    """The functions of one world, compiled for any number of them."""
+
+    def __init__(self, world: World, limit: int, mode: AutoresetMode):
+        self.world, self.limit = world, limit
+        steps = {
+            AutoresetMode.SAME_STEP: self._same_step,
+            AutoresetMode.NEXT_STEP: self._next_step,
+            AutoresetMode.DISABLED: self._step,
+        }
+        self.begin = jax.jit(jax.vmap(lanes.kernel(self._begin)))
+        self.restart = jax.jit(jax.vmap(lanes.kernel(self._restart)))
+        self.step = jax.jit(jax.vmap(lanes.kernel(steps[mode])))
+
+    def _begin(self, key: jax.Array) -> Running:
+        stream, start = episode_keys(key)
+        state = begun(self.world, start)
+        zero = jnp.zeros((), jnp.int32)
+        return Running(state, stream, zero, jnp.zeros_like(state.reward), zero, jnp.zeros((), bool))
+
+    def _restart(self, run: Running, chosen: jax.Array) -> Running:
+        """A new episode of its stream, if it is chosen."""
+        return jax.lax.cond(chosen, lambda run: self._begin(run.stream), lambda run: run, run)
+
+    def _step(self, run: Running, action: jax.Array) -> tuple[Running, Seen]:
+        state = stepped(self.world, run.state, action)
+        steps, total, length = run.steps + 1, run.total + state.reward, run.length + 1
+        truncated = (state.truncated | (steps >= self.limit)) & ~state.terminated
+        over = state.terminated | truncated
+        seen = Seen(
+            *(state.obs, state.reward, state.terminated, truncated),
+            *(state.obs, state.metrics, total, length),
+        )
+        return Running(state, run.stream, steps, total, length, over), seen
+
+    def _same_step(self, run: Running, action: jax.Array) -> tuple[Running, Seen]:
+        """An episode that ends begins anew within the step."""
+        run, seen = self._step(run, action)
+        run = self._restart(run, run.over)
+        return run, seen._replace(obs=run.state.obs)
+
+    def _next_step(self, run: Running, action: jax.Array) -> tuple[Running, Seen]:
+        """The step after an episode's end is a start, without reward; its action is not heeded."""
+
+        def start(run, action):
+            new = self._begin(run.stream)
+            zero, no = jnp.zeros_like(new.total), jnp.zeros((), bool)
+            metrics = jax.tree.map(jnp.zeros_like, dict(new.state.metrics))
+            obs = new.state.obs
+            return new, Seen(obs, zero, no, no, obs, metrics, zero, jnp.zeros((), jnp.int32))
+
+        def go_on(run, action):
+            run, seen = self._step(run, action)
+            return run, seen._replace(metrics=dict(seen.metrics))
+
+        return jax.lax.cond(run.over, start, go_on, run, action)
+
+
+class VectorEnv(gymnasium.vector.VectorEnv):
+    """`num_envs` worlds. The time limit is the world's own unless `max_episode_steps` is given.
+
+    autoreset_mode: Gymnasium's "NextStep", "SameStep" (with `final_obs` and `final_info`) or
+    "Disabled" (with `reset(options={"reset_mask": ...})`). staggered: the first episodes begin at
+    random points of the time limit, so that worlds do not all restart together ever after.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        num_envs: int = 1,
+        *,
+        max_episode_steps: int | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        staggered: bool = False,
+    ):
+        super().__init__()
+        self.world, self.num_envs, self.staggered = world, num_envs, staggered
+        self.limit = max_episode_steps or world.max_episode_steps
+        self.mode = AutoresetMode(autoreset_mode)
+        self.metadata = {"autoreset_mode": self.mode, "render_modes": []}
+        self.single_observation_space = observation_space(world)
+        self.single_action_space = action_space(world)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.worlds = Worlds(world, self.limit, self.mode)
+        self._run: Any = None
+        self._begun = np.full(num_envs, time.perf_counter())
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start all worlds, or those of options["reset_mask"] (num_envs,) bool.
+
+        seed: one a world, or n for n, n + 1, ...; a world without one goes on with its own random
+        stream, or begins one at random.
+        """
+        mask = _mask(options, self.num_envs)
+        if isinstance(seed, int | np.integer):
+            seed = [int(seed) + i for i in range(self.num_envs)]
+        seeds = [None] * self.num_envs if seed is None else list(seed)
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"{len(seeds)} seeds for {self.num_envs} worlds")
+        if self._run is None:
+            super().reset(seed=seeds[0])
+            drawn = self.np_random.integers(2**32, size=self.num_envs)
+            self._run = self.worlds.begin(_keys(drawn))
+        elif any(s is None and m for s, m in zip(seeds, mask, strict=True)):
+            self._run = self.worlds.restart(self._run, mask)
+        given = np.array([s is not None for s in seeds]) & mask
+        if given.any():
+            fresh = self.worlds.begin(_keys([s or 0 for s in seeds]))
+            self._run = _chosen(given, fresh, self._run)
+        if self.staggered and options is None:
+            steps = self.np_random.integers(self.limit, size=self.num_envs, dtype=np.int32)
+            self._run = self._run._replace(steps=jnp.asarray(steps))
+        self._begun[mask] = time.perf_counter()
+        return _numpy(self._run.state.obs), {}
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One control step of every world."""
+        if self._run is None:
+            raise gymnasium.error.ResetNeeded("call reset before step")
+        actions = self.world.checked(actions, (self.num_envs,))
+        was_over = np.asarray(self._run.over)
+        if self.mode is AutoresetMode.DISABLED and was_over.any():
+            ended = np.flatnonzero(was_over)
+            raise gymnasium.error.ResetNeeded(
+                f"worlds {ended[:8].tolist()} have ended; reset them with options['reset_mask']"
+            )
+        self._run, seen = self.worlds.step(self._run, actions)
+        seen = _numpy(seen)
+        ended = seen.terminated | seen.truncated
+        restarted = was_over if self.mode is AutoresetMode.NEXT_STEP else np.zeros_like(ended)
+        infos = _infos(seen.metrics, ~restarted)
+        if ended.any():
+            now = time.perf_counter()
+            took = np.where(ended, now - self._begun, 0)
+            episode = {"r": seen.total * ended, "l": seen.length * ended, "t": took}
+            infos |= {"episode": episode, "_episode": ended}
+            self._begun[ended] = now
+            if self.mode is AutoresetMode.SAME_STEP:
+                infos |= {"final_obs": _objects(seen.final_obs, ended), "_final_obs": ended}
+                infos |= {"final_info": _infos(seen.metrics, ended), "_final_info": ended}
+        return seen.obs, seen.reward, seen.terminated, seen.truncated, infos
+
+
+class Env(gymnasium.Env):
+    """One world: for a look around and for code that wants one; thousands are what is fast.
+
+    render_mode "rgb_array" draws with MuJoCo's renderer (MUJOCO_GL says how, without a display).
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+    ):
+        modes = ["rgb_array"] if world.drawing() is not None else []
+        if render_mode not in (None, *modes):
+            raise ValueError(f"{world.name}: render_mode {render_mode!r}; there are: {modes}")
+        self.metadata = {"render_modes": modes, "render_fps": round(1 / world.dt)}
+        self.render_mode = render_mode
+        self.observation_space = observation_space(world)
+        self.action_space = action_space(world)
+        self._envs = VectorEnv(
+            world, max_episode_steps=max_episode_steps, autoreset_mode=AutoresetMode.DISABLED
+        )
+        self._renderer: Any = None
+
+    @property
+    def world(self) -> World:
+        """What is stepped."""
+        return self._envs.world
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """A new episode."""
+        super().reset(seed=seed)
+        obs, _ = self._envs.reset(seed=[seed])
+        return _first(obs), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One control step; Gymnasium's RecordEpisodeStatistics sums up episodes, if wanted."""
+        actions = np.asarray(action)[None]
+        obs, reward, terminated, truncated, infos = self._envs.step(actions)
+        info = {k: float(infos[k][0]) for k in infos if f"_{k}" in infos and k != "episode"}
+        return _first(obs), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def render(self) -> np.ndarray | None:
+        """(480, 640, 3) uint8, from outside; None without a render_mode."""
+        if self.render_mode is None:
+            return None
+        import mujoco
+
+        model: Any = self.world.drawing()
+        if self._renderer is None:
+            self._renderer = mujoco.Renderer(model, 480, 640)
+        data = mujoco.MjData(model)  # pyright: ignore[reportAttributeAccessIssue]
+        data.qpos[:] = np.asarray(self.world.pose(_first(self._envs._run.state)))
+        mujoco.mj_forward(model, data)  # pyright: ignore[reportAttributeAccessIssue]
+        self._renderer.update_scene(data)
+        return self._renderer.render()
+
+    def close(self) -> None:
+        """Give the renderer back."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+
+def make(name: str, **options: Any) -> Env:
+    """`Env` of a world by its name in `gpusim.make`; options of both."""
+    own = {key: options.pop(key) for key in ("max_episode_steps", "render_mode") if key in options}
+    return Env(gpusim.make(name, **options), **own)
+
+
+def make_vec(name: str, num_envs: int = 1, **options: Any) -> VectorEnv:
+    """`VectorEnv` of a world by its name in `gpusim.make`; options of both."""
+    known = ("max_episode_steps", "autoreset_mode", "staggered")
+    own = {key: options.pop(key) for key in known if key in options}
+    return VectorEnv(gpusim.make(name, **options), num_envs, **own)
+
+
+def observation_space(world: World) -> spaces.Space:
+    """Of one world."""
+    obs = jax.eval_shape(world.start, jax.random.key(0)).obs
+    box = lambda x: spaces.Box(-np.inf, np.inf, x.shape, np.dtype(x.dtype).type)
+    if isinstance(obs, Mapping):
+        return spaces.Dict({name: box(x) for name, x in obs.items()})
+    return box(obs)
+
+
+def action_space(world: World) -> spaces.Space:
+    """Of one world."""
+    space = world.action_space
+    if isinstance(space, Box):
+        return spaces.Box(-1.0, 1.0, space.shape, np.float32)
+    return spaces.Discrete(space.n)
+
+
+def _mask(options: dict[str, Any] | None, num_envs: int) -> np.ndarray:
+    """Which worlds to reset."""
+    mask = (options or {}).get("reset_mask", np.ones(num_envs, bool))
+    mask = np.asarray(mask)
+    if mask.shape != (num_envs,) or mask.dtype != bool:
+        raise ValueError(f"reset_mask is {mask.dtype}{list(mask.shape)}, not bool[{num_envs}]")
+    return mask
+
+
+def _keys(seeds: Any) -> jax.Array:
+    return jax.vmap(jax.random.key)(jnp.asarray(np.asarray(seeds, np.uint32)))
+
+
+def _chosen(mask: np.ndarray, new: Running, old: Running) -> Running:
+    wide = lambda x: mask.reshape(-1, *(1,) * (x.ndim - 1))
+    return jax.tree.map(lambda a, b: jnp.where(wide(a), a, b), new, old)
+
+
+def _numpy(tree: Any) -> Any:
+    """Copies, which the caller may change."""
+    return jax.tree.map(np.array, tree)
+
+
+def _first(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x[0], tree)
+
+
+def _infos(metrics: Mapping[str, np.ndarray], mask: np.ndarray) -> dict[str, Any]:
+    """Metrics and, as Gymnasium has it, of which worlds they are."""
+    infos: dict[str, Any] = {}
+    for name, x in metrics.items():
+        infos |= {name: np.where(mask, x, 0), f"_{name}": mask.copy()}
+    return infos
+
+
+def _objects(obs: Any, mask: np.ndarray) -> np.ndarray:
+    """An array of observations where the mask is, and None elsewhere."""
+    found = np.full(len(mask), None, object)
+    for i in np.flatnonzero(mask):
+        found[i] = jax.tree.map(lambda x, i=i: x[i], obs)
+    return found

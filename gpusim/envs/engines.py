@@ -1,0 +1,224 @@
+"""Other ways to compute a task on a MuJoCo model: C MuJoCo itself, and MJX.
+
+C MuJoCo, by callbacks to `mj_step` in double precision, is slow: it is there to check what was
+learned elsewhere (`play RUN --in mujoco`). MJX (`--physics mjx`) runs wherever XLA does, and takes
+what our own physics lacks.
+"""
+# mujoco's compiled modules come without type stubs:
+# pyright: reportAttributeAccessIssue=false
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from gpusim import physics
+from gpusim.envs import registry
+from gpusim.envs.mujoco_task import MujocoTask
+from gpusim.envs.world import begun, stepped
+from gpusim.physics.model import LIMITED, NUMBERS
+
+
+def in_mujoco(task: MujocoTask) -> MujocoTask:
+    """The same task with the same options, computed by C MuJoCo."""
+    return _elsewhere(task, CMujoco())
+
+
+def make_mjx(name: str, **options: Any) -> MujocoTask:
+    """`gpusim.make` of a task on a MuJoCo model, computed by MJX."""
+    task = registry.make(name, **options)
+    if not isinstance(task, MujocoTask):
+        raise ValueError(f"physics 'mjx': {name} is no task on a MuJoCo model")
+    return in_mjx(task)
+
+
+def in_mjx(task: MujocoTask) -> MujocoTask:
+    """The same task with the same options, computed by MJX."""
+    return _elsewhere(task, Mjx(task.model.mj))
+
+
+def _elsewhere(task: MujocoTask, engine: Any) -> MujocoTask:
+    """The task's class with another engine; its kernels are plain JAX."""
+    kind = type(task)
+    made: Any = type(kind.__name__, (_Plain, kind), {"name": kind.name, "engine": engine})
+    return made(**{f.name: getattr(task, f.name) for f in dataclasses.fields(task) if f.init})
+
+
+class _Plain(MujocoTask):
+    """Steps that are mapped by JAX and compiled by XLA."""
+
+    @functools.cached_property
+    def _start_kernel(self):
+        return functools.partial(begun, self)
+
+    @functools.cached_property
+    def _step_kernel(self):
+        return functools.partial(stepped, self)
+
+
+class CMujoco:
+    """`load`, `init`, `forward` and `steps` as `gpusim.physics` has them, by callbacks."""
+
+    load = staticmethod(physics.load)
+    init = staticmethod(physics.init)
+
+    def forward(
+        self, model: physics.Model, state: physics.State, ctrl: jax.Array
+    ) -> physics.Derived:
+        """mj_forward."""
+        return self._call(model, state, ctrl, 0)[1]
+
+    def steps(
+        self, model: physics.Model, state: physics.State, ctrl: jax.Array, n: int
+    ) -> tuple[physics.State, physics.Derived]:
+        """mj_step, n times."""
+        return self._call(model, state, ctrl, n)
+
+    def _call(self, model: physics.Model, state: physics.State, ctrl: jax.Array, n: int) -> Any:
+        drawn = _drawn(model)
+        derived = jax.eval_shape(functools.partial(physics.forward, model), state, ctrl)
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, derived))
+        call = functools.partial(_step, model.mj, n, shapes)
+        return jax.pure_callback(call, shapes, drawn, state, ctrl, vmap_method="sequential")
+
+
+class Mjx:
+    """The same by MJX. mj: the model, of which everything is MJX's business."""
+
+    load = staticmethod(physics.load)
+    init = staticmethod(physics.init)
+
+    def __init__(self, mj: Any):
+        from mujoco import mjx
+
+        self.mjx = mjx
+        try:
+            self.model = mjx.put_model(mj)
+        except NotImplementedError as error:
+            raise ValueError(f"physics 'mjx': {error}") from error
+
+    def forward(
+        self, model: physics.Model, state: physics.State, ctrl: jax.Array
+    ) -> physics.Derived:
+        """mjx.forward."""
+        mx, data = self._data(model, state, ctrl)
+        return self._derived(model, state, mx, self.mjx.forward(mx, data))
+
+    def steps(
+        self, model: physics.Model, state: physics.State, ctrl: jax.Array, n: int
+    ) -> tuple[physics.State, physics.Derived]:
+        """mjx.step, n times."""
+        mx, data = self._data(model, state, ctrl)
+        data = jax.lax.fori_loop(0, n, lambda _, data: self.mjx.step(mx, data), data)
+        act = None if state.act is None else data.act
+        after = state._replace(
+            qpos=data.qpos, qvel=data.qvel, qacc_warmstart=data.qacc_warmstart, act=act
+        )
+        return after, self._derived(model, state, mx, data)
+
+    def _data(self, model: physics.Model, state: physics.State, ctrl: jax.Array) -> Any:
+        """MJX's model with a world's own numbers, and its data."""
+        mx, drawn = self.model, _drawn(model)
+        if "gravity" in drawn:
+            mx = mx.replace(opt=mx.opt.replace(gravity=drawn.pop("gravity")))
+        if "mean_inertia" in drawn:
+            mx = mx.replace(stat=mx.stat.replace(meaninertia=drawn.pop("mean_inertia")))
+        limits = {LIMITED[name]: getattr(model.mj, LIMITED[name]) for name in LIMITED}
+        for name, x in drawn.items():  # what is not limited is infinite here, and nothing there
+            known = name in LIMITED and limits[LIMITED[name]].astype(bool)[:, None]
+            x = jnp.where(known, x, getattr(mx, name)) if name in LIMITED else x
+            mx = mx.replace(**{name: jnp.reshape(x, getattr(mx, name).shape)})
+        data = self.mjx.make_data(self.model).replace(
+            qpos=state.qpos, qvel=state.qvel, qacc_warmstart=state.qacc_warmstart, ctrl=ctrl
+        )
+        if state.act is not None:
+            data = data.replace(act=state.act)
+        if state.mocap is not None:
+            data = data.replace(mocap_pos=state.mocap[0], mocap_quat=state.mocap[1])
+        return mx, data
+
+    def _derived(
+        self, model: physics.Model, state: physics.State, mx: Any, data: Any
+    ) -> physics.Derived:
+        """mjx.Data as Derived; what it does not tell is NaN."""
+        ctrl = jax.ShapeDtypeStruct((model.nu,), state.qpos.dtype)
+        like = jax.eval_shape(functools.partial(physics.forward, model), state, ctrl)
+        found = {}
+        for name, x in like._asdict().items():
+            value = getattr(data, name, getattr(data._impl, name, None))
+            if name == "mass_matrix":
+                value = jnp.tril(self.mjx.full_m(mx, data))
+            if name == "contacts_dropped":
+                value = 0
+            if value is None or np.size(value) != x.size:
+                value = jnp.full(x.shape, jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else -1)
+            found[name] = jnp.reshape(jnp.asarray(value, x.dtype), x.shape)
+        return physics.Derived(**found)
+
+
+def _drawn(model: physics.Model) -> dict[str, Any]:
+    """A world's own numbers."""
+    return {f: x for f in NUMBERS if isinstance(x := getattr(model, f), jax.Array)}
+
+
+def _step(mj: Any, n: int, shapes: Any, drawn: Any, state: physics.State, ctrl: Any) -> Any:
+    """On the host, for one world."""
+    if drawn:
+        mj = _with_numbers(mj, drawn)
+    data = mujoco.MjData(mj)
+    for name in ("qpos", "qvel", "qacc_warmstart", "ctrl"):
+        getattr(data, name)[:] = ctrl if name == "ctrl" else getattr(state, name)
+    if state.act is not None:
+        data.act[:] = state.act
+    if state.mocap is not None:
+        data.mocap_pos[:], data.mocap_quat[:] = state.mocap
+    if n:
+        for _ in range(n):
+            mujoco.mj_step(mj, data)
+    else:
+        mujoco.mj_forward(mj, data)
+    after = state._replace(
+        qpos=data.qpos,
+        qvel=data.qvel,
+        qacc_warmstart=data.qacc_warmstart,
+        act=None if state.act is None else data.act,
+    )
+    found = (after, _derived(mj, data, shapes[1]))
+    return jax.tree.map(lambda x, like: np.array(x, like.dtype).reshape(like.shape), found, shapes)
+
+
+def _derived(mj: Any, data: Any, like: physics.Derived) -> physics.Derived:
+    """mjData as Derived; what has other shapes there is NaN here."""
+    mass, unit = np.zeros((mj.nv, mj.nv)), np.eye(mj.nv)
+    for i in range(mj.nv):
+        mujoco.mj_mulM(mj, data, mass[i], unit[i])
+    known = {
+        "mass_matrix": np.tril(mass),
+        "contact_dist": np.full(like.contact_dist.shape, np.nan),
+        "contacts_dropped": 0,
+        "solver_niter": data.solver_niter[0],
+        "cdof": data.cdof,
+    }
+    return physics.Derived(
+        **{name: known[name] if name in known else getattr(data, name) for name in like._fields}
+    )
+
+
+def _with_numbers(mj: Any, drawn: Any) -> Any:
+    """The model with a world's own numbers."""
+    own = mujoco.MjModel.__copy__(mj)
+    for name, value in drawn.items():
+        if name == "mean_inertia":
+            own.stat.meaninertia = value
+        elif hasattr(own.opt, name):
+            getattr(own.opt, name)[:] = value
+        elif name in LIMITED:
+            limited = getattr(own, LIMITED[name]).astype(bool)
+            getattr(own, name)[limited] = np.asarray(value)[limited]
+        else:
+            getattr(own, name)[:] = np.asarray(value).reshape(getattr(own, name).shape)
+    return own

@@ -1,0 +1,140 @@
+"""gpusim.adapters.gymnasium, used by Gymnasium: its checker, its vector environment, its make."""
+
+import jax
+import numpy as np
+import pytest
+
+gymnasium = pytest.importorskip("gymnasium")
+
+from gymnasium.utils.env_checker import check_env  # noqa: E402
+from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
+
+import gpusim  # noqa: E402
+from gpusim.adapters import gymnasium as adapter  # noqa: E402
+from gpusim.adapters import register  # noqa: E402
+from tests.envs.ring import Ring  # noqa: E402
+from tests.envs.test_world import Counter  # noqa: E402
+
+MODES = list(AutoresetMode)
+
+
+@pytest.fixture(scope="module")
+def hopper():
+    return gpusim.make("hopper")
+
+
+def leaves(tree):
+    return [np.asarray(x) for x in jax.tree.leaves(tree)]
+
+
+def equal(a, b, what):
+    for x, y in zip(leaves(a), leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6, err_msg=what)
+
+
+@pytest.mark.filterwarnings("ignore:.*infinity")
+@pytest.mark.parametrize("world", [Ring(cars=4), Counter()], ids=["Box", "Dict and Discrete"])
+def test_gymnasium_s_checker_is_content(world):
+    check_env(adapter.Env(world, max_episode_steps=9), skip_render_check=True)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
+@pytest.mark.parametrize("world", [Ring(cars=4, length=24.0), Counter()], ids=["Ring", "Counter"])
+def test_many_worlds_are_gymnasium_s_own_of_single_ones(world, mode):
+    """Gymnasium's SyncVectorEnv of our `Env` says what each mode means."""
+    make = lambda: adapter.Env(world, max_episode_steps=7)
+    theirs = SyncVectorEnv([make for _ in range(3)], autoreset_mode=mode)
+    ours = adapter.VectorEnv(world, 3, max_episode_steps=7, autoreset_mode=mode)
+    assert ours.single_observation_space == theirs.single_observation_space
+    assert ours.action_space == theirs.action_space
+    equal(ours.reset(seed=4)[0], theirs.reset(seed=4)[0], "reset")
+    theirs.action_space.seed(0)
+    ended = 0
+    for t in range(20):
+        actions = theirs.action_space.sample()
+        mine, yours = ours.step(actions), theirs.step(actions)
+        for name, a, b in zip(("obs", "reward", "terminated", "truncated"), mine, yours):  # noqa: B905
+            equal(a, b, f"{name} of step {t}")
+        over = mine[2] | mine[3]
+        ended += over.sum()
+        if over.any() and mode is AutoresetMode.SAME_STEP:
+            assert list(mine[4]["_final_obs"]) == list(yours[4]["_final_obs"]) == list(over)
+            for i in np.flatnonzero(over):
+                equal(mine[4]["final_obs"][i], yours[4]["final_obs"][i], f"final obs of step {t}")
+        if over.any() and mode is AutoresetMode.DISABLED:
+            with pytest.raises(gymnasium.error.ResetNeeded, match="have ended"):
+                ours.step(actions)
+            a = ours.reset(options={"reset_mask": over})[0]
+            b = theirs.reset(options={"reset_mask": over})[0]
+            equal(a, b, f"masked reset after step {t}")
+    assert ended > 3
+
+
+def test_episodes_are_told(hopper):
+    envs = adapter.VectorEnv(hopper, 4, max_episode_steps=5, autoreset_mode="SameStep")
+    envs.reset(seed=0)
+    total = np.zeros(4)
+    for t in range(5):
+        obs, reward, _, truncated, infos = envs.step(np.zeros((4, 3), np.float32))
+        total += reward
+        assert ("episode" in infos) == (t == 4)
+        obs[:] = 0  # the caller's own
+    assert truncated.all()
+    np.testing.assert_allclose(infos["episode"]["r"], total, rtol=1e-5)
+    assert infos["episode"]["l"].tolist() == [5] * 4
+    assert (infos["episode"]["t"] > 0).all()
+    assert infos["_reward_forward"].all()
+    assert np.isfinite(infos["final_info"]["reward_forward"]).all()
+
+
+def test_seeds(hopper):
+    envs = adapter.VectorEnv(hopper, 3)
+    a = envs.reset(seed=[5, 6, 5])[0]
+    np.testing.assert_array_equal(a[0], a[2])
+    assert (a[0] != a[1]).any()
+    on = envs.reset()[0]
+    assert (on != a).any(axis=1).all()
+    np.testing.assert_array_equal(envs.reset(seed=[5, 6, 5])[0], a)
+    np.testing.assert_array_equal(envs.reset()[0], on)  # its own stream, again
+    part = envs.reset(seed=[None, 9, None], options={"reset_mask": np.array([False, True, False])})
+    np.testing.assert_array_equal(part[0][[0, 2]], on[[0, 2]])
+    alone, _ = adapter.Env(hopper).reset(seed=9)
+    np.testing.assert_array_equal(part[0][1], alone)
+    assert (
+        adapter.VectorEnv(hopper, 3).reset()[0] != adapter.VectorEnv(hopper, 3).reset()[0]
+    ).any()
+
+
+def test_starts_are_staggered_if_asked(hopper):
+    envs = adapter.VectorEnv(hopper, 64, max_episode_steps=8, staggered=True)
+    envs.reset(seed=0)
+    ended = [envs.step(np.zeros((64, 3), np.float32))[3].sum() for _ in range(8)]
+    assert sum(ended) == 64
+    assert max(ended) < 30
+
+
+def test_mistakes_are_named(hopper):
+    envs = adapter.VectorEnv(hopper, 2)
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
+        envs.step(np.zeros((2, 3), np.float32))
+    with pytest.raises(ValueError, match="3 seeds for 2 worlds"):
+        envs.reset(seed=[1, 2, 3])
+    with pytest.raises(ValueError, match=r"reset_mask is int64\[2\], not bool\[2\]"):
+        envs.reset(options={"reset_mask": np.array([0, 1])})
+    envs.reset()
+    with pytest.raises(ValueError, match=r"hopper: 2 worlds take an action of shape \(2, 3\)"):
+        envs.step(np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match="render_mode 'human'"):
+        adapter.Env(hopper, render_mode="human")
+
+
+def test_names():
+    if "gpusim/ant" not in gymnasium.registry:  # an installation from before there was a plugin
+        register()
+    envs = gymnasium.make_vec("gpusim/hopper", num_envs=2, reset_noise_scale=0.0)
+    assert isinstance(envs, adapter.VectorEnv)
+    assert getattr(envs.world, "reset_noise_scale") == 0.0  # noqa: B009
+    env = gymnasium.make("gpusim/hopper", max_episode_steps=3)
+    env.reset(seed=0)
+    flags = [env.step(env.action_space.sample())[2:4] for _ in range(3)]
+    assert flags[-1] == (False, True)

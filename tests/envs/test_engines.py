@@ -1,0 +1,59 @@
+"""The same task computed by C MuJoCo, through callbacks, and by MJX."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gpusim
+from gpusim.envs import randomize
+from gpusim.envs.engines import in_mjx, in_mujoco
+from gpusim.envs.tasks.brax.hopper import Hopper
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Varied(Hopper):
+    """Masses, gravity and control ranges of its own in every episode."""
+
+    def vary(self, key: jax.Array) -> Mapping[str, jax.Array]:
+        ranges = jnp.asarray(self.model.actuator_ctrlrange, float)
+        scale = jax.random.uniform(key, (), minval=0.5, maxval=1.0)
+        return {
+            **randomize.masses(key, self.model, 0.8, 1.2),
+            "gravity": randomize.shift(key, self.model.gravity, -0.5, 0.5),
+            "actuator_ctrlrange": ranges * scale,
+        }
+
+
+@pytest.mark.parametrize(
+    ("make", "elsewhere"),
+    [(lambda: gpusim.make("humanoid"), in_mujoco), (Varied, in_mujoco), (Varied, in_mjx)],
+    ids=["humanoid in C", "varied in C", "varied in MJX"],
+)
+def test_it_is_the_same_task(make, elsewhere):
+    ours = make()
+    theirs = elsewhere(ours)
+    assert (theirs.name, theirs.n_frames) == (ours.name, ours.n_frames)
+    keys = jax.random.split(jax.random.key(0), 3)
+    a, b = jax.vmap(ours.reset)(keys), jax.vmap(theirs.reset)(keys)
+    step = [jax.jit(jax.vmap(world.step)) for world in (ours, theirs)]
+    for k in range(6):
+        action = jax.random.uniform(jax.random.key(k), (3, ours.action_size), minval=-1.0)
+        a, b = step[0](a, action), step[1](b, action)
+        np.testing.assert_allclose(a.obs, b.obs, rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(a.reward, b.reward, rtol=2e-3, atol=2e-3)
+        np.testing.assert_array_equal(a.terminated, b.terminated)
+
+
+def test_by_name():
+    pytest.importorskip("mujoco.mjx")
+    world = gpusim.make("hopper", physics="mjx", reset_noise_scale=0.0)
+    state = jax.jit(jax.vmap(world.step))(
+        jax.vmap(world.reset)(jax.random.split(jax.random.key(0), 2)), jnp.zeros((2, 3))
+    )
+    assert np.isfinite(state.obs).all()
+    with pytest.raises(ValueError, match="no task on a MuJoCo model"):
+        gpusim.make("tests.envs.ring:Ring", physics="mjx")
