@@ -92,8 +92,8 @@ def test_snippets_of_the_readme_run_when_pasted(number: int):
 
 def test_the_table_of_environments_says_what_is():
     page = (ROOT / "docs" / "environments.md").read_text()
-    rows = re.findall(r"`(\w+)`: .*\| (\d+) \| (\d+) \| ([\d.]+) s \|", page)
-    assert len(rows) == 5
+    rows = re.findall(r"`([\w-]+)`: .*\| (\d+) \| (\d+) \| ([\d.]+) s \|", page)
+    assert len(rows) == 16
     for name, observations, actions, dt in rows:
         env = gpusim.make(name)
         assert (env.observation_size, env.action_size) == (int(observations), int(actions))
