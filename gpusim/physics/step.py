@@ -17,6 +17,7 @@ from gpusim.physics.kinematics import to_body
 from gpusim.physics.linalg import Array
 from gpusim.physics.model import Model
 from gpusim.physics.stages import Dynamics, State, accelerate, activation
+from gpusim.physics.versions import since
 
 
 def init(model: Model, qpos: Array, qvel: Array) -> State:
@@ -38,7 +39,8 @@ def step(model: Model, state: State, ctrl: Array) -> tuple[State, Derived]:
     """Advance by model.timestep: mj_step. ctrl: (nu,).
 
     The derived quantities are those of the last forward pass, as in mjData after mj_step: of the
-    state before the step; of Runge and Kutta's last stage, near the state after it.
+    state before the step; of Runge and Kutta's last stage, near the state after it (but `qacc` is
+    the mean that moved the state, since MuJoCo 4).
     """
     model = model.astype(state.qpos.dtype)
     now = accelerate(model, state, ctrl)
@@ -87,6 +89,8 @@ def _runge_kutta(
     start = (state, jnp.asarray(state.qvel), qacc, act_dot, total, derived)
     *_, qacc, _, (velocity, acceleration, rate), derived = lax.fori_loop(0, 3, stage, start)
     qpos = integrate_pos(model, state.qpos, velocity)
+    if since(4):
+        derived = derived._replace(qacc=acceleration)
     return _after(model, state, qpos, state.qvel + h * acceleration, qacc, rate), derived
 
 

@@ -11,20 +11,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import gymnasium
 import mujoco
 import numpy as np
 
 import gpusim
 from gpusim import physics
+from gpusim.envs.tasks.gymnasium.task import file_of
 
 # Importing them imports a renderer that wants imageio, which need not be there: nothing is drawn.
 if "imageio" not in sys.modules and importlib.util.find_spec("imageio") is None:
     sys.modules["imageio"] = types.ModuleType("imageio")
     importlib.import_module("gymnasium.envs.mujoco")
     del sys.modules["imageio"]
+gymnasium: Any = importlib.import_module("gymnasium")
 
-# Their files ask for PGS, which stops short of the optimum that Newton's method reaches.
+# Their files ask for PGS, which stops short of the optimum that Newton's method reaches. C solves
+# islands of constraints one by one, so the two stop at different moments: late enough here.
 CONVERGED = ("Humanoid-v5", "HumanoidStandup-v5")
 
 
@@ -49,9 +51,12 @@ class Beside:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.env: Any = gymnasium.make(name, **renamed).unwrapped
-        if name in CONVERGED:
-            self.env.model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
         self.world: Any = gpusim.make(name, **options)
+        if name in CONVERGED:
+            mj = mujoco.MjModel.from_xml_path(str(file_of(name, self.world.xml_file)))
+            for model in (self.env.model, mj):
+                model.opt.solver, model.opt.tolerance = mujoco.mjtSolver.mjSOL_NEWTON, 1e-12
+            vars(self.world)["model"] = physics.load(mj)
         self.rng, self.seed, self.ours = np.random.default_rng(seed), seed, None
         self._step = jax.jit(self.world.step)
         self._begin: Callable = jax.jit(lambda q, v: self.world.begin(jax.random.key(0), q, v))
@@ -76,7 +81,8 @@ class Beside:
         action = self.rng.uniform(-1, 1, self.world.action_size)
         low, high = self.env.model.actuator_ctrlrange.T
         d, before = self.env.data, self.ours
-        state = physics.State(*(jnp.array(x) for x in (d.qpos, d.qvel, d.qacc_warmstart)))
+        # Copies: JAX may read an array later than it is given, and theirs change in place.
+        state = physics.State(*(jnp.array(x.copy()) for x in (d.qpos, d.qvel, d.qacc_warmstart)))
         before = before.replace(carry=before.carry._replace(physics=state))
         self.ours = now = self._step(before, jnp.array(action))
         theirs = self.env.step((low + high) / 2 + (high - low) / 2 * action)
@@ -91,7 +97,7 @@ class Beside:
 
     def _start_ours(self) -> Any:
         d = self.env.data
-        self.ours = self._begin(jnp.array(d.qpos), jnp.array(d.qvel))
+        self.ours = self._begin(jnp.array(d.qpos.copy()), jnp.array(d.qvel.copy()))
         return self.ours
 
 

@@ -12,7 +12,7 @@ from gpusim.envs.tasks.gymnasium.task import file_of
 
 gymnasium: Any = pytest.importorskip("gymnasium")
 
-from tests.envs.gymnasium_oracle import Beside, error
+from tests.envs.gymnasium_oracle import Beside, error  # noqa: E402
 
 NAMES = [name for name in registry.names() if name.endswith("-v5")]
 # How far joints are moved from the pose where a comparison begins, and options of a second one.

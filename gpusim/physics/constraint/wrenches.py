@@ -1,13 +1,18 @@
-"""What contacts, and constraints that hold bodies together, do to bodies: mj_rnePostConstraint.
+"""What contacts, and points that hold bodies together, do to bodies: cfrc_ext.
 
 The solver knows forces by degree of freedom only. Here those in the contacts' frames are worked out
-(mj_contactForce) and added up by body. Nobody pays for them who does not read them.
+(mj_contactForce) and added up by body, after mj_rnePostConstraint. Nobody pays for them who does
+not read them.
 """
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from gpusim.physics import rolled
@@ -18,6 +23,8 @@ from gpusim.physics.constraint.equality import active, anchors
 from gpusim.physics.kinematics import Pose, positions
 from gpusim.physics.linalg import Array, contract, cross, join, pick
 from gpusim.physics.model import Model
+
+_WELD, _JOINT = int(mujoco.mjtEq.mjEQ_WELD), int(mujoco.mjtWrap.mjWRAP_JOINT)
 
 
 def external_wrenches(
@@ -32,9 +39,13 @@ def external_wrenches(
 
     centre: (nbody, 3) of each body's tree, relative to its reference; blocks and residuals: all of
     the solver's, equality constraints first, contacts last, a block for each of their lists. The
-    world's own entry is zero, as in C.
+    world's own entry is zero, as in C. Where a weld is active or a tendon runs through space, which
+    act on bodies in C too, everything is NaN.
     """
     total = jnp.zeros((model.nbody, 6), centre.dtype)
+    welds = any(model.mj.eq_type[i] == _WELD for i in active(model))
+    if welds or (np.asarray(model.mj.wrap_type) != _JOINT).any():
+        return total + np.nan
     if not blocks:  # constraints are off, or there are none
         return total
     act = _Action(model, pose, centre)
@@ -79,16 +90,13 @@ class _Action:
         return there - self._on(first, contacts.point + away, angular, linear)
 
     def of_equality(self, i: int, force: jax.Array) -> jax.Array:
-        """(nbody, 6) from the force (3,) of a connect, (6,) of a weld, on its first body.
-
-        As in C, what answers the error of a weld's orientation is taken for a torque.
-        """
+        """(nbody, 6) from the force (3,) of a connect on its first body."""
         ends = anchors(self.model, i)
         assert ends is not None
         points = positions(self.model, self.pose, *ends)
-        linear, angular = force[None, :3], force[None, 3:]
-        angular = angular if angular.size else jnp.zeros_like(linear)
-        on = lambda k: self._on(ends[0][k : k + 1], points[k : k + 1], angular, linear)
+        linear = force[None]
+        turn = jnp.zeros_like(linear)
+        on = lambda k: self._on(ends[0][k : k + 1], points[k : k + 1], turn, linear)
         return on(0) - on(1)
 
     def _on(self, body: Array, point: Array, angular: Array, linear: Array) -> jax.Array:
