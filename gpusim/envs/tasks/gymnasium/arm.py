@@ -52,7 +52,8 @@ class Reacher(Arm):
         radius, turn = jax.random.uniform(key_target, (2,))
         angle = 2 * jnp.pi * turn
         target = 0.2 * jnp.sqrt(radius) * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
-        return (self.init_qpos + noise).at[-2:].set(target), self.slow(key_qvel)
+        qpos = jnp.asarray(self.init_qpos, noise.dtype) + noise
+        return qpos.at[-2:].set(target), self.slow(key_qvel)
 
     def observation(self, memory: tuple, now: Moment) -> jax.Array:
         """Cosines and sines of the joints, target, velocities, from target to tip: (10,)."""

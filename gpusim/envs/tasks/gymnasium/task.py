@@ -49,9 +49,8 @@ class GymnasiumTask(MujocoTask):
         if it were.
         """
         key_qpos, key_qvel = jax.random.split(key)
-        qpos = self.init_qpos + jax.random.uniform(
-            key_qpos, (self.model.nq,), minval=-scale, maxval=scale
-        )
+        noise = jax.random.uniform(key_qpos, (self.model.nq,), minval=-scale, maxval=scale)
+        qpos = jnp.asarray(self.init_qpos, noise.dtype) + noise
         if self.normal_velocities:
             return qpos, scale * jax.random.normal(key_qvel, (self.model.nv,))
         return qpos, jax.random.uniform(key_qvel, (self.model.nv,), minval=-scale, maxval=scale)
