@@ -1,6 +1,7 @@
 """The pages: their commands are understood, their snippets run, their links lead somewhere."""
 
 import ast
+import importlib.util
 import os
 import re
 import shlex
@@ -95,6 +96,8 @@ def test_the_table_of_environments_says_what_is():
     rows = re.findall(r"`([\w-]+)`: .*\| (\d+) \| (\d+) \| ([\d.]+) s \|", page)
     assert len(rows) == 16
     for name, observations, actions, dt in rows:
+        if name.endswith("-v5") and importlib.util.find_spec("gymnasium") is None:
+            continue
         env = gpusim.make(name)
         assert (env.observation_size, env.action_size) == (int(observations), int(actions))
         assert env.dt == pytest.approx(float(dt))

@@ -42,7 +42,9 @@ class Derived(NamedTuple):
     cinert: jax.Array  # (nbody, 10) about subtree_com of the root
     cvel: jax.Array  # (nbody, 6) angular, linear, at subtree_com of the root
     cdof: jax.Array  # (nv, 6) likewise
-    cfrc_ext: jax.Array  # (nbody, 6) torque and force of contacts, likewise
+    cfrc_ext: (
+        jax.Array
+    )  # (nbody, 6) torque and force of contacts, likewise: `constraint/wrenches.py`
     mass_matrix: jax.Array  # (nv, nv) lower triangle: MuJoCo's M
     contact_dist: jax.Array  # (points that may touch,) m, negative where they press
     ten_length: jax.Array  # (ntendon,)

@@ -32,7 +32,7 @@ class Arm(GymnasiumTask):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Reacher(Arm):
-    """Bring the tip of two links to a target; nothing ends the episode. Control step 0.02 s."""
+    """Bring the tip of two links to a target. Control step 0.02 s."""
 
     name: ClassVar[str] = "Reacher-v5"
     max_episode_steps: ClassVar[int] = 50
@@ -73,7 +73,7 @@ class Reacher(Arm):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Pusher(Arm):
-    """Push a cylinder to a goal; nothing ends the episode.
+    """Push a cylinder to a goal.
 
     Control step 0.05 s; the original's actions: [-2, 2].
     """

@@ -109,7 +109,7 @@ class Humanoid(Body):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class HumanoidStandup(Body):
-    """Stand up from lying; nothing ends the episode.
+    """Stand up from lying.
 
     Control step 0.015 s; the original's actions: [-0.4, 0.4].
     The original pays a constant 1 that its info does not name; here it is `reward_alive`.

@@ -65,7 +65,7 @@ class Planar(GymnasiumTask):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class HalfCheetah(Planar):
-    """Run along +x on two legs; nothing ends the episode. Control step 0.05 s."""
+    """Run along +x on two legs. Control step 0.05 s."""
 
     name: ClassVar[str] = "HalfCheetah-v5"
     normal_velocities: ClassVar[bool] = True
@@ -78,7 +78,7 @@ class HalfCheetah(Planar):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Swimmer(Planar):
-    """Swim along +x with two joints; nothing ends the episode. Control step 0.04 s."""
+    """Swim along +x with two joints. Control step 0.04 s."""
 
     name: ClassVar[str] = "Swimmer-v5"
     hidden: ClassVar[int] = 2
