@@ -37,6 +37,9 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "half_cheetah": "gpusim.envs.tasks.brax.half_cheetah:HalfCheetah",
     "hopper": "gpusim.envs.tasks.brax.hopper:Hopper",
     "humanoid": "gpusim.envs.tasks.brax.humanoid:Humanoid",
+    "inverted_double_pendulum": "gpusim.envs.tasks.brax.pendulum:InvertedDoublePendulum",
+    "inverted_pendulum": "gpusim.envs.tasks.brax.pendulum:InvertedPendulum",
+    "reacher": "gpusim.envs.tasks.brax.reacher:Reacher",
     "walker2d": "gpusim.envs.tasks.brax.walker2d:Walker2d",
 }
 # What computes a world: a function of its name and options, by where it is found.
