@@ -4,6 +4,7 @@ import argparse
 import datetime
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,10 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     print("environments (--env NAME; their options are --env.OPTION VALUE):")
+    width = max(map(len, registry.names())) + 4
     for name in registry.names():
-        print(f"  {name:24}{_first_line(registry.world_class(name))}")
+        print(f"  {name:{width - 2}}{_first_line(registry.world_class(name))}")
         known = ", ".join(registry.option_types(name) or {})
-        print(f"  {'':24}{known}")
+        margin = " " * width
+        print(textwrap.fill(known, 100, initial_indent=margin, subsequent_indent=margin))
     print("learners (--learner NAME):")
     for name in agents.names():
         print(f"  {name:24}{_first_line(agents.find(name).Config)}")

@@ -60,8 +60,9 @@ class Moment(NamedTuple):
     """What a task may look at after a control step, or at a start.
 
     `derived` is what `mjData` holds after `mj_step`: computed from the positions before the last
-    physics step was integrated, hence one physics step older than `state`. Gymnasium's and Brax's
-    tasks read the same numbers.
+    physics step was integrated, hence one physics step older than `state` (with Runge and Kutta's
+    integrator: those of its last stage, near `state`). Gymnasium's and Brax's tasks read the same
+    numbers.
     """
 
     model: physics.Model  # with this world's own numbers

@@ -22,10 +22,24 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind", bound="type[World]")
 
 _WORLDS: dict[str, "str | type[World]"] = {
+    "Ant-v5": "gpusim.envs.tasks.gymnasium.ant:Ant",
+    "HalfCheetah-v5": "gpusim.envs.tasks.gymnasium.planar:HalfCheetah",
+    "Hopper-v5": "gpusim.envs.tasks.gymnasium.planar:Hopper",
+    "Humanoid-v5": "gpusim.envs.tasks.gymnasium.humanoid:Humanoid",
+    "HumanoidStandup-v5": "gpusim.envs.tasks.gymnasium.humanoid:HumanoidStandup",
+    "InvertedDoublePendulum-v5": "gpusim.envs.tasks.gymnasium.pendulum:InvertedDoublePendulum",
+    "InvertedPendulum-v5": "gpusim.envs.tasks.gymnasium.pendulum:InvertedPendulum",
+    "Pusher-v5": "gpusim.envs.tasks.gymnasium.arm:Pusher",
+    "Reacher-v5": "gpusim.envs.tasks.gymnasium.arm:Reacher",
+    "Swimmer-v5": "gpusim.envs.tasks.gymnasium.planar:Swimmer",
+    "Walker2d-v5": "gpusim.envs.tasks.gymnasium.planar:Walker2d",
     "ant": "gpusim.envs.tasks.brax.ant:Ant",
     "half_cheetah": "gpusim.envs.tasks.brax.half_cheetah:HalfCheetah",
     "hopper": "gpusim.envs.tasks.brax.hopper:Hopper",
     "humanoid": "gpusim.envs.tasks.brax.humanoid:Humanoid",
+    "inverted_double_pendulum": "gpusim.envs.tasks.brax.pendulum:InvertedDoublePendulum",
+    "inverted_pendulum": "gpusim.envs.tasks.brax.pendulum:InvertedPendulum",
+    "reacher": "gpusim.envs.tasks.brax.reacher:Reacher",
     "walker2d": "gpusim.envs.tasks.brax.walker2d:Walker2d",
 }
 OURS = ("mujoco", "mjx")

@@ -13,9 +13,11 @@ import numpy as np
 from jax import lax
 
 from gpusim.physics.collision.collide import Contacts
+from gpusim.physics.constraint.wrenches import external_wrenches
 from gpusim.physics.kinematics import Pose, orientations, positions, to_body
 from gpusim.physics.linalg import (
     cross,
+    dot,
     halves,
     join,
     outer6,
@@ -40,9 +42,13 @@ class Derived(NamedTuple):
     cinert: jax.Array  # (nbody, 10) about subtree_com of the root
     cvel: jax.Array  # (nbody, 6) angular, linear, at subtree_com of the root
     cdof: jax.Array  # (nv, 6) likewise
+    cfrc_ext: (
+        jax.Array
+    )  # (nbody, 6) torque and force of contacts, likewise: `constraint/wrenches.py`
     mass_matrix: jax.Array  # (nv, nv) lower triangle: MuJoCo's M
     contact_dist: jax.Array  # (points that may touch,) m, negative where they press
     ten_length: jax.Array  # (ntendon,)
+    ten_velocity: jax.Array  # (ntendon,)
     actuator_length: jax.Array  # (nu,)
     actuator_velocity: jax.Array  # (nu,)
     act_dot: jax.Array  # (na,)
@@ -75,12 +81,16 @@ def derive(model: Model, state: State, now: Dynamics) -> Derived:
         cinert=_inertia_about(now.mass.bodies, shift),
         cvel=_motion_at(now.motion.bodies, shift),
         cdof=_motion_at(body(pose.cdof), pick(shift, top.dof_body)),
+        cfrc_ext=external_wrenches(
+            model, pose, shift, now.contacts, now.blocks, now.solution.residuals
+        ),
         mass_matrix=_lower(body(body(_both(now.mass.matrix)).T)),
         contact_dist=lax.concatenate([c.dist for c in now.contacts], 0)
         if now.contacts
         else jnp.zeros(0, com.dtype),
         contacts_dropped=_dropped(now.contacts),
         ten_length=now.tendons.length,
+        ten_velocity=dot(now.tendons.moment, now.qvel),
         actuator_length=now.transmission.length,
         actuator_velocity=now.transmission.velocity,
         act_dot=now.action.act_dot,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from gpusim.physics.actuation import Actuation, actuation
 from gpusim.physics.collision.collide import Contacts, collide
+from gpusim.physics.constraint.blocks import Block
 from gpusim.physics.constraint.build import constraints
 from gpusim.physics.constraint.solver import Solution, solve_constraints
 from gpusim.physics.dynamics import Motion, bias_force, velocities
@@ -45,6 +46,7 @@ class Dynamics(NamedTuple):
     smooth_force: jax.Array  # (nv,)
     smooth: jax.Array  # (nv,) acceleration without constraints
     contacts: list[Contacts]
+    blocks: list[Block]  # all constraints; those of contacts last
     solution: Solution
 
     @property
@@ -74,13 +76,13 @@ def accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
     smooth_force = passive.qfrc + actuator - bias
     smooth = solve(factorize(mass.matrix), smooth_force)
     contacts = collide(model, pose)
-    rows = constraints(model, pose, motion, cords, contacts, state.qpos, qvel, state.mocap)
+    blocks = constraints(model, pose, motion, cords, contacts, state.qpos, qvel, state.mocap)
     warmstart = to_world(model, pose, state.qacc_warmstart)
     scale = 1.0 / (model.mean_inertia * max(1, model.nv))
-    solution = solve_constraints(model.options, scale, mass.matrix, smooth, rows, warmstart)
+    solution = solve_constraints(model.options, scale, mass.matrix, smooth, blocks, warmstart)
     return Dynamics(
         pose, qvel, cords, mass, motion, bias, passive.qfrc, levers, action, actuator,
-        smooth_force, smooth, contacts, solution,
+        smooth_force, smooth, contacts, blocks, solution,
     )  # fmt: skip
 
 

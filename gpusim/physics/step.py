@@ -17,6 +17,7 @@ from gpusim.physics.kinematics import to_body
 from gpusim.physics.linalg import Array
 from gpusim.physics.model import Model
 from gpusim.physics.stages import Dynamics, State, accelerate, activation
+from gpusim.physics.versions import since
 
 
 def init(model: Model, qpos: Array, qvel: Array) -> State:
@@ -37,13 +38,15 @@ def init(model: Model, qpos: Array, qvel: Array) -> State:
 def step(model: Model, state: State, ctrl: Array) -> tuple[State, Derived]:
     """Advance by model.timestep: mj_step. ctrl: (nu,).
 
-    The derived quantities are those of the state before the step, as in mjData after mj_step.
+    The derived quantities are those of the last forward pass, as in mjData after mj_step: of the
+    state before the step; of Runge and Kutta's last stage, near the state after it (but `qacc` is
+    the mean that moved the state, since MuJoCo 4).
     """
     model = model.astype(state.qpos.dtype)
     now = accelerate(model, state, ctrl)
     derived = derive(model, state, now)
     if model.options.integrator == "rk4":
-        return _runge_kutta(model, state, ctrl, now), derived
+        return _runge_kutta(model, state, ctrl, now, derived)
     implicit = model.options.integrator != "euler"
     qacc = (implicit_acceleration if implicit else euler_acceleration)(model, now)
     qpos, qvel = advance(model, state.qpos, state.qvel, to_body(model, now.pose, qacc))
@@ -57,14 +60,16 @@ def _after(
     return State(qpos, qvel, qacc, act, state.mocap)
 
 
-def _runge_kutta(model: Model, state: State, ctrl: Array, first: Dynamics) -> State:
+def _runge_kutta(
+    model: Model, state: State, ctrl: Array, first: Dynamics, derived: Derived
+) -> tuple[State, Derived]:
     """Runge and Kutta's fourth order (mj_RungeKutta); one body of code for three later stages."""
     h, dtype = model.timestep, state.qpos.dtype
     rates = lambda now: (to_body(model, now.pose, now.solution.qacc), now.action.act_dot)
 
     def stage(k: Array, carry):
         """From the last stage's state and rates to the next ones, and what they add up to."""
-        at, velocity, qacc, act_dot, total = carry
+        at, velocity, qacc, act_dot, total, _ = carry
         reach = jnp.where(k < 2, 0.5, 1.0).astype(dtype)
         weight = jnp.where(k < 2, 1 / 3, 1 / 6).astype(dtype)
         away = reach * velocity
@@ -72,18 +77,21 @@ def _runge_kutta(model: Model, state: State, ctrl: Array, first: Dynamics) -> St
         qvel = state.qvel + reach * h * qacc
         act = activation(model, state) + reach * h * act_dot if model.na else state.act
         at = State(qpos, qvel, at.qacc_warmstart, act, state.mocap)
-        qacc, act_dot = rates(accelerate(model, at, ctrl))
+        now = accelerate(model, at, ctrl)
+        qacc, act_dot = rates(now)
         velocity = straightened(model, h * away, qvel)
         here = (velocity, qacc, act_dot)
         total = jax.tree.map(lambda t, x: t + weight * x, total, here)
-        return at, velocity, qacc, act_dot, total
+        return at, velocity, qacc, act_dot, total, derive(model, at, now)
 
     qacc, act_dot = rates(first)
     total = jax.tree.map(lambda x: x / 6, (state.qvel, qacc, act_dot))
-    start = (state, jnp.asarray(state.qvel), qacc, act_dot, total)
-    _, _, qacc, _, (velocity, acceleration, rate) = lax.fori_loop(0, 3, stage, start)
+    start = (state, jnp.asarray(state.qvel), qacc, act_dot, total, derived)
+    *_, qacc, _, (velocity, acceleration, rate), derived = lax.fori_loop(0, 3, stage, start)
     qpos = integrate_pos(model, state.qpos, velocity)
-    return _after(model, state, qpos, state.qvel + h * acceleration, qacc, rate)
+    if since(4):
+        derived = derived._replace(qacc=acceleration)
+    return _after(model, state, qpos, state.qvel + h * acceleration, qacc, rate), derived
 
 
 def forward(model: Model, state: State, ctrl: Array) -> Derived:

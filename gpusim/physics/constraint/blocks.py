@@ -109,6 +109,7 @@ class Slots(NamedTuple):
     law: Law
     params: Params
     jacobian: Array  # (slots, k, nv) scaled
+    scale: Array  # (slots, k) what its rows were multiplied by
     aref: Array  # (slots, k) scaled
     count: Array  # ()
 

@@ -58,10 +58,7 @@ def _written(settings: "_Settings", pose: Pose, contacts: Contacts, qvel: Array)
 
 def _slots(settings: "_Settings", pose: Pose, contacts: Contacts, qvel: Array) -> Slots:
     """The same, one contact after the other."""
-    take = lambda s: Contacts(
-        contacts.dim, *(rolled.at(x, s)[None] for x in contacts[1:5]), count=None
-    )
-    one = lambda s: _rows(settings, pose, take(s), qvel)
+    one = lambda s: _rows(settings, pose, entry(contacts, s), qvel)
     size = contacts.dist.shape[0]
     none = jax.tree.map(
         lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype),
@@ -75,7 +72,12 @@ def _slots(settings: "_Settings", pose: Pose, contacts: Contacts, qvel: Array) -
 
     rows = rolled.loop_while(size, contacts.count, fill, none)
     law = settings.law(contacts.dim)
-    return Slots(law, rows.params, rows.jacobian, rows.aref, contacts.count)
+    return Slots(law, rows.params, rows.jacobian, rows.scale, rows.aref, contacts.count)
+
+
+def entry(contacts: Contacts, s: Array) -> Contacts:
+    """One contact of a list."""
+    return Contacts(contacts.dim, *(rolled.at(x, s)[None] for x in contacts[1:5]), count=None)
 
 
 class _Settings:

@@ -33,7 +33,7 @@ from gpusim.physics.model import Model
 from gpusim.physics.tendons import Tendons
 
 _CONNECT, _WELD = int(mujoco.mjtEq.mjEQ_CONNECT), int(mujoco.mjtEq.mjEQ_WELD)
-_JOINT, _TENDON = int(mujoco.mjtEq.mjEQ_JOINT), int(mujoco.mjtEq.mjEQ_TENDON)
+_JOINT = int(mujoco.mjtEq.mjEQ_JOINT)
 
 
 def equality_blocks(
@@ -46,16 +46,33 @@ def equality_blocks(
     qvel: Array,
 ) -> list[Written]:
     """A block for each constraint that is active in the model. quats: (nbody, 4)."""
-    m, blocks = model.mj, []
-    held = None
-    for i in np.flatnonzero(m.eq_active0):
-        kind = int(m.eq_type[i])
-        if kind in (_CONNECT, _WELD):
-            held = accelerations(model, motion) if held is None else held
-            blocks.append(_bodies(model, pose, motion, held, quats, int(i), qvel))
-        elif kind in (_JOINT, _TENDON):
-            blocks.append(_lengths(model, tendons, int(i), qpos, qvel))
+    blocks, carried = [], None
+    for i in active(model):
+        if anchors(model, i) is not None:
+            carried = accelerations(model, motion) if carried is None else carried
+            blocks.append(_bodies(model, pose, motion, carried, quats, i, qvel))
+        else:
+            blocks.append(_lengths(model, tendons, i, qpos, qvel))
     return blocks
+
+
+def active(model: Model) -> list[int]:
+    """The equality constraints that are active, in the order of their blocks."""
+    off = "equality" in model.options.disabled
+    return [] if off else np.flatnonzero(model.mj.eq_active0).tolist()
+
+
+def anchors(model: Model, i: int) -> tuple[list[int], np.ndarray] | None:
+    """Of a connect or weld: the two bodies, and the points in them (2, 3); None of others."""
+    m, kind = model.mj, int(model.mj.eq_type[i])
+    if kind not in (_CONNECT, _WELD):
+        return None
+    things = [int(m.eq_obj1id[i]), int(m.eq_obj2id[i])]
+    if int(m.eq_objtype[i]) == int(mujoco.mjtObj.mjOBJ_SITE):
+        bodies = [model.topology.site_body[s] for s in things]
+        return bodies, model.site_pos[things]
+    points = model.eq_data[i][:6].reshape(2, 3)
+    return things, points[::-1] if kind == _WELD else points
 
 
 def _block(
@@ -124,20 +141,20 @@ class _End(NamedTuple):
 
 
 def _ends(model: Model, pose: Pose, quats: Array, i: int) -> tuple[_End, _End]:
-    m, data = model.mj, model.eq_data[i]
+    m = model.mj
     things = int(m.eq_obj1id[i]), int(m.eq_obj2id[i])
-    weld = int(m.eq_type[i]) == _WELD
+    found = anchors(model, i)
+    assert found is not None
+    bodies, local = found
     if int(m.eq_objtype[i]) == int(mujoco.mjtObj.mjOBJ_SITE):
-        bodies = [model.topology.site_body[s] for s in things]
-        anchors = [model.site_pos[s] for s in things]
         turned = [
             quat_mul(quats[b], model.site_quat[s]) for b, s in zip(bodies, things, strict=True)
         ]
     else:
-        bodies = list(things)
-        anchors = [data[3:6], data[:3]] if weld else [data[:3], data[3:6]]
-        turned = [quat_mul(quats[bodies[0]], data[6:10]) if weld else quats[0], quats[bodies[1]]]
-    points = positions(model, pose, bodies, np.stack(anchors))
+        weld = int(m.eq_type[i]) == _WELD
+        first = quat_mul(quats[bodies[0]], model.eq_data[i][6:10]) if weld else quats[0]
+        turned = [first, quats[bodies[1]]]
+    points = positions(model, pose, bodies, local)
     return _End(bodies[0], points[0], turned[0]), _End(bodies[1], points[1], turned[1])
 
 

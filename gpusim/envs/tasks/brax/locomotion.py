@@ -9,6 +9,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import mujoco
+import numpy as np
 
 from gpusim import physics
 from gpusim.envs.mujoco_task import Moment, MujocoTask
@@ -45,14 +46,10 @@ class Locomotion(MujocoTask):
         return jnp.ones((), bool)
 
     def initial(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Noise around the model's pose: what Brax's `reset` on MJX makes of the same key."""
-        _, key_qpos, key_qvel = jax.random.split(key, 3)
-        scale = self.reset_noise_scale
-        noise = jax.random.uniform(key_qpos, (self.model.nq,), minval=-scale, maxval=scale)
-        qpos = unit_attitude(self.model, jnp.asarray(self.init_qpos, noise.dtype) + noise)
-        if self.normal_velocities:
-            return qpos, scale * jax.random.normal(key_qvel, (self.model.nv,))
-        return qpos, jax.random.uniform(key_qvel, (self.model.nv,), minval=-scale, maxval=scale)
+        """Noise around the model's pose."""
+        return near(
+            self.model, self.init_qpos, key, self.reset_noise_scale, normal=self.normal_velocities
+        )
 
     def first_memory(self, key: jax.Array, now: Moment) -> jax.Array:
         """(3,) m: the tracked point."""
@@ -83,6 +80,18 @@ class Locomotion(MujocoTask):
 
     def _speed(self, past: jax.Array, memory: jax.Array) -> jax.Array:
         return (memory[0] - past[0]) / self.dt
+
+
+def near(
+    model: physics.Model, pose: np.ndarray, key: jax.Array, scale: float, *, normal: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    """A start around a pose (nq,): what Brax's `reset` on MJX makes of the same key."""
+    _, key_qpos, key_qvel = jax.random.split(key, 3)
+    noise = jax.random.uniform(key_qpos, (model.nq,), minval=-scale, maxval=scale)
+    qpos = unit_attitude(model, jnp.asarray(pose, noise.dtype) + noise)
+    if normal:
+        return qpos, scale * jax.random.normal(key_qvel, (model.nv,))
+    return qpos, jax.random.uniform(key_qvel, (model.nv,), minval=-scale, maxval=scale)
 
 
 def unit_attitude(model: physics.Model, qpos: jax.Array) -> jax.Array:

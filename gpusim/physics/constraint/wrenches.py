@@ -1,0 +1,105 @@
+"""What contacts, and points that hold bodies together, do to bodies: cfrc_ext.
+
+The solver knows forces by degree of freedom only. Here those in the contacts' frames are worked out
+(mj_contactForce) and added up by body, after mj_rnePostConstraint. Nobody pays for them who does
+not read them.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from gpusim.physics import rolled
+from gpusim.physics.collision.collide import Contacts
+from gpusim.physics.constraint.blocks import Block, Coordinates
+from gpusim.physics.constraint.contacts import entry
+from gpusim.physics.constraint.equality import active, anchors
+from gpusim.physics.kinematics import Pose, positions
+from gpusim.physics.linalg import Array, contract, cross, join, pick
+from gpusim.physics.model import Model
+
+_WELD, _JOINT = int(mujoco.mjtEq.mjEQ_WELD), int(mujoco.mjtWrap.mjWRAP_JOINT)
+
+
+def external_wrenches(
+    model: Model,
+    pose: Pose,
+    centre: Array,
+    contacts: Sequence[Contacts],
+    blocks: Sequence[Block],
+    residuals: Sequence[jax.Array],
+) -> jax.Array:
+    """cfrc_ext (nbody, 6): torque about the tree's centre of mass and force, world axes, N m and N.
+
+    centre: (nbody, 3) of each body's tree, relative to its reference; blocks and residuals: all of
+    the solver's, equality constraints first, contacts last, a block for each of their lists. The
+    world's own entry is zero, as in C. Where a weld is active or a tendon runs through space, which
+    act on bodies in C too, everything is NaN.
+    """
+    total = jnp.zeros((model.nbody, 6), centre.dtype)
+    welds = any(model.mj.eq_type[i] == _WELD for i in active(model))
+    if welds or (np.asarray(model.mj.wrap_type) != _JOINT).any():
+        return total + np.nan
+    if not blocks:  # constraints are off, or there are none
+        return total
+    act = _Action(model, pose, centre)
+    forces = [b.map(b.law.gradient, r) for b, r in zip(blocks, residuals, strict=True)]
+    for i, force in zip(active(model), forces, strict=False):
+        if anchors(model, i) is not None:
+            total = total + act.of_equality(i, -force[0])
+    first = len(blocks) - len(contacts)
+    for found, block, force in zip(contacts, blocks[first:], forces[first:], strict=True):
+        assert not isinstance(block, Coordinates)
+        force = -force * block.scale
+        if found.count is None:
+            total = total + act.of_contacts(found, force)
+            continue
+        add = lambda s, out, found=found, force=force: (
+            out + act.of_contacts(entry(found, s), rolled.at(force, s)[None])
+        )
+        total = rolled.loop_while(force.shape[0], found.count, add, total)
+    return total
+
+
+class _Action:
+    """Adds up forces by body."""
+
+    def __init__(self, model: Model, pose: Pose, centre: Array) -> None:
+        self.model, self.pose, self.centre = model, pose, centre
+        geom_body, pairs = np.array(model.topology.geom_body, np.int32), model.topology.pairs
+        self.first = geom_body[[p.first for p in pairs]]
+        self.second = geom_body[[p.second for p in pairs]]
+        self.moved = np.diag((np.arange(model.nbody) > 0).astype(centre.dtype))
+
+    def of_contacts(self, contacts: Contacts, force: jax.Array) -> jax.Array:
+        """(nbody, 6) from forces (m, dim) in the contacts' frames, on their second bodies."""
+        first, second = pick(self.first, contacts.pair), pick(self.second, contacts.pair)
+        straight, spin = min(contacts.dim, 3), contacts.dim - 3
+        linear = contract(force[:, :straight], contacts.frame[:, :straight], 1, 1, batch=1)
+        angular = jnp.zeros_like(linear)
+        if spin > 0:
+            angular = contract(force[:, 3:], contacts.frame[:, :spin], 1, 1, batch=1)
+        away = pick(self.pose.reference, second) - pick(self.pose.reference, first)
+        there = self._on(second, contacts.point, angular, linear)
+        return there - self._on(first, contacts.point + away, angular, linear)
+
+    def of_equality(self, i: int, force: jax.Array) -> jax.Array:
+        """(nbody, 6) from the force (3,) of a connect on its first body."""
+        ends = anchors(self.model, i)
+        assert ends is not None
+        points = positions(self.model, self.pose, *ends)
+        linear = force[None]
+        turn = jnp.zeros_like(linear)
+        on = lambda k: self._on(ends[0][k : k + 1], points[k : k + 1], turn, linear)
+        return on(0) - on(1)
+
+    def _on(self, body: Array, point: Array, angular: Array, linear: Array) -> jax.Array:
+        """Forces at points (m, 3), relative to the references of the bodies they act on."""
+        torque = angular + cross(point - pick(self.centre, body), linear)
+        return contract(pick(self.moved, body), join(torque, linear), 0, 0)

@@ -1,0 +1,46 @@
+"""What contacts do to bodies, against mj_rnePostConstraint."""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
+
+import mujoco
+import numpy as np
+import pytest
+
+from gpusim import physics
+from tests import oracles
+from tests.physics.features import moments, stepped
+from tests.physics.models import FEATURES
+from tests.physics.test_coverage import exact
+
+TOUCHING = (
+    "condim 1", "condim 4", "condim 6", "elliptic", "elliptic 4", "elliptic 6", "elliptic 1",
+    "sphere sphere", "capsule box", "box mesh", "explicit pair", "RK4", "PGS", "gap",
+)  # fmt: skip
+
+
+def compare(m: mujoco.MjModel) -> None:
+    found = moments(exact(m), wanted=lambda d: d.ncon > 0)
+    _, derived = stepped(physics.load(m), found)
+    theirs = oracles.field(found.last, "cfrc_ext")
+    assert np.mean(np.abs(theirs).max((1, 2)) > 0) > 0.2  # else the comparison said nothing
+    np.testing.assert_allclose(
+        derived.cfrc_ext, theirs, rtol=1e-9, atol=1e-9 * np.abs(theirs).max()
+    )
+
+
+@pytest.mark.parametrize("name", TOUCHING)
+def test_contact_forces_by_body(name: str):
+    compare(mujoco.MjModel.from_xml_string(FEATURES[name]))
+
+
+@pytest.mark.parametrize("name", ["ant", "humanoid"])  # few contacts written out; a list of many
+def test_contact_forces_of_robots(name: str):
+    compare(oracles.exact_model(name))
+
+
+def test_no_contacts_no_forces():
+    m = mujoco.MjModel.from_xml_string(FEATURES["no constraints"])
+    found = moments(exact(m))
+    _, derived = stepped(physics.load(m), found)
+    assert not derived.cfrc_ext.any()
