@@ -27,6 +27,9 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "hopper": "gpusim.envs.tasks.brax.hopper:Hopper",
     "humanoid": "gpusim.envs.tasks.brax.humanoid:Humanoid",
     "walker2d": "gpusim.envs.tasks.brax.walker2d:Walker2d",
+    "Accel": "gpusim.envs.traffic.ring:Accel",
+    "WaveAttenuation": "gpusim.envs.traffic.ring:WaveAttenuation",
+    "WaveAttenuationPO": "gpusim.envs.traffic.ring:WaveAttenuationPO",
 }
 # What computes a world: a function of its name and options, by where it is found.
 _PHYSICS = {

@@ -6,7 +6,7 @@ m/s^2. Any shape will do: the functions are elementwise.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ FAR = 1e4
 """The gap of who has nobody ahead, m: no driver minds."""
 
 
-Numbers = jax.Array | float
+Numbers: TypeAlias = Any  # arrays of one shape, or numbers
 
 
 class Sight(NamedTuple):
