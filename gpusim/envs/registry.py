@@ -30,6 +30,9 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "Accel": "gpusim.envs.traffic.ring:Accel",
     "WaveAttenuation": "gpusim.envs.traffic.ring:WaveAttenuation",
     "WaveAttenuationPO": "gpusim.envs.traffic.ring:WaveAttenuationPO",
+    "figureeight0": "gpusim.envs.traffic.figure_eight:FigureEight0",
+    "figureeight1": "gpusim.envs.traffic.figure_eight:FigureEight1",
+    "figureeight2": "gpusim.envs.traffic.figure_eight:FigureEight2",
 }
 # What computes a world: a function of its name and options, by where it is found.
 _PHYSICS = {

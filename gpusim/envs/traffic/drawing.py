@@ -1,5 +1,8 @@
 """What a replay shows of traffic: boxes on a grey road, made as a MuJoCo model that only poses."""
 
+# mujoco's compiled modules come without type stubs:
+# pyright: reportAttributeAccessIssue=false
+
 import itertools
 from collections.abc import Sequence
 from typing import Any

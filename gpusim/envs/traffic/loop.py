@@ -14,7 +14,6 @@ import numpy as np
 
 from gpusim.envs.traffic import drawing
 from gpusim.envs.traffic.controllers import (
-    PIMemory,
     follower_stopper,
     pi_memory,
     pi_saturation,
@@ -40,7 +39,7 @@ class Loop(NamedTuple):
 
     cars: Cars
     length: jax.Array  # () of this episode's road, m
-    pi: PIMemory | tuple[()]  # of each controlled car, leading axis; () unless that drives them
+    pi: Any  # PIMemory of each controlled car, leading axis; () unless that drives them
     key: jax.Array  # of the noise to come
 
 

@@ -13,6 +13,9 @@ SIZES = {  # observation, action, horizon, control step
     "WaveAttenuation": (44, 1, 3000, 0.1),
     "WaveAttenuationPO": (3, 1, 3000, 0.1),
     "Accel": (44, 1, 1500, 0.1),
+    "figureeight0": (28, 1, 1500, 0.1),
+    "figureeight1": (28, 7, 1500, 0.1),
+    "figureeight2": (28, 14, 1500, 0.1),
 }
 
 
