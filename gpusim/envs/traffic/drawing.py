@@ -43,11 +43,20 @@ def model(roads: Sequence[np.ndarray], cars: Sequence[bool]) -> Any:
       </mujoco>""")
 
 
-def pose(x: jax.Array, y: jax.Array, heading: jax.Array, here: jax.Array | bool) -> jax.Array:
-    """qpos of the model: the front of every car, m, where it heads, rad, and whether it is on the
-    road at all."""
-    z = jnp.where(here, 0.0, UNDERGROUND) * jnp.ones_like(x)
-    return jnp.stack([x, y, z, heading], axis=-1).reshape(-1)
+def pose(x: jax.Array, y: jax.Array, heading: jax.Array) -> jax.Array:
+    """qpos of the model: the front of every car, m, and where it heads, rad."""
+    return jnp.stack([x, y, jnp.zeros_like(x), heading], axis=-1).reshape(-1)
+
+
+def named_pose(
+    x: jax.Array, y: jax.Array, heading: jax.Array, here: jax.Array, name: jax.Array, names: int
+) -> jax.Array:
+    """`pose` of the bodies by number, where slots hold cars called so; a body that no car is called
+    by is underground."""
+    body = jnp.where(here, name.astype(jnp.int32), names)
+    rows = jnp.stack([x, y, jnp.zeros_like(x), heading], axis=-1)
+    gone = jnp.tile(jnp.asarray([0.0, 0.0, UNDERGROUND, 0.0], x.dtype), (names, 1))
+    return gone.at[body].set(rows, mode="drop").reshape(-1)
 
 
 def _strip(a: np.ndarray, b: np.ndarray) -> str:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpusim.envs.traffic.following import LENGTH, Sight
+from gpusim.envs.traffic.following import LENGTH, Sight, wall
 from gpusim.envs.traffic.loop import Loop, sight
 from gpusim.envs.traffic.ring import Accel
 
@@ -88,18 +88,12 @@ class FigureEight(Accel):
         """The same in every episode."""
         return jnp.asarray(ROUND)
 
-    def look(self, loop: Loop) -> Sight:
-        """Who must stop sees a wall at the crossing, if it is nearer than the car ahead."""
+    def look(self, loop: Loop) -> tuple[Sight, ...]:
+        """The car ahead, and a wall at the crossing for who must stop."""
         see = sight(loop, self.dt)
         first, second = (approach(loop.cars.x, see.v, at, self.dt) for at in (FIRST, SECOND))
-        stops = must_stop(see.v, first, second)
-        for branch, stop in zip((first, second), stops, strict=True):
-            wall = stop & (branch.ahead < see.gap)
-            see = see._replace(
-                gap=jnp.where(wall, branch.ahead, see.gap),
-                v_lead=jnp.where(wall, 0.0, see.v_lead),
-            )
-        return see
+        stop_first, stop_second = must_stop(see.v, first, second)
+        return see, wall(see, first.ahead, stop_first), wall(see, second.ahead, stop_second)
 
     def crashed(self, loop: Loop) -> jax.Array:
         """Do two cars overlap, along the lane or on the crossing?"""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 LENGTH = 5.0
 """Of every car, m."""
-FAR = 1e4
+FAR = 1e6
 """The gap of who has nobody ahead, m: no driver minds."""
 
 
@@ -30,6 +30,13 @@ class Sight(NamedTuple):
     gap_behind: Numbers = 0.0  # from the car behind, m
     a: Numbers = 0.0  # own acceleration of the step before
     dt: float = 0.1  # how long the acceleration will act, s
+
+
+def wall(see: Sight, distance: jax.Array, when: jax.Array | bool) -> Sight:
+    """A second sight: where `when`, something that stands so far ahead, m, which need not be nearer
+    than the car ahead; elsewhere, and where the distance is negative, nothing."""
+    gap = jnp.where(when & (distance >= 0), distance, FAR)
+    return see._replace(gap=gap, v_lead=jnp.zeros_like(see.v))
 
 
 def idm(

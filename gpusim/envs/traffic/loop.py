@@ -6,6 +6,7 @@ drivers choose accelerations from what they see, speeds change, then places by t
 
 import abc
 import dataclasses
+import functools
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -103,9 +104,9 @@ class ClosedRoad(World):
     def reward(self, cars: Cars, commands: jax.Array) -> jax.Array:
         """() of a step without a crash; commands: (controlled,) accelerations."""
 
-    def look(self, loop: Loop) -> Sight:
-        """What every driver reacts to; a crossing may put something between him and the next."""
-        return sight(loop, self.dt)
+    def look(self, loop: Loop) -> tuple[Sight, ...]:
+        """All that every driver reacts to: the car ahead first."""
+        return (sight(loop, self.dt),)
 
     def crashed(self, loop: Loop) -> jax.Array:
         """() bool: do two cars overlap?"""
@@ -150,13 +151,15 @@ class ClosedRoad(World):
     def drive(self, loop: Loop, action: jax.Array | None) -> Loop:
         """One step of all cars; without an action human drivers drive the controlled ones too."""
         key, use = jax.random.split(loop.key)
-        see = self.look(loop)
-        wish = noisy(MODELS[self.human](see), use, self.noise, self.dt)
+        sights = self.look(loop)
+        wish = functools.reduce(jnp.minimum, map(MODELS[self.human], sights))
+        wish = noisy(wish, use, self.noise, self.dt)
         pi = loop.pi
         if action is not None and self.controller != "human":
-            pi, commands = self._commands(loop, see, action)
+            pi, commands = self._commands(loop, sights[0], action)
             wish = wish.at[self.ours].set(commands)
-        v = jnp.maximum(0.0, see.v + self.dt * FAIL_SAFES[self.fail_safe](wish, see))
+        a = functools.reduce(FAIL_SAFES[self.fail_safe], sights, wish)
+        v = jnp.maximum(0.0, loop.cars.v + self.dt * a)
         x = (loop.cars.x + self.dt * v) % loop.length
         return Loop(Cars(x, v, wish), loop.length, pi, key)
 
@@ -200,7 +203,7 @@ class ClosedRoad(World):
             jnp.searchsorted(jnp.asarray(along), s, side="right") - 1, 0, len(steps) - 1
         )
         heading = jnp.asarray(np.arctan2(steps[:, 1], steps[:, 0]))[piece]
-        return drawing.pose(x, y, heading, True)
+        return drawing.pose(x, y, heading)
 
 
 def sight(loop: Loop, dt: float) -> Sight:

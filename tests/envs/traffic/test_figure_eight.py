@@ -56,7 +56,7 @@ def test_human_drivers_do_not_crash_and_would_without_the_rule(monkeypatch: pyte
     _, seen = driven(gpusim.make("figureeight0", controller="human"), 3000, worlds=8)
     assert not seen["crash"].any()
     assert 2 < seen["mean_speed"][1000:].mean() < 12  # they wait for each other
-    monkeypatch.setattr(FigureEight0, "look", lambda self, loop: sight(loop, self.dt))
+    monkeypatch.setattr(FigureEight0, "look", lambda self, loop: (sight(loop, self.dt),))
     _, blind = driven(gpusim.make("figureeight0", controller="human"), 1500, worlds=8)
     assert blind["crash"].any()
 
