@@ -182,12 +182,11 @@ class MergePO(World):
 
     def _come_in(self, roads: Roads, dt: float) -> Roads:
         """Who is due and finds room; on the highway, of both kinds, who is due for longer."""
-        rates = [self.inflow * (1 - self.penetration), self.inflow * self.penetration]
-        due = roads.due + jnp.asarray([*rates, self.ramp_inflow]) * dt / 3600
-        kind = jnp.where(due[1] > due[0], 1, 0)
-        enters = (jnp.maximum(due[0], due[1]) >= 1) & queues.may_enter(
-            roads.highway, LENGTH, 10.0, dt
-        )
+        shares = jnp.asarray([1 - self.penetration, self.penetration])
+        due = roads.due + jnp.append(self.inflow * shares, self.ramp_inflow) * dt / 3600
+        waited = (due[:2] - 1) / jnp.maximum(shares, 1e-6)  # up to a factor: since when
+        kind = jnp.where(waited[1] > waited[0], 1, 0)
+        enters = (waited.max() >= 0) & queues.may_enter(roads.highway, LENGTH, 10.0, dt)
         by_ramp = (due[2] >= 1) & queues.may_enter(roads.ramp, LENGTH, 7.5, dt)
         humans, controlled = roads.entered
         name = jnp.where(kind == 1, HUMANS + controlled % CONTROLLED, humans % HUMANS)
