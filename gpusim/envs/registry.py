@@ -33,6 +33,8 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "figureeight0": "gpusim.envs.traffic.figure_eight:FigureEight0",
     "figureeight1": "gpusim.envs.traffic.figure_eight:FigureEight1",
     "figureeight2": "gpusim.envs.traffic.figure_eight:FigureEight2",
+    "grid0": "gpusim.envs.traffic.grid:Grid0",
+    "grid1": "gpusim.envs.traffic.grid:Grid1",
     "merge0": "gpusim.envs.traffic.merge:Merge0",
     "merge1": "gpusim.envs.traffic.merge:Merge1",
     "merge2": "gpusim.envs.traffic.merge:Merge2",

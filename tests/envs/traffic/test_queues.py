@@ -10,7 +10,7 @@ from gpusim.envs.traffic.following import FAR, LENGTH
 from gpusim.envs.traffic.queues import Car
 
 
-def listed(queue: queues.Queue) -> list[tuple[float, float, float]]:
+def listed(queue: queues.Queue) -> list[tuple[float, ...]]:
     n = int(queue.count)
     return [tuple(map(float, car)) for car in zip(*(a[:n] for a in queue[:3]), strict=True)]
 

@@ -16,6 +16,8 @@ SIZES = {  # observation, action, horizon, control step
     "figureeight0": (28, 1, 1500, 0.1),
     "figureeight1": (28, 7, 1500, 0.1),
     "figureeight2": (28, 14, 1500, 0.1),
+    "grid0": (339, 9, 400, 1.0),
+    "grid1": (915, 25, 400, 1.0),
     "merge0": (25, 5, 750, 1.0),
     "merge1": (65, 13, 750, 1.0),
     "merge2": (85, 17, 750, 1.0),
