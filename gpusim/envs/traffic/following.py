@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 LENGTH = 5.0
 """Of every car, m."""
+TOUCH = 0.01
+"""Cars that overlap by more than this have crashed, m: less may be rounding."""
 FAR = 1e6
 """The gap of who has nobody ahead, m: no driver minds."""
 
@@ -42,7 +44,7 @@ def wall(see: Sight, distance: jax.Array, when: jax.Array | bool) -> Sight:
 def idm(
     see: Sight,
     *,
-    v0: float = 30.0,
+    v0: Numbers = 30.0,
     T: float = 1.0,
     a: float = 1.0,
     b: float = 1.5,

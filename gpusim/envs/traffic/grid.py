@@ -170,7 +170,7 @@ class TrafficLightGrid(World):
         a = functools.reduce(functools.partial(collision_free, b=BRAKE), sights, a)
         q = queues.moved(q, a, self.dt)
         leaves = (q.count > 0) & (q.x[0] > self.end)
-        return queues.without_front(q, leaves), due - enters, entered + enters, leaves * 1.0
+        return queues.without(q, 0, leaves), due - enters, entered + enters, leaves * 1.0
 
     def look(self, q: Queue, green: jax.Array) -> tuple[Sight, Sight]:
         """The car ahead; and the next light, if it is not green and one can still stop there."""

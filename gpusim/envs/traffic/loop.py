@@ -19,7 +19,7 @@ from gpusim.envs.traffic.controllers import (
     pi_memory,
     pi_saturation,
 )
-from gpusim.envs.traffic.following import LENGTH, MODELS, Sight, equilibrium_speed
+from gpusim.envs.traffic.following import LENGTH, MODELS, TOUCH, Sight, equilibrium_speed
 from gpusim.envs.traffic.safety import FAIL_SAFES, noisy
 from gpusim.envs.world import Box, State, World
 
@@ -110,7 +110,7 @@ class ClosedRoad(World):
 
     def crashed(self, loop: Loop) -> jax.Array:
         """() bool: do two cars overlap?"""
-        return (sight(loop, self.dt).gap < 0).any()
+        return (sight(loop, self.dt).gap < -TOUCH).any()
 
     def road(self) -> np.ndarray:
         """(points, 2) of the middle of the road in order, m; the last is the first again."""

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpusim.envs.traffic import drawing, queues
-from gpusim.envs.traffic.following import FAR, LENGTH, Sight, wall
+from gpusim.envs.traffic.following import FAR, LENGTH, TOUCH, Sight, wall
 from gpusim.envs.traffic.loop import desired_velocity
 from gpusim.envs.traffic.queues import SPEED, Car, Queue
 from gpusim.envs.traffic.safety import collision_free, slower
@@ -29,8 +29,8 @@ SLOTS, RAMP_SLOTS = 90, 26
 """Most cars on the highway and on the ramp. More do not come in."""
 HUMANS, CONTROLLED = SLOTS + RAMP_SLOTS, SLOTS
 """Names that cars have: a human driver's is below HUMANS, then come those of controlled cars."""
-MIN_GAP, BRAKE = 2.0, 4.5
-"""What who joins leaves to others, m, and what they can brake with, m/s^2."""
+BRAKE = 4.5
+"""What drivers can brake with, m/s^2."""
 PATIENCE = 5.0
 """Who has waited so long, s, is let in by the first car that can stop."""
 
@@ -116,7 +116,7 @@ class MergePO(World):
         """`substeps` steps of all cars."""
         roads = state.carry._replace(left=jnp.zeros(()))
         roads = jax.lax.fori_loop(0, self.substeps, lambda _, r: self.drive(r, action), roads)
-        crash = (self._see(roads).gap < 0) & queues.here(roads.highway)
+        crash = (self._see(roads).gap < -TOUCH) & queues.here(roads.highway)
         return State.of(
             roads,
             self.observation(roads),
@@ -173,9 +173,9 @@ class MergePO(World):
         q, ramp = queues.moved(q, a, dt), queues.moved(ramp, a_ramp, dt)
         front = queues.front(ramp)
         q = queues.with_car(q, front._replace(x=front.x + JOIN - RAMP), joins)
-        ramp = queues.without_front(ramp, joins)
+        ramp = queues.without(ramp, 0, joins)
         leaves = (q.count > 0) & (q.x[0] > END)
-        q = queues.without_front(q, leaves)
+        q = queues.without(q, 0, leaves)
         waited = jnp.where(stands & ~joins, roads.waited + dt, 0.0)
         left = roads.left + leaves
         return roads._replace(highway=q, ramp=ramp, waited=waited, left=left, key=key)
@@ -204,14 +204,14 @@ class MergePO(World):
     def _let_in(self, roads: Roads) -> Sight:
         """Who can stop before the ramp does so for a car that has waited there long enough."""
         q, see = roads.highway, self._see(roads)
-        distance = JOIN - LENGTH - MIN_GAP - q.x
+        distance = JOIN - LENGTH - queues.MIN_GAP - q.x
         can = distance > q.v**2 / (2 * BRAKE) + q.v * see.dt
         return wall(see, distance, can & (roads.waited >= PATIENCE))
 
     def _see_ramp(self, roads: Roads) -> tuple[Sight, Sight]:
         """The first one sees the car that it will follow on the highway, or where it waits."""
         q, ramp = roads.highway, roads.ramp
-        bumper, v = _next_ahead(q, ramp.x[0] + JOIN - RAMP)
+        bumper, v = queues.ahead_of(q, ramp.x[0] + JOIN - RAMP)
         see = queues.sight(ramp, bumper - JOIN + RAMP, v, self.dt / self.substeps)
         waits = ~may_join(roads) & _must_decide(ramp, 3.5, 1.0) & (_slots(ramp) == 0)
         return see, wall(see, RAMP - ramp.x, waits)
@@ -252,28 +252,9 @@ def controlled_rank(q: Queue) -> jax.Array:
 
 
 def may_join(roads: Roads) -> jax.Array:
-    """() bool: may the first car of the ramp drive on to the highway?
-
-    It needs MIN_GAP to the car ahead and to the one behind, which must be able to stop behind it by
-    braking at BRAKE, should it have to.
-    """
-    q, v = roads.highway, roads.ramp.v[0]
-    at = roads.ramp.x[0] + JOIN - RAMP
-    bumper, _ = _next_ahead(q, at)
-    behind = queues.here(q) & (q.x < at)
-    x = jnp.max(jnp.where(behind, q.x, -FAR))
-    v_behind = jnp.max(jnp.where(behind & (q.x >= x), q.v, 0.0))
-    room = at - LENGTH - x
-    keeps_clear = v_behind**2 <= v**2 + 2 * BRAKE * room
-    return (bumper - at >= MIN_GAP) & (room >= MIN_GAP) & keeps_clear
-
-
-def _next_ahead(q: Queue, at: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Rear bumper and speed of the next car of a queue ahead of a place; FAR if there is none."""
-    ahead = queues.here(q) & (q.x >= at)
-    which = ahead.sum() - 1
-    x = jnp.min(jnp.where(ahead, q.x, FAR + LENGTH))
-    return x - LENGTH, jnp.where(which < 0, SPEED, q.v[jnp.maximum(which, 0)])
+    """() bool: may the first car of the ramp drive on to the highway?"""
+    at, v = roads.ramp.x[0] + JOIN - RAMP, roads.ramp.v[0]
+    return queues.fits(roads.highway, at, v, BRAKE)
 
 
 def _must_decide(ramp: Queue, brake: float, time: float) -> jax.Array:

@@ -13,11 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpusim.envs.traffic.following import FAR, LENGTH, Sight, idm
+from gpusim.envs.traffic.following import FAR, LENGTH, Numbers, Sight, idm
 from gpusim.envs.traffic.safety import collision_free, noisy
 
 SPEED = 30.0
 """What SUMO's drivers like best, m/s, and what who sees nobody takes for the next one's speed."""
+MIN_GAP = 2.0
+"""What who comes between others leaves to each of them, m."""
 
 
 class Queue(NamedTuple):
@@ -25,22 +27,24 @@ class Queue(NamedTuple):
 
     x: jax.Array  # (slots,) place of the front bumper, m from the lane's beginning
     v: jax.Array  # (slots,) speed, m/s
-    tag: jax.Array  # (slots,) what a world wants to know of a car; it travels with it
+    tag: jax.Array  # (slots,) the car's name, a whole number
+    limit: jax.Array  # (slots,) the speed that it wants, or is told, m/s
     count: jax.Array  # () int32: cars here
 
 
 class Car(NamedTuple):
     """One car that enters a queue, or leaves it."""
 
-    x: jax.Array | float
-    v: jax.Array | float
-    tag: jax.Array | float
+    x: Numbers
+    v: Numbers
+    tag: Numbers
+    limit: Numbers = SPEED
 
 
 def empty(slots: int) -> Queue:
     """A lane without cars."""
     zero = jnp.zeros(slots)
-    return Queue(zero, zero, zero, jnp.zeros((), jnp.int32))
+    return Queue(zero, zero, zero, zero, jnp.zeros((), jnp.int32))
 
 
 def here(queue: Queue) -> jax.Array:
@@ -48,9 +52,14 @@ def here(queue: Queue) -> jax.Array:
     return jnp.asarray(_slots(queue)) < queue.count
 
 
+def car(queue: Queue, slot: jax.Array | int) -> Car:
+    """The car in a slot; meaningless if that is empty."""
+    return Car(*(a[slot] for a in queue[:-1]))
+
+
 def front(queue: Queue) -> Car:
     """The first car; meaningless if there is none."""
-    return Car(queue.x[0], queue.v[0], queue.tag[0])
+    return car(queue, 0)
 
 
 def rear(queue: Queue) -> jax.Array:
@@ -59,11 +68,11 @@ def rear(queue: Queue) -> jax.Array:
     return last - LENGTH
 
 
-def without_front(queue: Queue, when: jax.Array) -> Queue:
-    """The first car has left, if `when`."""
-    shift = lambda a: jnp.where(when, jnp.roll(a, -1), a)
-    x, v, tag = (shift(a) for a in queue[:3])
-    return Queue(x, v, tag, jnp.maximum(queue.count - when, 0))
+def without(queue: Queue, slot: jax.Array | int, when: jax.Array) -> Queue:
+    """The car of a slot has left, if `when`."""
+    gone = when & (_slots(queue) >= slot)
+    cars = (jnp.where(gone, jnp.roll(a, -1), a) for a in queue[:-1])
+    return Queue(*cars, count=jnp.maximum(queue.count - when, 0))
 
 
 def with_car(queue: Queue, car: Car, when: jax.Array) -> Queue:
@@ -76,8 +85,8 @@ def with_car(queue: Queue, car: Car, when: jax.Array) -> Queue:
         moved = jnp.where(slot < ahead, a, jnp.where(slot == ahead, value, jnp.roll(a, 1)))
         return jnp.where(when, moved, a)
 
-    x, v, tag = (put(a, value) for a, value in zip(queue[:3], car, strict=True))
-    return Queue(x, v, tag, queue.count + when)
+    cars = (put(a, value) for a, value in zip(queue[:-1], car, strict=True))
+    return Queue(*cars, count=queue.count + when)
 
 
 def has_room(queue: Queue) -> jax.Array:
@@ -108,12 +117,40 @@ def moved(queue: Queue, a: jax.Array, dt: float) -> Queue:
 
 
 def human(
-    sights: Sequence[Sight], key: jax.Array, noise: float, *, s0: float = 2.5, b: float = 4.5
+    sights: Sequence[Sight],
+    key: jax.Array,
+    noise: float,
+    *,
+    v0: Numbers = SPEED,
+    b: float = 4.5,
 ) -> jax.Array:
     """How the human drivers of Flow's open roads follow: the IDM with SUMO's numbers, since Flow
     leaves them to SUMO. The noise is ours; SUMO's drivers differ in the speeds that they like."""
-    a = functools.reduce(jnp.minimum, [idm(see, a=2.6, b=b, s0=s0) for see in sights])
-    return noisy(a, key, noise, sights[0].dt)
+    accelerations = [idm(see, v0=v0, a=2.6, b=b, s0=2.5) for see in sights]
+    return noisy(functools.reduce(jnp.minimum, accelerations), key, noise, sights[0].dt)
+
+
+def ahead_of(queue: Queue, at: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Rear bumper, m, and speed of the next car ahead of a place; FAR if there is none."""
+    ahead = here(queue) & (queue.x >= at)
+    which = ahead.sum() - 1
+    x = jnp.min(jnp.where(ahead, queue.x, FAR + LENGTH))
+    return x - LENGTH, jnp.where(which < 0, SPEED, queue.v[jnp.maximum(which, 0)])
+
+
+def fits(queue: Queue, at: jax.Array, v: jax.Array, brake: float) -> jax.Array:
+    """() bool: can a car of that speed come between the others, with its front bumper at a place?
+
+    It needs MIN_GAP to the car ahead and to the one behind, which must be able to stop behind it by
+    braking so hard, should it have to.
+    """
+    bumper, _ = ahead_of(queue, at)
+    behind = here(queue) & (queue.x < at)
+    x = jnp.max(jnp.where(behind, queue.x, -FAR))
+    v_behind = jnp.max(jnp.where(behind & (queue.x >= x), queue.v, 0.0))
+    room = at - LENGTH - x
+    keeps_clear = v_behind**2 <= v**2 + 2 * brake * room
+    return (bumper - at >= MIN_GAP) & (room >= MIN_GAP) & keeps_clear
 
 
 def may_enter(queue: Queue, at: float, v: float, dt: float) -> jax.Array:
