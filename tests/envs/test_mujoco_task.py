@@ -51,7 +51,7 @@ def test_sizes_and_times_are_brax_s():
         "hopper": (11, 3, 0.008),
         "walker2d": (17, 6, 0.008),
     }
-    assert gpusim.envs.names() == sorted(expected)
+    assert expected.keys() <= set(gpusim.envs.names())
     for name, (observations, actions, dt) in expected.items():
         env = gpusim.make(name)
         assert (env.name, env.observation_size, env.action_size) == (name, observations, actions)

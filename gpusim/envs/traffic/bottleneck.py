@@ -335,7 +335,7 @@ def zippered(q: Queue, end: float) -> tuple[jax.Array, jax.Array]:
     other = np.arange(len(x)) ^ 1
     goes_first = (x[other] > x) | ((x[other] == x) & (np.arange(len(x)) % 2 == 1))
     gap = jnp.maximum(x[other] - LENGTH - x, end - LENGTH - queues.MIN_GAP - x)
-    return jnp.where(goes_first, gap, FAR), q.v[other, 0]
+    return jnp.where(goes_first, gap, FAR), jnp.where(goes_first, q.v[other, 0], 0.0)
 
 
 def changed(q: Queue, key: jax.Array) -> Queue:

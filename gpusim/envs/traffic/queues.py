@@ -44,7 +44,7 @@ class Car(NamedTuple):
 def empty(slots: int) -> Queue:
     """A lane without cars."""
     zero = jnp.zeros(slots)
-    return Queue(zero, zero, zero, zero, jnp.zeros((), jnp.int32))
+    return Queue(zero, zero, zero, zero + SPEED, jnp.zeros((), jnp.int32))
 
 
 def here(queue: Queue) -> jax.Array:
