@@ -45,8 +45,8 @@ def test_the_policy_drives_the_first_controlled_cars_only():
     world: Any = gpusim.make("merge0", num_rl=2, noise=0.0)
     cars = [(680.0 - 60 * i, 10.0, HUMANS + i) for i in range(4)]
     now = roads(queue(90, *cars), queue(26))
-    free = world.drive(now, jnp.zeros(2))
-    pushed = world.drive(now, jnp.asarray([-1.0, 1.0]))
+    drive = jax.jit(world.drive)
+    free, pushed = drive(now, jnp.zeros(2)), drive(now, jnp.asarray([-1.0, 1.0]))
     by = np.asarray(pushed.highway.v[:4] - free.highway.v[:4])
     np.testing.assert_allclose(by, [-0.75, 0.75, 0.0, 0.0], atol=1e-6)
 
@@ -81,7 +81,7 @@ def test_a_waiting_car_is_let_in():
     assert 0 < names.index(50.0) < len(names) - 1  # between others
 
 
-@pytest.mark.parametrize("name", ["merge0", "merge2"])
+@pytest.mark.parametrize("name", ["merge0", pytest.param("merge2", marks=pytest.mark.slow)])
 def test_no_car_is_lost_and_none_crashes(name: str):
     world: Any = gpusim.make(name)
     step = jax.vmap(world.step)
