@@ -41,6 +41,20 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "inverted_pendulum": "gpusim.envs.tasks.brax.pendulum:InvertedPendulum",
     "reacher": "gpusim.envs.tasks.brax.reacher:Reacher",
     "walker2d": "gpusim.envs.tasks.brax.walker2d:Walker2d",
+    "Accel": "gpusim.envs.traffic.ring:Accel",
+    "WaveAttenuation": "gpusim.envs.traffic.ring:WaveAttenuation",
+    "WaveAttenuationPO": "gpusim.envs.traffic.ring:WaveAttenuationPO",
+    "bottleneck0": "gpusim.envs.traffic.bottleneck:Bottleneck0",
+    "bottleneck1": "gpusim.envs.traffic.bottleneck:Bottleneck1",
+    "bottleneck2": "gpusim.envs.traffic.bottleneck:Bottleneck2",
+    "figureeight0": "gpusim.envs.traffic.figure_eight:FigureEight0",
+    "figureeight1": "gpusim.envs.traffic.figure_eight:FigureEight1",
+    "figureeight2": "gpusim.envs.traffic.figure_eight:FigureEight2",
+    "grid0": "gpusim.envs.traffic.grid:Grid0",
+    "grid1": "gpusim.envs.traffic.grid:Grid1",
+    "merge0": "gpusim.envs.traffic.merge:Merge0",
+    "merge1": "gpusim.envs.traffic.merge:Merge1",
+    "merge2": "gpusim.envs.traffic.merge:Merge2",
 }
 OURS = ("mujoco", "mjx")
 """Physics that compute our own tasks, with their options."""

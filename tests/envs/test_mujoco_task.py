@@ -54,7 +54,7 @@ def test_sizes_and_times_are_brax_s():
         "reacher": (11, 2, 0.02),
         "walker2d": (17, 6, 0.008),
     }
-    assert [n for n in gpusim.envs.names() if not n.endswith("-v5")] == sorted(expected)
+    assert expected.keys() <= set(gpusim.envs.names())
     for name, (observations, actions, dt) in expected.items():
         env = gpusim.make(name)
         assert (env.name, env.observation_size, env.action_size) == (name, observations, actions)

@@ -1,0 +1,77 @@
+"""Every traffic world: Flow's sizes, kernels that compute what XLA does, a drawing that fits."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gpusim
+
+SIZES = {  # observation, action, horizon, control step
+    "WaveAttenuation": (44, 1, 3000, 0.1),
+    "WaveAttenuationPO": (3, 1, 3000, 0.1),
+    "Accel": (44, 1, 1500, 0.1),
+    "figureeight0": (28, 1, 1500, 0.1),
+    "figureeight1": (28, 7, 1500, 0.1),
+    "figureeight2": (28, 14, 1500, 0.1),
+    "bottleneck0": (141, 20, 1500, 0.5),
+    "bottleneck1": (141, 20, 1500, 0.5),
+    "bottleneck2": (281, 40, 1500, 0.5),
+    "grid0": (339, 9, 400, 1.0),
+    "grid1": (915, 25, 400, 1.0),
+    "merge0": (25, 5, 750, 1.0),
+    "merge1": (65, 13, 750, 1.0),
+    "merge2": (85, 17, 750, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes(name: str):
+    world = gpusim.make(name)
+    sizes = (world.observation_size, world.action_size, world.max_episode_steps, world.dt)
+    assert sizes == SIZES[name]
+    assert world.name == name
+
+
+ONE_OF_EACH = ["WaveAttenuationPO", "bottleneck1", "figureeight1", "grid0", "merge1"]
+EACH = [
+    name if name in ONE_OF_EACH else pytest.param(name, marks=pytest.mark.slow) for name in SIZES
+]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_the_kernel_computes_what_xla_does(name: str):
+    world: Any = gpusim.make(name)
+    keys = jax.random.split(jax.random.key(2), 3)
+    with jax.enable_x64():
+        ours = jax.vmap(world.reset)(keys)
+        theirs = jax.jit(jax.vmap(world.start))(keys)
+        step = jax.jit(jax.vmap(world.transition))
+        actions = jax.random.uniform(jax.random.key(3), (10, 3, world.action_size), minval=-1)
+        for action in actions:
+            for a, b in zip(
+                jax.tree.leaves(ours.carry), jax.tree.leaves(theirs.carry), strict=True
+            ):
+                if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+                    np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(ours.obs, theirs.obs, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(ours.reward, theirs.reward, rtol=1e-6, atol=1e-6)
+            ours, theirs = jax.vmap(world.step)(ours, action), step(theirs, action)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_the_drawing_is_posed(name: str):
+    import mujoco
+
+    world = gpusim.make(name)
+    model = world.drawing()
+    state = jax.vmap(world.reset)(jax.random.split(jax.random.key(0), 2))
+    qpos = np.asarray(jax.vmap(world.pose)(state))
+    assert qpos.shape == (2, model.nq)
+    assert np.isfinite(qpos).all()
+    data = mujoco.MjData(model)  # pyright: ignore[reportAttributeAccessIssue]
+    data.qpos[:] = qpos[0]
+    mujoco.mj_kinematics(model, data)  # pyright: ignore[reportAttributeAccessIssue]
+    assert np.isfinite(data.xpos).all()
