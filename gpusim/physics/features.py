@@ -52,8 +52,6 @@ def findings(m: mujoco.MjModel) -> Iterator[str]:
 
 
 def _options(m: mujoco.MjModel) -> Iterator[str]:
-    if m.opt.noslip_iterations:
-        yield "option noslip_iterations"
     implicit = m.opt.integrator in (
         int(mujoco.mjtIntegrator.mjINT_IMPLICIT),
         int(mujoco.mjtIntegrator.mjINT_IMPLICITFAST),

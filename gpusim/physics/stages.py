@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from gpusim.physics.actuation import Actuation, actuation
 from gpusim.physics.collision.collide import Contacts, collide
 from gpusim.physics.constraint.build import constraints
+from gpusim.physics.constraint.noslip import without_slip
 from gpusim.physics.constraint.solver import Solution, solve_constraints
 from gpusim.physics.dynamics import Motion, bias_force, velocities
 from gpusim.physics.inertia import Inertia, inertia
@@ -77,7 +78,10 @@ def accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
     rows = constraints(model, pose, motion, cords, contacts, state.qpos, qvel, state.mocap)
     warmstart = to_world(model, pose, state.qacc_warmstart)
     scale = 1.0 / (model.mean_inertia * max(1, model.nv))
-    solution = solve_constraints(model.options, scale, mass.matrix, smooth, rows, warmstart)
+    problem = model.options, scale, mass.matrix, smooth, rows
+    solution = solve_constraints(*problem, warmstart)
+    if model.options.noslip_iterations:
+        solution = without_slip(*problem, solution)
     return Dynamics(
         pose, qvel, cords, mass, motion, bias, passive.qfrc, levers, action, actuator,
         smooth_force, smooth, contacts, solution,

@@ -34,6 +34,7 @@ def model(
       <worldbody>{ground}{arm}{more}</worldbody>{extra}</mujoco>"""
 
 
+NOSLIP = 'noslip_iterations="100" noslip_tolerance="0"'
 BOX = '<body pos="0 0 0.3"><freejoint/><geom {geom}/></body>'
 
 
@@ -53,6 +54,15 @@ def stones(geom: str, other: str = "") -> str:
     """The same of meshes, and of what C searches for: as far as that goes."""
     search = 'ccd_iterations="400" ccd_tolerance="1e-12"'
     return thing(geom, search, other=other).replace("</mujoco>", STONE + "</mujoco>")
+
+
+def hills(geom: str) -> str:
+    """Something that falls on a height field."""
+    field = """<asset><hfield name="hills" nrow="5" ncol="6" size="3 3 0.2 0.1" elevation="0 1 2 1 0 1
+      2 0 1 0 2 1 1 1 0 2 0 0 2 0 1 1 2 1 0 2 1 0 1 2"/></asset>"""
+    ground = '<geom type="hfield" hfield="hills" pos="0 0 -0.2"/>'
+    search = 'ccd_iterations="400" ccd_tolerance="1e-12"'
+    return thing(geom, search).replace("<worldbody>", field + "<worldbody>" + ground)
 
 
 def actuator(text: str) -> str:
@@ -111,6 +121,8 @@ FEATURES = {
     "capsule mesh": stones('type="mesh" mesh="stone"', 'type="capsule" size="0.05 0.1"'),
     "capsule ellipsoid": stones('type="ellipsoid" size="0.1 0.15 0.07"', 'type="capsule" size="0.05 0.1"'),
     "capsule cylinder": stones('type="cylinder" size="0.15 0.05"', 'type="capsule" size="0.05 0.1"'),
+    "height field": hills('size="0.1"'),
+    "height field, margins": hills('type="capsule" size="0.06 0.1" margin="0.01"'),
     "explicit pair": thing('name="u" size="0.1" contype="0"', other='name="v" size="0.1" conaffinity="0" contype="0"')
         .replace("</mujoco>", '<contact><pair geom1="u" geom2="v" condim="4" friction="0.8 0.4 0.01 0 0" solref="0.03 1" margin="0.02"/></contact></mujoco>'),
     "explicit pair, elliptic": thing('name="u" size="0.1"', other='name="v" size="0.1"', option='cone="elliptic"')
@@ -168,6 +180,13 @@ FEATURES = {
     "no actuation": model('<option><flag actuation="disable"/></option>' + actuator('<motor joint="a"/><general joint="b" dyntype="filter" dynprm="0.04"/>')),
     "no clamping": model('<option><flag clampctrl="disable"/></option>' + actuator('<motor joint="a" ctrlrange="-0.1 0.1"/>')),
     "parents collide": model('<option><flag filterparent="disable"/></option>', floor=True),
+    "noslip": thing('type="capsule" size="0.1 0.1"', option=NOSLIP),
+    "noslip 6": thing('type="capsule" size="0.1 0.1" condim="6" friction="1 0.02 0.005"', option=NOSLIP),
+    "noslip elliptic": thing('type="capsule" size="0.1 0.1"', option=NOSLIP + ' cone="elliptic" impratio="3"'),
+    "noslip elliptic 4": thing('type="capsule" size="0.1 0.1" condim="4" friction="1 0.02 0.005"', option=NOSLIP + ' cone="elliptic"'),
+    "noslip elliptic 6": thing('type="capsule" size="0.1 0.1" condim="6" friction="1 0.02 0.005"', option=NOSLIP + ' cone="elliptic"'),
+    "noslip of a list": stones('type="mesh" mesh="stone"').replace("<option", "<option " + NOSLIP),
+    "noslip in joints": model(first='frictionloss="0.3" range="-20 20"', second='frictionloss="0.02"', option=NOSLIP),
     "PGS": thing('size="0.1"', option='solver="PGS"'),
     "CG": thing('size="0.1"', option='solver="CG"'),
 }  # fmt: skip
