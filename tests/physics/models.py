@@ -26,7 +26,7 @@ def model(
 ) -> str:  # fmt: skip
     """An arm of three joints, with a floor to hit or without contacts."""
     ground = '<geom name="floor" type="plane" size="9 9 1" euler="3 2 0"/>' if floor else ""
-    contact = "" if floor else '<geom contype="0" conaffinity="0"/>'
+    contact = "" if floor or "<geom" in default else '<geom contype="0" conaffinity="0"/>'
     arm = ARM.format(joint=joint.format(first=first), second=second, height=height)
     return f"""<mujoco><compiler autolimits="true"/>
       <option iterations="200" ls_iterations="100" tolerance="0" timestep="0.004" {option}/>
@@ -77,6 +77,8 @@ POSTS = """<site name="post" pos="-0.2 0.1 0.9"/><site name="nail" pos="0.1 -0.3
   <geom name="ball" size="0.09" pos="0.1 0.02 0.75" contype="0" conaffinity="0"/>
   <geom name="roll" type="cylinder" size="0.08 0.3" pos="0.1 0.0 0.75" euler="80 20 0"
         contype="0" conaffinity="0"/>"""
+FLUID = 'density="60" viscosity="0.4" wind="0.3 -0.2 0.1" '
+SWIMS = '<geom fluidshape="ellipsoid" fluidcoef="0.6 0.3 1.4 0.9 1.1"/>'
 EQ = "<equality>{}</equality>"
 SECOND = """<body name="rod" pos="0.2 0.1 0.55"><freejoint/>
   <geom type="capsule" size="0.03 0.1"/><site name="grip" pos="0 0 0.1" euler="0 40 10"/></body>"""
@@ -144,6 +146,14 @@ FEATURES = {
     "motor on a free joint": model(actuator('<motor joint="a" gear="1 2 3 0.1 0.2 0.3"/>'), joint=FREE),
     "free in the parent": model(actuator('<motor jointinparent="a" gear="1 2 3 0.1 0.2 0.3"/>'), joint=FREE),
     "site": model(actuator('<motor site="tip" gear="1 2 3 0.1 0.2 0.3"/>'), joint=FREE),
+    "reference site": model(actuator('<position site="tip" refsite="post" gear="1 2 3 0 0 0" kp="3"/><motor site="elbow" refsite="tip" gear="0.1 0.2 0.3 0 0 0"/>'), more=POSTS.format(side="0 0 1"), joint=BALL),
+    "turned reference site": model(actuator('<position site="tip" refsite="post" gear="0 0 0 1 2 3" kp="3"/><motor site="tip" refsite="elbow" gear="1 2 3 0.1 0.2 0.3"/>'), more=POSTS.format(side="0 0 1"), joint=FREE),
+    "adhesive body": thing('type="capsule" size="0.1 0.1" margin="0.02" gap="0.05"', floor='name="ground"', other='size="0.1"')
+        .replace('<body pos="0 0 0.3">', '<body name="sticky" pos="0 0 0.3">').replace("</mujoco>", actuator('<adhesion body="sticky" ctrlrange="0 1" gain="200"/>') + "</mujoco>"),
+    "adhesive body of a list": stones('type="mesh" mesh="stone" margin="0.02" gap="0.05"').replace('<body pos="0 0 0.3">', '<body name="sticky" pos="0 0 0.3">')
+        .replace("</mujoco>", actuator('<adhesion body="sticky" ctrlrange="0 1" gain="200"/>') + "</mujoco>"),
+    "fixed tendon armature": model(TENDON.format(attributes='armature="0.3"')),
+    "spatial armature": model(CORD.format(attributes='armature="3"', path='<site site="post"/><site site="elbow"/><site site="tip"/>'), more=POSTS.format(side="0 0 1"), joint=BALL),
     "group off": model(actuator('<motor joint="a" group="2"/><general joint="b" dyntype="filter" dynprm="0.1" group="2"/><motor joint="c"/>'), option='actuatorgroupdisable="2"'),
     "fixed tendon": model(TENDON.format(attributes='stiffness="5" springlength="0.1 0.2" damping="0.4"') + actuator('<position tendon="t" kp="3" gear="2"/>')),
     "tendon limits": model(TENDON.format(attributes='range="-0.1 0.1" margin="0.02" solreflimit="0.03 1"')),
@@ -171,6 +181,12 @@ FEATURES = {
     "implicitfast in flight": model(option='integrator="implicitfast"', more=SECOND),
     "implicit": model(actuator('<position joint="b" kp="20" kv="2"/>'), option='integrator="implicit"', second='damping="0.3"', joint=FREE),
     "implicit muscle": model(actuator('<muscle joint="b" lengthrange="-1 1" force="20"/>'), option='integrator="implicitfast"', second='damping="0.3"'),
+    "fluid": model(option=FLUID),
+    "implicit in a fluid": model(option=FLUID + 'integrator="implicit"', joint=FREE),
+    "implicitfast in a fluid": model(option=FLUID + 'integrator="implicitfast"', more=SECOND),
+    "ellipsoids in a fluid": model(option=FLUID, default=SWIMS, joint=FREE, more=SECOND),
+    "implicit ellipsoids in a fluid": model(option=FLUID + 'integrator="implicit"', default=SWIMS),
+    "implicitfast ellipsoids in a fluid": model(option=FLUID + 'integrator="implicitfast"', default=SWIMS, more=SECOND),
     "no gravity": model('<option><flag gravity="disable"/></option>'),
     "no springs": model('<option><flag spring="disable"/></option>', first='damping="0.3" stiffness="3"'),
     "no dampers": model('<option><flag damper="disable"/></option>', first='damping="0.3" stiffness="3"'),

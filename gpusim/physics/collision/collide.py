@@ -90,7 +90,7 @@ class _World:
         self.reference = pick(pose.reference, _bodies(model, self.geoms))
         self.bound = jnp.asarray(_bounds(model, self.geoms, shapes.size))
         dtype = shapes.pos.dtype
-        self.margin = np.array([p.margin for p in model.topology.pairs], dtype)
+        self.margin = np.array([p.margin + p.gap for p in model.topology.pairs], dtype)
         meshes, place = self._assets(model, MESH)
         self.hulls, ranges = hulls(model.mj, meshes, dtype) if meshes else (None, None)
         if ranges is not None:

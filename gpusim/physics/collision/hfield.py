@@ -17,7 +17,16 @@ from jax import lax
 
 from gpusim.physics.collision.convex import penetration
 from gpusim.physics.collision.shapes import (
-    BOX, CAPSULE, CYLINDER, ELLIPSOID, HFIELD, MESH, SPHERE, Shape, Touch, one,
+    BOX,
+    CAPSULE,
+    CYLINDER,
+    ELLIPSOID,
+    HFIELD,
+    MESH,
+    SPHERE,
+    Shape,
+    Touch,
+    one,
 )  # fmt: skip
 from gpusim.physics.collision.support import core, radius
 from gpusim.physics.linalg import Array, dot
