@@ -16,6 +16,7 @@ from gpusim.physics.collision.collide import Contacts
 from gpusim.physics.kinematics import Pose, orientations, positions, to_body
 from gpusim.physics.linalg import (
     cross,
+    dot,
     halves,
     join,
     outer6,
@@ -43,6 +44,7 @@ class Derived(NamedTuple):
     mass_matrix: jax.Array  # (nv, nv) lower triangle: MuJoCo's M
     contact_dist: jax.Array  # (points that may touch,) m, negative where they press
     ten_length: jax.Array  # (ntendon,)
+    ten_velocity: jax.Array  # (ntendon,)
     actuator_length: jax.Array  # (nu,)
     actuator_velocity: jax.Array  # (nu,)
     act_dot: jax.Array  # (na,)
@@ -81,6 +83,7 @@ def derive(model: Model, state: State, now: Dynamics) -> Derived:
         else jnp.zeros(0, com.dtype),
         contacts_dropped=_dropped(now.contacts),
         ten_length=now.tendons.length,
+        ten_velocity=dot(now.tendons.moment, now.qvel),
         actuator_length=now.transmission.length,
         actuator_velocity=now.transmission.velocity,
         act_dot=now.action.act_dot,

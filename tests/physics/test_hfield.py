@@ -95,7 +95,7 @@ def test_depths_are_those_of_separating_axes(shape: str):
 
 def depths(m: mujoco.MjModel, d: mujoco.MjData) -> np.ndarray:
     """How deep the brick lies in each of the prisms it touches, in order."""
-    field, body = d.geom_xmat.reshape(2, 3, 3)
+    field, _ = d.geom_xmat.reshape(2, 3, 3)
     at = field.T @ (d.xpos[2] - d.geom_xpos[0])
     turn = field.T @ d.xmat[2].reshape(3, 3)
     corners = at + CORNERS @ turn.T

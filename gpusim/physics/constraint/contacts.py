@@ -58,7 +58,7 @@ def _written(settings: "_Settings", pose: Pose, contacts: Contacts, qvel: Array)
 
 def _slots(settings: "_Settings", pose: Pose, contacts: Contacts, qvel: Array) -> Slots:
     """The same, one contact after the other."""
-    one = lambda s: _rows(settings, pose, _one(contacts, s), qvel)
+    one = lambda s: _rows(settings, pose, entry(contacts, s), qvel)
     size = contacts.dist.shape[0]
     none = jax.tree.map(
         lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype),
@@ -94,14 +94,14 @@ def mean_normal(model: Model, pose: Pose, found: Sequence[Contacts], body: int) 
         if contacts.count is None:
             total, count = add(contacts, total, count)
             continue
-        one = lambda s, state, c=contacts: add(_one(c, s), *state)
+        one = lambda s, state, c=contacts: add(entry(c, s), *state)
         size = contacts.dist.shape[0]
         total, count = rolled.loop_while(size, contacts.count, one, (total, count))
     return total / jnp.maximum(count, 1)
 
 
-def _one(contacts: Contacts, s: Array) -> Contacts:
-    """Number s of a list."""
+def entry(contacts: Contacts, s: Array) -> Contacts:
+    """One contact of a list."""
     return Contacts(contacts.dim, *(rolled.at(x, s)[None] for x in contacts[1:5]), count=None)
 
 

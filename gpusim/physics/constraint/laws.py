@@ -116,10 +116,13 @@ class OneSided:
         return 0.5 * rowdot(p.stiffness[:, None] * inside, inside)
 
     def gradient(self, p: Params, r: Array) -> jax.Array:
-        return -dot(self.forces(p, r), self.edges.astype(r.dtype))
+        return dot(self._inside(p, r), self.edges.astype(r.dtype))
 
     def forces(self, p: Params, r: Array) -> jax.Array:
-        return -p.stiffness[:, None] * jnp.minimum(self._of(r), 0)
+        return -self._inside(p, r)
+
+    def _inside(self, p: Params, r: Array) -> jax.Array:
+        return p.stiffness[:, None] * jnp.minimum(self._of(r), 0)
 
     def slip(self, p: Params, force: Array, r: Array, a: Array) -> tuple[jax.Array, jax.Array]:
         """Two opposite edges keep their sum, which is at most what one of them can have."""
