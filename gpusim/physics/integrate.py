@@ -64,7 +64,15 @@ def implicit_acceleration(model: Model, now: Dynamics) -> Array:
 
 
 def _force_slope(model: Model, now: Dynamics) -> jax.Array:
-    """(nv, nv) derivative by velocity of the forces of actuators and dampers."""
+    """(nv, nv) derivative by velocity of the forces of actuators, dampers and fluids.
+
+    As in C, what couples different branches of the tree is left out.
+    """
+    related = model.topology.dof_ancestors + np.triu(model.topology.dof_ancestors.T, 1)
+    return _whole_slope(model, now) * related.astype(now.qvel.dtype)
+
+
+def _whole_slope(model: Model, now: Dynamics) -> jax.Array:
     moment = jnp.asarray(now.transmission.moment)
     slope = contract(moment * now.action.slope[:, None], moment, 0, 0)
     if in_fluid(model) and not {"spring", "damper"} <= model.options.disabled:
