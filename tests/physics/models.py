@@ -174,6 +174,7 @@ FEATURES = {
     "tendon equality": model(TENDON.format(attributes="") + EQ.format('<tendon tendon1="t" polycoef="0.1 0 0 0 0"/>')),
     "inactive": model(EQ.format('<connect body1="fore" anchor="0.2 0 0" active="false"/>')),
     "mocap": model(EQ.format('<weld body1="hand_of_god" body2="fore"/>'), more='<body name="hand_of_god" mocap="true" pos="0.4 0 0.5"><geom size="0.1"/></body>'),
+    "massless": model(more='<body name="ghost" mocap="true" pos="0.4 0 0.5"><geom size="0.1" mass="0" pos="0.1 0.2 0" contype="0"/></body>'),
     "RK4": model(option='integrator="RK4"', first='damping="0.3"', floor=True, height=0.2),
     "RK4 with activations": model(actuator('<general joint="a" dyntype="filter" dynprm="0.04" gainprm="3"/>'), option='integrator="RK4"', joint=BALL).replace('joint="a" dyntype', 'joint="b" dyntype'),
     "eulerdamp off": model('<option><flag eulerdamp="disable"/></option>', first='damping="0.3"'),
