@@ -42,9 +42,7 @@ class Derived(NamedTuple):
     cinert: jax.Array  # (nbody, 10) about subtree_com of the root
     cvel: jax.Array  # (nbody, 6) angular, linear, at subtree_com of the root
     cdof: jax.Array  # (nv, 6) likewise
-    cfrc_ext: (
-        jax.Array
-    )  # (nbody, 6) torque and force of contacts, likewise: `constraint/wrenches.py`
+    cfrc_ext: jax.Array  # (nbody, 6) torque and force of contacts, likewise: see wrenches.py
     mass_matrix: jax.Array  # (nv, nv) lower triangle: MuJoCo's M
     contact_dist: jax.Array  # (points that may touch,) m, negative where they press
     ten_length: jax.Array  # (ntendon,)
@@ -122,7 +120,7 @@ def _both(lower: jax.Array) -> jax.Array:
 
 
 def _subtree_com(model: Model, pose: Pose, inertias: jax.Array) -> jax.Array:
-    """(nbody, 3) relative to the reference; a massless subtree's is where its body is."""
+    """(nbody, 3) relative to the reference; a massless subtree's is its body's own."""
     top = model.topology
     moments = rows(lax.slice_in_dim(inertias, 6, 10, axis=1))
     for b in reversed(range(1, model.nbody)):
@@ -135,7 +133,8 @@ def _subtree_com(model: Model, pose: Pose, inertias: jax.Array) -> jax.Array:
             moments[0] = moments[0] + whole
     moment, mass = jnp.split(stack(moments), [3], axis=1)
     massless = mass <= 0
-    return jnp.where(massless, pose.offset, moment / jnp.where(massless, 1, mass))
+    own = positions(model, pose, range(model.nbody), model.body_ipos)
+    return jnp.where(massless, own, moment / jnp.where(massless, 1, mass))
 
 
 def _motion_at(motion: jax.Array, point: jax.Array) -> jax.Array:

@@ -52,14 +52,6 @@ def findings(m: mujoco.MjModel) -> Iterator[str]:
 
 
 def _options(m: mujoco.MjModel) -> Iterator[str]:
-    if m.opt.noslip_iterations:
-        yield "option noslip_iterations"
-    implicit = m.opt.integrator in (
-        int(mujoco.mjtIntegrator.mjINT_IMPLICIT),
-        int(mujoco.mjtIntegrator.mjINT_IMPLICITFAST),
-    )
-    if implicit and (m.opt.density or m.opt.viscosity):
-        yield f"option integrator={_type(mujoco.mjtIntegrator, m.opt.integrator)} in a fluid"
     for bit in mujoco.mjtDisableBit.__members__.values():
         if bit != mujoco.mjtDisableBit.mjNDISABLE and m.opt.disableflags & int(bit):
             flag = _type(mujoco.mjtDisableBit, bit)
@@ -78,17 +70,12 @@ def _elements(m: mujoco.MjModel) -> Iterator[str]:
             yield f"{_name(m, _OBJ.mjOBJ_EQUALITY, i, 'equality constraint')} (type {kind})"
     for i in range(m.ntendon):
         tendon = _name(m, _OBJ.mjOBJ_TENDON, i, "tendon")
-        if m.tendon_armature[i]:
-            yield f"{tendon}: armature"
         if getattr(m, "tendon_plasticadr", np.full(m.ntendon, -1))[i] >= 0:
             yield f"{tendon}: plasticity"
     if m.nplugin:
         yield "a model with plugins"
     if getattr(m, "nflex", 0):
         yield "a deformable object (flex)"
-    in_fluid = m.opt.density or m.opt.viscosity
-    for i in np.flatnonzero(m.geom_fluid[:, 0]) if in_fluid else []:
-        yield f"{_name(m, _OBJ.mjOBJ_GEOM, i, 'geom')}: fluidshape=ellipsoid"
     for i in np.flatnonzero(getattr(m, "geom_adhesion", np.zeros(m.ngeom))):
         yield f"{_name(m, _OBJ.mjOBJ_GEOM, i, 'geom')}: adhesion"
     if np.any(getattr(m, "pair_adhesion", 0)):
@@ -122,10 +109,8 @@ def _actuators(m: mujoco.MjModel) -> Iterator[str]:
                 (mujoco.mjtDyn, "dyn"), (mujoco.mjtGain, "gain"), (mujoco.mjtBias, "bias"),
             )
         )  # fmt: skip
-        if trn not in ("joint", "jointinparent", "tendon", "site"):
+        if trn not in ("joint", "jointinparent", "tendon", "site", "body"):
             yield f"{actuator} (transmission {trn})"
-        elif trn == "site" and m.actuator_trnid[i, 1] >= 0:
-            yield f"{actuator} with a reference site"
         elif trn.startswith("joint") and m.jnt_type[m.actuator_trnid[i, 0]] == _BALL:
             servo = gain == "fixed" and bias == "affine" and dyn in ("none", "integrator")
             if servo and m.actuator_gainprm[i, 0] == -m.actuator_biasprm[i, 1]:

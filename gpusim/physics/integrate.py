@@ -9,15 +9,13 @@ import numpy as np
 from jax import lax
 
 from gpusim.physics.dynamics import bias_force, velocities
+from gpusim.physics.fluid import fluid_slope, in_fluid
+from gpusim.physics.kinematics import integrate_pos
 from gpusim.physics.linalg import (
     Array,
     contract,
     cross,
-    dot,
     factorize,
-    normalize,
-    pick,
-    quat_mul,
     solve,
     solve_general,
 )
@@ -53,12 +51,11 @@ def implicit_acceleration(model: Model, now: Dynamics) -> Array:
     implicitfast leaves Coriolis and centrifugal forces out of D, but for bodies that fly alone.
     """
     h, force = model.timestep, now.force
-    triangle = np.tri(model.nv, dtype=force.dtype)
-    lower = now.mass.matrix - h * _force_slope(model, now) * triangle
-    whole = lower + (lower * np.tri(model.nv, k=-1, dtype=force.dtype)).T
+    below = np.tri(model.nv, k=-1, dtype=force.dtype)
+    whole = now.mass.matrix + (now.mass.matrix * below).T - h * _force_slope(model, now)
     if model.options.integrator == "implicit":
         return solve_general(whole + h * _bias_slope(model, now, range(model.nv)), force)
-    qacc = solve(factorize(lower), force)
+    qacc = solve(factorize(whole), force)
     for joint in (model.topology.joints[j] for j in _flying(model)):
         dofs = np.array(joint.dofs)
         block = whole[np.ix_(dofs, dofs)] + h * _bias_slope(model, now, dofs)[dofs]
@@ -67,9 +64,20 @@ def implicit_acceleration(model: Model, now: Dynamics) -> Array:
 
 
 def _force_slope(model: Model, now: Dynamics) -> jax.Array:
-    """(nv, nv) derivative by velocity of the forces of actuators and dampers."""
+    """(nv, nv) derivative by velocity of the forces of actuators, dampers and fluids.
+
+    As in C, what couples different branches of the tree is left out.
+    """
+    related = model.topology.dof_ancestors + np.triu(model.topology.dof_ancestors.T, 1)
+    return _whole_slope(model, now) * related.astype(now.qvel.dtype)
+
+
+def _whole_slope(model: Model, now: Dynamics) -> jax.Array:
     moment = jnp.asarray(now.transmission.moment)
     slope = contract(moment * now.action.slope[:, None], moment, 0, 0)
+    if in_fluid(model) and not {"spring", "damper"} <= model.options.disabled:
+        flying = {model.topology.joints[j].body for j in _flying(model)}
+        slope = slope + fluid_slope(model, now.pose, now.motion, flying)
     if "damper" in model.options.disabled:
         return slope
     slope = slope - np.eye(model.nv, dtype=slope.dtype) * damping_slope(model, now.qvel)
@@ -109,22 +117,6 @@ def advance(model: Model, qpos: Array, qvel: Array, qacc: Array) -> tuple[Array,
     return integrate_pos(model, qpos, qvel), qvel
 
 
-def integrate_pos(model: Model, qpos: Array, qvel: Array) -> jax.Array:
-    """qpos moved along qvel for one timestep; quaternions are rotated and normalised."""
-    h = model.timestep
-    parts: list = []
-    for joint in model.topology.joints:
-        if joint.type not in (FREE, BALL):
-            parts.append(pick(qpos, [joint.qpos]) + h * pick(qvel, [joint.dof]))
-            continue
-        if joint.type == FREE:
-            moved = pick(qvel, range(joint.dof, joint.dof + 3))
-            parts.append(pick(qpos, range(joint.qpos, joint.qpos + 3)) + h * moved)
-        spin = pick(qvel, range(joint.spin, joint.spin + 3))
-        parts.append(quat_mul(normalize(qpos[joint.quat]), _rotation(spin, h)))
-    return lax.concatenate(parts, 0) if parts else jnp.asarray(qpos)
-
-
 def straightened(model: Model, turned: Array, qvel: Array) -> Array:
     """qvel (nv,) at qpos turned by rotation vectors, as rates of change of those vectors.
 
@@ -140,13 +132,3 @@ def straightened(model: Model, turned: Array, qvel: Array) -> Array:
             uw = cross(u, w)
             qvel = qvel.at[at].add((0.5 * uw + cross(u, uw) / 12)[0])
     return qvel
-
-
-def _rotation(spin: Array, h: float) -> jax.Array:
-    """Quaternion of turning with angular velocity `spin` (3,) for h seconds."""
-    speed2 = dot(spin, spin)
-    still = speed2 < np.finfo(speed2.dtype).tiny
-    per_speed = lax.rsqrt(jnp.where(still, jnp.ones_like(speed2), speed2))
-    half = 0.5 * h * speed2 * per_speed
-    vector = spin * jnp.where(still, 0.5 * h, jnp.sin(half) * per_speed)
-    return lax.concatenate([jnp.cos(half)[None], vector], 0)

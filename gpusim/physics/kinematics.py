@@ -228,3 +228,29 @@ def orientations(model: Model, qpos: Array, mocap: Mocap | None = None) -> jax.A
                 quat = quat_mul(quat, turn)
         quats.append(normalize(quat))
     return stack(quats)
+
+
+def integrate_pos(model: Model, qpos: Array, qvel: Array) -> jax.Array:
+    """qpos moved along qvel for one timestep; quaternions are rotated and normalised."""
+    h = model.timestep
+    parts: list = []
+    for joint in model.topology.joints:
+        if joint.type not in (FREE, BALL):
+            parts.append(pick(qpos, [joint.qpos]) + h * pick(qvel, [joint.dof]))
+            continue
+        if joint.type == FREE:
+            moved = pick(qvel, range(joint.dof, joint.dof + 3))
+            parts.append(pick(qpos, range(joint.qpos, joint.qpos + 3)) + h * moved)
+        spin = pick(qvel, range(joint.spin, joint.spin + 3))
+        parts.append(quat_mul(normalize(qpos[joint.quat]), _rotation(spin, h)))
+    return lax.concatenate(parts, 0) if parts else jnp.asarray(qpos)
+
+
+def _rotation(spin: Array, h: float) -> jax.Array:
+    """Quaternion of turning with angular velocity `spin` (3,) for h seconds."""
+    speed2 = dot(spin, spin)
+    still = speed2 < np.finfo(speed2.dtype).tiny
+    per_speed = lax.rsqrt(jnp.where(still, jnp.ones_like(speed2), speed2))
+    half = 0.5 * h * speed2 * per_speed
+    vector = spin * jnp.where(still, 0.5 * h, jnp.sin(half) * per_speed)
+    return lax.concatenate([jnp.cos(half)[None], vector], 0)

@@ -95,6 +95,8 @@ class Options:
     iterations: int  # Newton steps at most
     ls_iterations: int  # evaluations of a line search at most
     tolerance: float  # of scaled gradient and improvement
+    noslip_iterations: int  # sweeps at most
+    noslip_tolerance: float  # of scaled improvement
     impratio: float
     elliptic: bool  # friction cones: elliptic or pyramidal
     refsafe: bool  # time constants are at least two timesteps
@@ -313,6 +315,8 @@ def _options(mj: mujoco.MjModel, **overrides: Any) -> Options:
         "iterations": int(mj.opt.iterations),
         "ls_iterations": int(mj.opt.ls_iterations),
         "tolerance": float(mj.opt.tolerance),
+        "noslip_iterations": int(mj.opt.noslip_iterations),
+        "noslip_tolerance": float(mj.opt.noslip_tolerance),
         "impratio": float(mj.opt.impratio),
         "elliptic": mj.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC,
         "refsafe": "refsafe" not in disabled,

@@ -9,15 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpusim.physics.dynamics import Motion, joint_forces
+from gpusim.physics.fluid import fluid_force, in_fluid
 from gpusim.physics.kinematics import Pose, positions, to_world
 from gpusim.physics.linalg import (
     Array,
-    contract,
     cross,
     dot,
-    halves,
     join,
-    matvec,
     normalize,
     pick,
     quat_conjugate,
@@ -51,8 +49,8 @@ def passive_force(
     if model.mj.ntendon:
         force = force + tendon_forces(model, tendons, qvel)
     carried = gravity_carried(model, pose) if _carries(model) else none
-    if model.options.density or model.options.viscosity:
-        force = force + fluid_drag(model, pose, motion)
+    if in_fluid(model):
+        force = force + fluid_force(model, pose, motion)
     by_actuators = np.asarray(model.mj.jnt_actgravcomp, bool)[list(model.mj.dof_jntid)]
     return Passive(force + carried * ~by_actuators, carried)
 
@@ -149,33 +147,3 @@ def gravity_carried(model: Model, pose: Pose) -> jax.Array:
     force = -share[:, None] * model.gravity
     com = positions(model, pose, bodies, pick(model.body_ipos, bodies))
     return joint_forces(model, pose, bodies, join(cross(com, jnp.asarray(force)), force))
-
-
-def fluid_drag(model: Model, pose: Pose, motion: Motion) -> jax.Array:
-    """qfrc_fluid (nv,): MuJoCo's inertia-box model, in still air or water, or in wind.
-
-    Each body drags like the box that has its inertia (mj_inertiaBoxFluidModel): Stokes' force
-    and torque of a ball of the box's mean size, and forces quadratic in the velocity of each face.
-    """
-    density, viscosity = model.options.density, model.options.viscosity
-    bodies = [b for b in range(1, model.nbody) if model.mj.body_mass[b] > 0]
-    inertia, mass = pick(model.body_inertia, bodies), pick(model.body_mass, bodies)[:, None]
-    spread = dot(inertia, np.ones((3, 3), inertia.dtype)) - 2 * inertia
-    box = jnp.sqrt(6 * jnp.maximum(spread, 1e-15) / mass)
-    axes = contract(pick(pose.xmat, bodies), pick(model.body_imat, bodies), 2, 1, batch=1)
-    com = positions(model, pose, bodies, pick(model.body_ipos, bodies))
-
-    angular, linear = halves(pick(motion.bodies, bodies))
-    wind = np.array(model.options.wind, inertia.dtype)
-    into_box = lambda v: contract(axes, v, 1, 1, batch=1)
-    spin, flow = into_box(angular), into_box(linear + cross(angular, com) - wind)
-
-    size = dot(box, np.full((3, 1), 1 / 3, inertia.dtype))
-    sides = np.ones((3, 3), inertia.dtype) - np.eye(3, dtype=inertia.dtype)
-    area = box[:, (1, 2, 0)] * box[:, (2, 0, 1)]
-    torque = -np.pi * viscosity * size**3 * spin
-    torque = torque - density / 64 * box * dot(box**4, sides) * jnp.abs(spin) * spin
-    force = -3 * np.pi * viscosity * size * flow - 0.5 * density * area * jnp.abs(flow) * flow
-    torque, force = matvec(axes, torque), matvec(axes, force)
-    applied = join(torque + cross(com, force), force)
-    return joint_forces(model, pose, bodies, applied)

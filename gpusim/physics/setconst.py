@@ -15,6 +15,7 @@ from gpusim.physics.inertia import inertia
 from gpusim.physics.kinematics import Pose, kinematics, positions
 from gpusim.physics.linalg import Array, cross, dot, factorize, halves, rowdot, solve, stack
 from gpusim.physics.model import BALL, FREE, Model
+from gpusim.physics.tendons import armature, tendons
 
 _SOURCES = {"qpos0", "body_ipos", "body_mass", "body_inertia", "dof_armature"}
 _LEAST = 1e-15
@@ -34,6 +35,8 @@ def constants(model: Model) -> dict[str, jax.Array]:
     model = model.astype(jnp.result_type(float))
     pose = kinematics(model, jnp.asarray(model.qpos0))
     matrix = inertia(model, pose).matrix
+    if model.tendon_armature.any():
+        matrix = matrix + armature(model, tendons(model, pose, jnp.asarray(model.qpos0)))
     factor = factorize(matrix)
     inverse = stack([solve(factor, unit) for unit in np.eye(model.nv, dtype=matrix.dtype)])
     return {

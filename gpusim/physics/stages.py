@@ -9,6 +9,7 @@ from gpusim.physics.actuation import Actuation, actuation
 from gpusim.physics.collision.collide import Contacts, collide
 from gpusim.physics.constraint.blocks import Block
 from gpusim.physics.constraint.build import constraints
+from gpusim.physics.constraint.noslip import without_slip
 from gpusim.physics.constraint.solver import Solution, solve_constraints
 from gpusim.physics.dynamics import Motion, bias_force, velocities
 from gpusim.physics.inertia import Inertia, inertia
@@ -16,7 +17,7 @@ from gpusim.physics.kinematics import Mocap, Pose, kinematics, to_world
 from gpusim.physics.linalg import Array, factorize, solve
 from gpusim.physics.model import Model
 from gpusim.physics.passive import passive_force
-from gpusim.physics.tendons import Tendons, tendons
+from gpusim.physics.tendons import Tendons, armature, armature_bias, tendons
 from gpusim.physics.transmission import Transmission, transmission
 
 
@@ -69,17 +70,23 @@ def accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
     mass = inertia(model, pose)
     motion = velocities(model, pose, qvel)
     bias = bias_force(model, pose, mass.bodies, motion)
+    if model.tendon_armature.any():
+        mass = mass._replace(matrix=mass.matrix + armature(model, cords))
+        bias = bias + armature_bias(model, cords, state.qpos, jnp.asarray(state.qvel))
     passive = passive_force(model, pose, motion, cords, state.qpos, qvel)
-    levers = transmission(model, pose, cords, state.qpos, qvel)
+    contacts = collide(model, pose)
+    levers = transmission(model, pose, cords, contacts, state.qpos, qvel, state.mocap)
     action = actuation(model, levers, activation(model, state), ctrl)
     actuator = _by_joint(model, pose, action.qfrc, passive.gravcomp)
     smooth_force = passive.qfrc + actuator - bias
     smooth = solve(factorize(mass.matrix), smooth_force)
-    contacts = collide(model, pose)
     blocks = constraints(model, pose, motion, cords, contacts, state.qpos, qvel, state.mocap)
     warmstart = to_world(model, pose, state.qacc_warmstart)
     scale = 1.0 / (model.mean_inertia * max(1, model.nv))
-    solution = solve_constraints(model.options, scale, mass.matrix, smooth, blocks, warmstart)
+    problem = model.options, scale, mass.matrix, smooth, blocks
+    solution = solve_constraints(*problem, warmstart)
+    if model.options.noslip_iterations:
+        solution = without_slip(*problem, solution)
     return Dynamics(
         pose, qvel, cords, mass, motion, bias, passive.qfrc, levers, action, actuator,
         smooth_force, smooth, contacts, blocks, solution,

@@ -10,10 +10,9 @@ from gpusim.physics.integrate import (
     advance,
     euler_acceleration,
     implicit_acceleration,
-    integrate_pos,
     straightened,
 )
-from gpusim.physics.kinematics import to_body
+from gpusim.physics.kinematics import integrate_pos, to_body
 from gpusim.physics.linalg import Array
 from gpusim.physics.model import Model
 from gpusim.physics.stages import Dynamics, State, accelerate, activation

@@ -14,7 +14,14 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from gpusim.physics.kinematics import Pose, motions_at, positions
+from gpusim.physics.kinematics import (
+    Pose,
+    integrate_pos,
+    kinematics,
+    motions_at,
+    positions,
+    to_world,
+)
 from gpusim.physics.linalg import Array, contract, dot, matvec, pick, rowdot
 from gpusim.physics.model import Model
 from gpusim.physics.wrapping import wrap
@@ -69,6 +76,30 @@ def tendons(model: Model, pose: Pose, qpos: Array) -> Tendons:
                 found = _around(model, pose, around)
                 length, moment = _add(model, around, length, moment, found)
     return Tendons(length, moment)
+
+
+def armature(model: Model, cords: Tendons) -> Array:
+    """(nv, nv) what the inertia of tendons adds to the mass matrix: its lower triangle."""
+    moment = jnp.asarray(cords.moment)
+    heavy = contract(moment * model.tendon_armature[:, None], moment, 0, 0)
+    return heavy * model.topology.dof_ancestors.astype(heavy.dtype)
+
+
+def armature_bias(model: Model, cords: Tendons, qpos: Array, qvel: Array) -> jax.Array:
+    """(nv,) the force that tendons with inertia ask for as their moments turn (mj_tendonBias).
+
+    qvel: with free joints and balls in their bodies' axes.
+    """
+    per_second = qvel / model.timestep
+
+    def rates(s: Array) -> jax.Array:
+        there = integrate_pos(model, qpos, s * per_second)
+        pose = kinematics(model, there)
+        return dot(jnp.asarray(tendons(model, pose, there).moment), to_world(model, pose, qvel))
+
+    zero, one = jnp.zeros((), qvel.dtype), jnp.ones((), qvel.dtype)
+    turning = jax.jvp(rates, (zero,), (one,))[1]
+    return dot(model.tendon_armature * turning, jnp.asarray(cords.moment))
 
 
 def _fixed(model: Model) -> np.ndarray:

@@ -3,6 +3,7 @@
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's module has no type stubs)
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,14 +11,26 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from gpusim.physics.kinematics import Pose, motions_at, positions, to_world
-from gpusim.physics.linalg import Array, contract, dot, normalize, pick, quat_to_mat, quat_to_vector
+from gpusim.physics.collision.collide import Contacts
+from gpusim.physics.constraint.contacts import mean_normal
+from gpusim.physics.kinematics import Mocap, Pose, motions_at, orientations, positions, to_world
+from gpusim.physics.linalg import (
+    Array,
+    contract,
+    dot,
+    normalize,
+    pick,
+    quat_conjugate,
+    quat_mul,
+    quat_to_mat,
+    quat_to_vector,
+)  # fmt: skip
 from gpusim.physics.model import BALL, FREE, Model
 from gpusim.physics.tendons import Tendons
 
 _TRN = mujoco.mjtTrn
 JOINT, IN_PARENT = int(_TRN.mjTRN_JOINT), int(_TRN.mjTRN_JOINTINPARENT)
-TENDON, SITE = int(_TRN.mjTRN_TENDON), int(_TRN.mjTRN_SITE)
+TENDON, SITE, BODY = int(_TRN.mjTRN_TENDON), int(_TRN.mjTRN_SITE), int(_TRN.mjTRN_BODY)
 
 
 class Transmission(NamedTuple):
@@ -29,14 +42,20 @@ class Transmission(NamedTuple):
 
 
 def transmission(
-    model: Model, pose: Pose, tendons: Tendons, qpos: Array, qvel: Array
+    model: Model,
+    pose: Pose,
+    tendons: Tendons,
+    contacts: Sequence[Contacts],
+    qpos: Array,
+    qvel: Array,
+    mocap: Mocap | None,
 ) -> Transmission:
     """Lengths, moments and velocities. qvel: (nv,), free joints in world axes."""
     if "actuation" in model.options.disabled:
         qvel = 0 * qvel  # as in mjData, where velocities are not computed then
     if _is_plain(model):
         return _plain(model, qpos, qvel)
-    rows = [_row(model, pose, tendons, qpos, i) for i in range(model.nu)]
+    rows = [_row(model, pose, tendons, contacts, qpos, mocap, i) for i in range(model.nu)]
     length = jnp.stack([length for length, _ in rows])
     moment = jnp.stack([moment for _, moment in rows])
     return Transmission(length, moment, dot(moment, qvel))
@@ -64,7 +83,13 @@ def _plain(model: Model, qpos: Array, qvel: Array) -> Transmission:
 
 
 def _row(
-    model: Model, pose: Pose, tendons: Tendons, qpos: Array, i: int
+    model: Model,
+    pose: Pose,
+    tendons: Tendons,
+    contacts: Sequence[Contacts],
+    qpos: Array,
+    mocap: Mocap | None,
+    i: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Length () and moment (nv,) of one actuator."""
     m, gear = model.mj, model.actuator_gear[i]
@@ -72,6 +97,10 @@ def _row(
     none = jnp.zeros((), qpos.dtype)
     if kind == TENDON:
         return tendons.length[target] * gear[0], tendons.moment[target] * gear[0]
+    if kind == BODY:
+        return none, -mean_normal(model, pose, contacts, target)
+    if kind == SITE and m.actuator_trnid[i, 1] >= 0:
+        return _between_sites(model, pose, orientations(model, qpos, mocap), i)
     if kind == SITE:
         body, at = model.topology.site_body[target], model.site_pos[[target]]
         points = positions(model, pose, [body], at)
@@ -91,6 +120,26 @@ def _row(
     if joint.type == FREE:
         return none, to_world(model, pose, moment.at[joint.dof : joint.dof + 3].set(gear[:3]))
     return dot(quat_to_vector(quat), jnp.asarray(axis)), to_world(model, pose, moment)
+
+
+def _between_sites(model: Model, pose: Pose, quats: Array, i: int) -> tuple[jax.Array, jax.Array]:
+    """Of a site seen from a reference site: in its axes, along and around the gear."""
+    gear = model.actuator_gear[i]
+    sites = [int(s) for s in model.mj.actuator_trnid[i]]
+    bodies = [model.topology.site_body[s] for s in sites]
+    points = positions(model, pose, bodies, model.site_pos[sites])
+    linear, angular = motions_at(model, pose, bodies, points)
+    moves = model.topology.body_dofs
+    apart = (moves[bodies[0]] != moves[bodies[1]]).astype(points.dtype)[:, None]
+    mat = dot(pose.xmat[bodies[1]], model.site_mat[sites[1]])
+    away = points[0] - points[1] + pose.reference[bodies[0]] - pose.reference[bodies[1]]
+    quat, reference = (
+        quat_mul(quats[b], model.site_quat[s]) for b, s in zip(bodies, sites, strict=True)
+    )
+    turned = quat_to_vector(quat_mul(quat_conjugate(reference), quat))
+    length = dot(dot(away, mat), jnp.asarray(gear[:3])) + dot(turned, jnp.asarray(gear[3:]))
+    pull = dot((linear[0] - linear[1]) * apart, dot(mat, gear[:3]))
+    return length, pull + dot((angular[0] - angular[1]) * apart, dot(mat, gear[3:]))
 
 
 def velocity_damping(transmission: Transmission, slope: Array) -> jax.Array:

@@ -154,8 +154,8 @@ def _arc(p: Array, q: Array, one: Array, radius: Array) -> jax.Array:
 def _inside(a: Array, b: Array, radius: Array):
     """Within a hollow: the point of the circle where a cord from a to b presses outwards.
 
-    Newton's method on asin(A z) + asin(B z) - 2 asin(z) + G = 0, from the right. Where it fails, as
-    in C, the point between both ends.
+    Newton's method on asin(A z) + asin(B z) - 2 asin(z) + G = 0 with z = cos(u), from u = 0: concave
+    and increasing there. Where both ends are in one direction, as in C, the point between them.
     """
     length_a, length_b = _length2(a), _length2(b)
     nearest, at, way2 = _nearest(a, b)
@@ -168,26 +168,21 @@ def _inside(a: Array, b: Array, radius: Array):
     fails = cosine > 1 - _LEAST
     gap = jnp.arccos(jnp.clip(cosine, -1, 1))
     asin = lambda x: jnp.arcsin(jnp.clip(x, -1, 1))
-    excess = lambda z: asin(ratio_a * z) + asin(ratio_b * z) - 2 * asin(z) + gap
-    slope = lambda z, k: k / jnp.maximum(jnp.sqrt(jnp.maximum(1 - z * z * k * k, 0)), _LEAST)
+    excess = lambda u: asin(ratio_a * jnp.cos(u)) + asin(ratio_b * jnp.cos(u)) + 2 * u + gap - np.pi
 
-    def newton(_, carry):
-        z, f, failed = carry
-        go = ~failed & (jnp.abs(f) > 1e-6)
-        df = slope(z, ratio_a) + slope(z, ratio_b) - 2 * slope(z, jnp.ones_like(z))
-        new = z - f / jnp.where(df > -_LEAST, -1, df)
-        f_new = excess(new)
-        bad = (df > -_LEAST) | (new > z) | (f_new > 1e-6)
-        take = go & ~bad
-        return jnp.where(take, new, z), jnp.where(take, f_new, f), failed | (go & bad)
+    def slope(u: Array, k: Array) -> jax.Array:
+        z = k * jnp.cos(u)
+        return k * jnp.sin(u) / jnp.maximum(jnp.sqrt(jnp.maximum(1 - z * z, 0)), _LEAST)
 
-    z = jnp.full_like(radius, 1 - 1e-7)
-    f = excess(z)
-    z, f, fails = lax.fori_loop(0, 20, newton, (z, f, fails | (f > 0)))
-    fails = fails | (jnp.abs(f) > 1e-6)
+    def newton(_, u: Array) -> jax.Array:
+        return u - excess(u) / jnp.maximum(2 - slope(u, ratio_a) - slope(u, ratio_b), _LEAST)
+
+    u = lax.fori_loop(0, 20, newton, jnp.zeros_like(radius))
+    if not since(4):  # there the search begins at z = 1 - 1e-7
+        fails = fails | (excess(jnp.full_like(radius, np.arccos(1 - 1e-7))) > 0)
     left = (_det(a, b) > 0)[:, None]
     start = _unit2(jnp.where(left, a, b))
-    angle = asin(z) - asin(jnp.where(left[:, 0], ratio_a, ratio_b) * z)
+    angle = 0.5 * np.pi - u - asin(jnp.where(left[:, 0], ratio_a, ratio_b) * jnp.cos(u))
     c, s = jnp.cos(angle), jnp.sin(angle)
     turned = _pair(c * start[:, 0] - s * start[:, 1], s * start[:, 0] + c * start[:, 1])
     point = jnp.where(fails[:, None], middle, turned * radius[:, None])

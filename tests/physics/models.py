@@ -26,7 +26,7 @@ def model(
 ) -> str:  # fmt: skip
     """An arm of three joints, with a floor to hit or without contacts."""
     ground = '<geom name="floor" type="plane" size="9 9 1" euler="3 2 0"/>' if floor else ""
-    contact = "" if floor else '<geom contype="0" conaffinity="0"/>'
+    contact = "" if floor or "<geom" in default else '<geom contype="0" conaffinity="0"/>'
     arm = ARM.format(joint=joint.format(first=first), second=second, height=height)
     return f"""<mujoco><compiler autolimits="true"/>
       <option iterations="200" ls_iterations="100" tolerance="0" timestep="0.004" {option}/>
@@ -34,6 +34,7 @@ def model(
       <worldbody>{ground}{arm}{more}</worldbody>{extra}</mujoco>"""
 
 
+NOSLIP = 'noslip_iterations="100" noslip_tolerance="0"'
 BOX = '<body pos="0 0 0.3"><freejoint/><geom {geom}/></body>'
 
 
@@ -55,6 +56,15 @@ def stones(geom: str, other: str = "") -> str:
     return thing(geom, search, other=other).replace("</mujoco>", STONE + "</mujoco>")
 
 
+def hills(geom: str) -> str:
+    """Something that falls on a height field."""
+    field = """<asset><hfield name="hills" nrow="5" ncol="6" size="3 3 0.2 0.1" elevation="0 1 2 1 0 1
+      2 0 1 0 2 1 1 1 0 2 0 0 2 0 1 1 2 1 0 2 1 0 1 2"/></asset>"""
+    ground = '<geom type="hfield" hfield="hills" pos="0 0 -0.2"/>'
+    search = 'ccd_iterations="400" ccd_tolerance="1e-12"'
+    return thing(geom, search).replace("<worldbody>", field + "<worldbody>" + ground)
+
+
 def actuator(text: str) -> str:
     return f"<actuator>{text}</actuator>"
 
@@ -67,6 +77,8 @@ POSTS = """<site name="post" pos="-0.2 0.1 0.9"/><site name="nail" pos="0.1 -0.3
   <geom name="ball" size="0.09" pos="0.1 0.02 0.75" contype="0" conaffinity="0"/>
   <geom name="roll" type="cylinder" size="0.08 0.3" pos="0.1 0.0 0.75" euler="80 20 0"
         contype="0" conaffinity="0"/>"""
+FLUID = 'density="60" viscosity="0.4" wind="0.3 -0.2 0.1" '
+SWIMS = '<geom fluidshape="ellipsoid" fluidcoef="0.6 0.3 1.4 0.9 1.1"/>'
 EQ = "<equality>{}</equality>"
 SECOND = """<body name="rod" pos="0.2 0.1 0.55"><freejoint/>
   <geom type="capsule" size="0.03 0.1"/><site name="grip" pos="0 0 0.1" euler="0 40 10"/></body>"""
@@ -111,6 +123,8 @@ FEATURES = {
     "capsule mesh": stones('type="mesh" mesh="stone"', 'type="capsule" size="0.05 0.1"'),
     "capsule ellipsoid": stones('type="ellipsoid" size="0.1 0.15 0.07"', 'type="capsule" size="0.05 0.1"'),
     "capsule cylinder": stones('type="cylinder" size="0.15 0.05"', 'type="capsule" size="0.05 0.1"'),
+    "height field": hills('size="0.1"'),
+    "height field, margins": hills('type="capsule" size="0.06 0.1" margin="0.01"'),
     "explicit pair": thing('name="u" size="0.1" contype="0"', other='name="v" size="0.1" conaffinity="0" contype="0"')
         .replace("</mujoco>", '<contact><pair geom1="u" geom2="v" condim="4" friction="0.8 0.4 0.01 0 0" solref="0.03 1" margin="0.02"/></contact></mujoco>'),
     "explicit pair, elliptic": thing('name="u" size="0.1"', other='name="v" size="0.1"', option='cone="elliptic"')
@@ -132,6 +146,14 @@ FEATURES = {
     "motor on a free joint": model(actuator('<motor joint="a" gear="1 2 3 0.1 0.2 0.3"/>'), joint=FREE),
     "free in the parent": model(actuator('<motor jointinparent="a" gear="1 2 3 0.1 0.2 0.3"/>'), joint=FREE),
     "site": model(actuator('<motor site="tip" gear="1 2 3 0.1 0.2 0.3"/>'), joint=FREE),
+    "reference site": model(actuator('<position site="tip" refsite="post" gear="1 2 3 0 0 0" kp="3"/><motor site="elbow" refsite="tip" gear="0.1 0.2 0.3 0 0 0"/>'), more=POSTS.format(side="0 0 1"), joint=BALL),
+    "turned reference site": model(actuator('<position site="tip" refsite="post" gear="0 0 0 1 2 3" kp="3"/><motor site="tip" refsite="elbow" gear="1 2 3 0.1 0.2 0.3"/>'), more=POSTS.format(side="0 0 1"), joint=FREE),
+    "adhesive body": thing('type="capsule" size="0.1 0.1" margin="0.02" gap="0.05"', floor='name="ground"', other='size="0.1"')
+        .replace('<body pos="0 0 0.3">', '<body name="sticky" pos="0 0 0.3">').replace("</mujoco>", actuator('<adhesion body="sticky" ctrlrange="0 1" gain="200"/>') + "</mujoco>"),
+    "adhesive body of a list": stones('type="mesh" mesh="stone" margin="0.02" gap="0.05"').replace('<body pos="0 0 0.3">', '<body name="sticky" pos="0 0 0.3">')
+        .replace("</mujoco>", actuator('<adhesion body="sticky" ctrlrange="0 1" gain="200"/>') + "</mujoco>"),
+    "fixed tendon armature": model(TENDON.format(attributes='armature="0.3"')),
+    "spatial armature": model(CORD.format(attributes='armature="3"', path='<site site="post"/><site site="elbow"/><site site="tip"/>'), more=POSTS.format(side="0 0 1"), joint=BALL),
     "group off": model(actuator('<motor joint="a" group="2"/><general joint="b" dyntype="filter" dynprm="0.1" group="2"/><motor joint="c"/>'), option='actuatorgroupdisable="2"'),
     "fixed tendon": model(TENDON.format(attributes='stiffness="5" springlength="0.1 0.2" damping="0.4"') + actuator('<position tendon="t" kp="3" gear="2"/>')),
     "tendon limits": model(TENDON.format(attributes='range="-0.1 0.1" margin="0.02" solreflimit="0.03 1"')),
@@ -152,13 +174,24 @@ FEATURES = {
     "tendon equality": model(TENDON.format(attributes="") + EQ.format('<tendon tendon1="t" polycoef="0.1 0 0 0 0"/>')),
     "inactive": model(EQ.format('<connect body1="fore" anchor="0.2 0 0" active="false"/>')),
     "mocap": model(EQ.format('<weld body1="hand_of_god" body2="fore"/>'), more='<body name="hand_of_god" mocap="true" pos="0.4 0 0.5"><geom size="0.1"/></body>'),
+    "massless": model(more='<body name="ghost" mocap="true" pos="0.4 0 0.5"><geom size="0.1" mass="0" pos="0.1 0.2 0" contype="0"/></body>'),
     "RK4": model(option='integrator="RK4"', first='damping="0.3"', floor=True, height=0.2),
     "RK4 with activations": model(actuator('<general joint="a" dyntype="filter" dynprm="0.04" gainprm="3"/>'), option='integrator="RK4"', joint=BALL).replace('joint="a" dyntype', 'joint="b" dyntype'),
     "eulerdamp off": model('<option><flag eulerdamp="disable"/></option>', first='damping="0.3"'),
     "implicitfast": model(actuator('<position joint="a" kp="20" kv="2"/><velocity joint="b" kv="3" forcerange="-1 1"/>') + TENDON.format(attributes='damping="0.4"'), option='integrator="implicitfast"', first='damping="0.3"', floor=True, height=0.2),
+    "implicitfast across branches": model(CORD.format(attributes='damping="9"', path='<site site="tip"/><site site="far"/>') + actuator('<velocity tendon="t" kv="3"/>'),
+        option='integrator="implicitfast"', more='<body pos="0.7 0.1 0.9"><joint axis="0 1 0"/><geom size="0.1"/><site name="far" pos="0.2 0 0.1"/></body>'),
+    "implicit across branches": model(CORD.format(attributes='damping="9"', path='<site site="tip"/><site site="far"/>'),
+        option='integrator="implicit"', more='<body pos="0.7 0.1 0.9"><joint axis="0 1 0"/><geom size="0.1"/><site name="far" pos="0.2 0 0.1"/></body>'),
     "implicitfast in flight": model(option='integrator="implicitfast"', more=SECOND),
     "implicit": model(actuator('<position joint="b" kp="20" kv="2"/>'), option='integrator="implicit"', second='damping="0.3"', joint=FREE),
     "implicit muscle": model(actuator('<muscle joint="b" lengthrange="-1 1" force="20"/>'), option='integrator="implicitfast"', second='damping="0.3"'),
+    "fluid": model(option=FLUID),
+    "implicit in a fluid": model(option=FLUID + 'integrator="implicit"', joint=FREE),
+    "implicitfast in a fluid": model(option=FLUID + 'integrator="implicitfast"', more=SECOND),
+    "ellipsoids in a fluid": model(option=FLUID, default=SWIMS, joint=FREE, more=SECOND),
+    "implicit ellipsoids in a fluid": model(option=FLUID + 'integrator="implicit"', default=SWIMS),
+    "implicitfast ellipsoids in a fluid": model(option=FLUID + 'integrator="implicitfast"', default=SWIMS, more=SECOND),
     "no gravity": model('<option><flag gravity="disable"/></option>'),
     "no springs": model('<option><flag spring="disable"/></option>', first='damping="0.3" stiffness="3"'),
     "no dampers": model('<option><flag damper="disable"/></option>', first='damping="0.3" stiffness="3"'),
@@ -168,6 +201,13 @@ FEATURES = {
     "no actuation": model('<option><flag actuation="disable"/></option>' + actuator('<motor joint="a"/><general joint="b" dyntype="filter" dynprm="0.04"/>')),
     "no clamping": model('<option><flag clampctrl="disable"/></option>' + actuator('<motor joint="a" ctrlrange="-0.1 0.1"/>')),
     "parents collide": model('<option><flag filterparent="disable"/></option>', floor=True),
+    "noslip": thing('type="capsule" size="0.1 0.1"', option=NOSLIP),
+    "noslip 6": thing('type="capsule" size="0.1 0.1" condim="6" friction="1 0.02 0.005"', option=NOSLIP),
+    "noslip elliptic": thing('type="capsule" size="0.1 0.1"', option=NOSLIP + ' cone="elliptic" impratio="3"'),
+    "noslip elliptic 4": thing('type="capsule" size="0.1 0.1" condim="4" friction="1 0.02 0.005"', option=NOSLIP + ' cone="elliptic"'),
+    "noslip elliptic 6": thing('type="capsule" size="0.1 0.1" condim="6" friction="1 0.02 0.005"', option=NOSLIP + ' cone="elliptic"'),
+    "noslip of a list": stones('type="mesh" mesh="stone"').replace("<option", "<option " + NOSLIP),
+    "noslip in joints": model(first='frictionloss="0.3" range="-20 20"', second='frictionloss="0.02"', option=NOSLIP),
     "PGS": thing('size="0.1"', option='solver="PGS"'),
     "CG": thing('size="0.1"', option='solver="CG"'),
 }  # fmt: skip

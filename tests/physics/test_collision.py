@@ -27,14 +27,16 @@ ROUND = np.linspace(0, 2 * np.pi, 9, endpoint=False)
 PRISM = [[0.2 * np.cos(a), 0.15 * np.sin(a), z] for a in ROUND for z in (-0.1, 0.12)]
 
 
-def poses(m: mujoco.MjModel, n: int, rng: np.random.Generator) -> list[mujoco.MjData]:
+def poses(
+    m: mujoco.MjModel, n: int, rng: np.random.Generator, reach: float = 0.35
+) -> list[mujoco.MjData]:
     """Of the second body near the first; some of them turned by little or by nothing."""
     turn = lambda v: v / np.linalg.norm(v)
     out = []
     for k in range(n):
         d = mujoco.MjData(m)
         d.mocap_quat[0] = turn(rng.standard_normal(4)) if k % 3 else [1, 0, 0, 0]
-        d.qpos[:3] = rng.uniform(-0.35, 0.35, 3)
+        d.qpos[:3] = rng.uniform(-reach, reach, 3)
         d.qpos[3:] = turn(rng.standard_normal(4) if k % 4 else [1, 0.02, 0.01, -0.01])
         mujoco.mj_forward(m, d)
         out.append(d)
@@ -53,24 +55,29 @@ def model(kind: tuple[int, int], rng: np.random.Generator) -> mujoco.MjModel:
     return mujoco.MjModel.from_xml_string(MODEL.format(stone, words(PRISM), *geoms))
 
 
+def touches(kind: tuple[int, int], m: mujoco.MjModel, data: list[mujoco.MjData], dtype):
+    """Our distances (n, p), points and normals (n, p, 3) in poses."""
+    tables, ranges = hulls(m, range(m.nmesh), dtype)
+
+    def shape(pos, mat, k: int) -> Shape:
+        hull = Hull(tables, *ranges[m.geom_dataid[k]]) if kind[k] == MESH else None
+        return Shape(pos[k][None], mat[k][None], m.geom_size[[k]].astype(dtype), hull)
+
+    touch = over_worlds(
+        lambda pos, mat: KINDS[kind].function(shape(pos, mat, 0), shape(pos, mat, 1))[:3], dtype
+    )
+    pos = np.array([d.geom_xpos for d in data])
+    mat = np.array([d.geom_xmat for d in data]).reshape(-1, 2, 3, 3)
+    return (x[:, 0] for x in touch(pos, mat))
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: f"{NAMES[k[0]]}-{NAMES[k[1]]}")
 def test_contacts_are_c_s(kind: tuple[int, int]):
     rng = np.random.default_rng(sum(kind))
     m = model(kind, rng)
     m.opt.ccd_iterations, m.opt.ccd_tolerance = 400, 1e-9
     data = poses(m, 240, rng)
-    tables, ranges = hulls(m, range(m.nmesh), np.float64)
-
-    def shape(pos, mat, k: int) -> Shape:
-        hull = Hull(tables, *ranges[m.geom_dataid[k]]) if kind[k] == MESH else None
-        return Shape(pos[k][None], mat[k][None], m.geom_size[[k]], hull)
-
-    touch = over_worlds(
-        lambda pos, mat: KINDS[kind].function(shape(pos, mat, 0), shape(pos, mat, 1))[:3]
-    )
-    pos = np.array([d.geom_xpos for d in data])
-    mat = np.array([d.geom_xmat for d in data]).reshape(-1, 2, 3, 3)
-    dist, point, normal = (x[:, 0] for x in touch(pos, mat))
+    dist, point, normal = touches(kind, m, data, np.float64)
     seen, bounds = 0, np.array(CLOSE if kind in SEARCHED else EXACT)
     for k, d in enumerate(data):
         theirs = [np.array([c.dist, *c.pos, *c.frame[:3]]) for c in d.contact[: d.ncon]]
@@ -81,3 +88,21 @@ def test_contacts_are_c_s(kind: tuple[int, int]):
             if kind not in SEARCHED or (contact[0] > -0.1 and len(theirs) < 3):
                 assert (np.abs(ours - contact) / bounds).max(1).min() < 1
     assert seen > 30
+
+
+@pytest.mark.parametrize("kind", SEARCHED, ids=lambda k: f"{NAMES[k[0]]}-{NAMES[k[1]]}")
+def test_single_precision_knows_how_deep(kind: tuple[int, int]):
+    """No contact of shapes that lie deep in each other is lost, and no depth is far off."""
+    rng = np.random.default_rng(7 + sum(kind))
+    m = model(kind, rng)
+    m.opt.ccd_iterations, m.opt.ccd_tolerance = 400, 1e-9
+    data = poses(m, 600, rng, reach=0.12)
+    single, double = (next(touches(kind, m, data, t)) for t in (np.float32, np.float64))
+    same = (single < 0).sum(1) == (double < 0).sum(1)  # not a point more: faces 5 degrees apart
+    theirs = np.array([min((c.dist for c in d.contact[: d.ncon]), default=1.0) for d in data])
+    deep = theirs < -1e-3
+    assert deep.sum() > 500
+    assert (single.min(1)[deep] < 0).all()
+    error = np.abs(single.min(1) - double.min(1))[deep & same]
+    assert np.quantile(error, 0.95) < 1e-5
+    assert error.max() < 3e-3

@@ -21,27 +21,14 @@ def mjcf(extra="", joint="hinge", attributes="", geom='size="0.1"') -> str:
 
 
 HILLS = '<asset><hfield name="h" nrow="2" ncol="2" size="1 1 1 1" elevation="0 1 1 0"/></asset>'
-SITES = '<actuator><motor name="arm" site="spot" refsite="spot"/></actuator>'
 REFUSED = {
-    "option noslip_iterations": mjcf('<option noslip_iterations="3"/>'),
-    "integrator=implicit in a fluid": mjcf('<option integrator="implicit" density="1"/>'),
-    "geom 'shell': fluidshape=ellipsoid": mjcf(
-        '<option density="1000"/>', geom='size="1" fluidshape="ellipsoid"'
-    ),
     "geom 'shell': adhesion": mjcf(geom='size="1" adhesion="2"'),
-    "tendon 'rope': armature": mjcf(
-        '<tendon><fixed name="rope" armature="1"><joint joint="lid" coef="1"/></fixed></tendon>'
-    ),
     "actuator 'arm' .dyntype user": mjcf(
         '<actuator><general name="arm" joint="lid" dyntype="user" actdim="1"/></actuator>'
     ),
-    "actuator 'arm' .transmission body": mjcf(
-        '<actuator><adhesion name="arm" body="box" ctrlrange="0 1"/></actuator>'
-    ),
-    "actuator 'arm' with a reference site": mjcf(SITES),
-    "geoms 'hills' and 'shell': hfield against sphere": mjcf(HILLS).replace(
-        "<worldbody>", '<worldbody><geom name="hills" type="hfield" hfield="h"/>'
-    ),
+    "geoms 'hills' and 'shell': hfield against sphere: option flag nativeccd=disable": mjcf(
+        HILLS + '<option><flag nativeccd="disable"/></option>'
+    ).replace("<worldbody>", '<worldbody><geom name="hills" type="hfield" hfield="h"/>'),
     "geoms 'shell' and 'pole': capsule against cylinder: option flag multiccd=disable": mjcf(
         '<option><flag multiccd="disable"/></option>', geom='type="capsule" size="0.1 0.1"'
     ).replace("<worldbody>", '<worldbody><geom name="pole" type="cylinder" size="0.1 0.1"/>'),

@@ -17,7 +17,7 @@ from tests.physics.harness import close, over_worlds, run, run_model, state_of
 PATIENT = Options(
     timestep=0.01, iterations=50, ls_iterations=50, tolerance=1e-14, impratio=1.0,
     elliptic=False, refsafe=True, integrator="euler", disabled=frozenset(), groups_off=frozenset(),
-    density=0.0, viscosity=0.0, wind=(0.0, 0.0, 0.0),
+    density=0.0, viscosity=0.0, wind=(0.0, 0.0, 0.0), noslip_iterations=0, noslip_tolerance=1e-6,
 )  # fmt: skip
 
 

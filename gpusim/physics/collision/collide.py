@@ -9,9 +9,10 @@ import numpy as np
 from jax import lax
 
 from gpusim.physics import rolled
+from gpusim.physics.collision import hfield
 from gpusim.physics.collision.groups import KINDS, Group, bounding_radius
 from gpusim.physics.collision.hulls import Hull, hulls
-from gpusim.physics.collision.shapes import MESH, Shape, Touch, sides
+from gpusim.physics.collision.shapes import HFIELD, MESH, PLANE, Shape, Touch, sides
 from gpusim.physics.kinematics import Pose, positions
 from gpusim.physics.linalg import Array, contract, pick
 from gpusim.physics.model import Model
@@ -89,13 +90,26 @@ class _World:
         self.reference = pick(pose.reference, _bodies(model, self.geoms))
         self.bound = jnp.asarray(_bounds(model, self.geoms, shapes.size))
         dtype = shapes.pos.dtype
-        self.margin = np.array([p.margin for p in model.topology.pairs], dtype)
-        meshes = np.array(model.mj.geom_dataid)[self.geoms]
-        meshes = np.where([model.topology.geom_type[g] == MESH for g in self.geoms], meshes, -1)
-        used = sorted(set(meshes[meshes >= 0].tolist()))
-        self.hulls, ranges = hulls(model.mj, used, dtype) if used else (None, None)
+        self.margin = np.array([p.margin + p.gap for p in model.topology.pairs], dtype)
+        meshes, place = self._assets(model, MESH)
+        self.hulls, ranges = hulls(model.mj, meshes, dtype) if meshes else (None, None)
         if ranges is not None:
-            self.ranges = ranges[np.searchsorted(used, np.maximum(meshes, used[0]))]
+            self.ranges = ranges[place]
+        used, place = self._assets(model, HFIELD)
+        if used:
+            tables = hfield.fields(model.mj, used, dtype)
+            self.fields = hfield.Field(tables.heights, *(x[place] for x in tables[1:]))
+
+    def _assets(self, model: Model, kind: int) -> tuple[list[int], np.ndarray]:
+        """Meshes or height fields that are used, and which of them each geom has."""
+        types = np.array(model.topology.geom_type)[self.geoms]
+        assets = np.where(types == kind, np.array(model.mj.geom_dataid)[self.geoms], -1)
+        used = sorted(set(assets[types == kind].tolist()))
+        return used, np.searchsorted(used, assets) * (types == kind)
+
+    def field(self, geom: Array) -> hfield.Field:
+        heights, *each = self.fields
+        return hfield.Field(heights, *(rolled.at(x, geom) for x in each))
 
     def shape(self, geom: Array, kind: int, margin: Array) -> Shape:
         hull = None
@@ -147,12 +161,11 @@ def _touching(world: _World, dim: int, groups: Sequence[Group], slots: int) -> C
 
 def _search(world: _World, group: Group, found: _List) -> _List:
     """Adds the contacts of a group of pairs of the same two shapes."""
-    function = KINDS[group.kind].function
     place = {g: k for k, g in enumerate(world.geoms)}
     first = np.array([place[g] for g in group.first], np.int32)
     second = np.array([place[g] for g in group.second], np.int32)
     pairs, margins = np.array(group.pairs, np.int32), world.margin[list(group.pairs)]
-    plane = group.kind[0] == 0
+    first_kind, second_kind = group.kind
 
     def trip(k: Array, found: _List) -> _List:
         g, h = rolled.at(first, k), rolled.at(second, k)
@@ -161,12 +174,16 @@ def _search(world: _World, group: Group, found: _List) -> _List:
         shift = rolled.at(world.reference, g) - rolled.at(world.reference, h)
         a = a._replace(pos=a.pos + shift)
         between = b.pos - a.pos
-        if plane:
+        if first_kind == PLANE:
             near = (between * a.axis).sum() < rolled.at(world.bound, h) + margin
         else:
             reach = rolled.at(world.bound, g) + rolled.at(world.bound, h) + margin
             near = (between * between).sum() < reach * reach
-        add = lambda found: _append(found, function(a, b), margin, rolled.at(pairs, k))
+        put = lambda found, touch: _append(found, touch, margin, rolled.at(pairs, k))
+        if first_kind == HFIELD:
+            add = lambda found: hfield.search(world.field(g), second_kind, a, b, put, found)
+        else:
+            add = lambda found: put(found, KINDS[group.kind].function(a, b))
         return lax.cond(near, add, lambda found: found, found)
 
     return rolled.loop(len(pairs), trip, found)

@@ -15,13 +15,14 @@ from gpusim.physics.collision.shapes import (
     CAPSULE,
     CYLINDER,
     ELLIPSOID,
+    HFIELD,
     MESH,
     SPHERE,
     Shape,
     Touch,
     one,
 )  # fmt: skip
-from gpusim.physics.collision.support import difference, radius
+from gpusim.physics.collision.support import core, difference, radius
 from gpusim.physics.linalg import dot
 
 # Lengths in m. C has one of them, ccd_tolerance, by default 1e-6.
@@ -61,8 +62,9 @@ def _touch(kinds: tuple[int, int], a: Shape, b: Shape) -> Touch:
 def penetration(kinds: tuple[int, int], a: Shape, b: Shape, reach: jax.Array) -> Deepest:
     """How far the cores of two shapes lie in each other; a negative depth is their distance,
     or something farther than `reach`."""
-    support = difference(kinds, a, b)
     between = a.pos[0] - b.pos[0]
+    # Relative to b, so that rounding is that of their sizes.
+    support = difference(kinds, a._replace(pos=between[None]), b._replace(pos=0 * b.pos))
     near = nearest(support, between, reach, _DISTANCE, _TRIPS)
     length = jnp.maximum(near.distance, 1e-30)
     used = jnp.where(near.weights > 0, jnp.arange(4), jnp.argmax(near.weights))
@@ -74,7 +76,15 @@ def penetration(kinds: tuple[int, int], a: Shape, b: Shape, reach: jax.Array) ->
         near.features[used[order]],
     )
     touching = ~near.apart | (near.distance < _TOUCHING)
-    sharp = all(k in (SPHERE, CAPSULE, BOX, MESH) for k in kinds)
+    sharp = all(k in (HFIELD, SPHERE, CAPSULE, BOX, MESH) for k in kinds)
     tolerance = 16 * float(np.finfo(between.dtype).eps) if sharp else _DEPTH
-    deep = lambda _: deepest(support, -between, tolerance)
-    return lax.cond(touching, deep, lambda _: apart, None)
+    deep = lambda _: deepest(support, -between, tolerance, sharp)
+    found = lax.cond(touching, deep, lambda _: apart, None)
+    on_a = found.on_a + b.pos[0]
+    if ELLIPSOID in kinds:  # curved everywhere: it touches where it reaches farthest
+        normal = found.normal
+        on_a = (
+            core(ELLIPSOID, a, normal)[0] if kinds[0] == ELLIPSOID
+            else core(ELLIPSOID, b, -normal)[0] + normal * found.depth
+        )  # fmt: skip
+    return found._replace(on_a=on_a)

@@ -3,6 +3,10 @@
 The polytope starts as a tetrahedron of support points and need not contain the origin: distances of
 its faces have signs. Each trip adds the support point of the face that is nearest; the faces that
 see it are replaced by those that join it to the edges of the hole they leave.
+
+How far the set reaches along any direction is an upper bound of the depth: the least of all that
+were tried is the answer. So whatever rounding does to the polytope, two shapes that lie in each
+other stay in contact, and moving them apart by the answer parts them.
 """
 
 from typing import NamedTuple
@@ -14,6 +18,7 @@ from jax import lax
 
 from gpusim import lanes
 from gpusim.physics import rolled
+from gpusim.physics.collision.gjk import simplex_weights
 from gpusim.physics.collision.support import Difference, Support
 from gpusim.physics.linalg import Array, cross, dot
 
@@ -25,7 +30,7 @@ _START = np.array([(1, 2, 3), (0, 2, 3), (0, 1, 3), (0, 1, 2)])
 class Deepest(NamedTuple):
     """The point of the surface that is nearest to the origin inside."""
 
-    depth: jax.Array  # () m; negative: the origin is outside by so much at least
+    depth: jax.Array  # () m, how far the set reaches along the normal; negative: it is outside
     normal: jax.Array  # (3,) outwards
     on_a: jax.Array  # (3,) the point of a that belongs to it
     features: jax.Array  # (3, 2) of the corners of the face it lies on
@@ -44,25 +49,36 @@ class _Polytope(NamedTuple):
     n_free: jax.Array  # ()
     n_faces: jax.Array  # () faces that ever were
     hole: jax.Array  # (V,) what comes next around the hole, as `_next` reads it; 0: not at the hole
-    best: jax.Array  # () the nearest face, and what it was before the last vertex came
-    normal: jax.Array  # (3,)
-    offset: jax.Array  # ()
-    corner: jax.Array  # ()
+    best: jax.Array  # () the nearest face
+    normal: jax.Array  # (3,) of the face along which the set reaches least
+    corner: jax.Array  # () of the same
+    last: jax.Array  # () the vertex there
+    reach: jax.Array  # () how far that is
     done: jax.Array  # () bool
 
 
-def deepest(support: Difference, start: Array, tolerance: float) -> Deepest:
-    """The nearest surface point of the difference; start: (3,) a direction to begin with."""
+class _Inside(NamedTuple):
+    """What planes are computed with."""
+
+    point: jax.Array  # (3,) inside the polytope
+    least: jax.Array  # () m, what rounding makes of a corner, several times
+
+
+def deepest(support: Difference, start: Array, tolerance: float, sharp: bool) -> Deepest:
+    """The nearest surface point of the difference; start: (3,) a direction to begin with; sharp:
+    whether both shapes are polyhedra.
+    """
     corners = _tetrahedron(support, start)
-    inside = corners.point.mean(0)
+    inside = _Inside(corners.point.mean(0), _rounding(corners))
     state = _first(corners, inside)
+    tolerance = jnp.maximum(tolerance, inside.least)
 
     def trip(k: jax.Array, state: _Polytope) -> _Polytope:
         grow = lambda s: _expanded(support, s, k + 4, inside, tolerance)
         return lax.cond(state.done, lambda s: s, grow, state)
 
     state = lanes.fori_loop(0, VERTICES - 4, trip, state)
-    return _answer(state)
+    return _answer(state, sharp)
 
 
 def _tetrahedron(support: Difference, start: Array) -> Support:
@@ -94,13 +110,16 @@ def _cross(a: Array, b: Array) -> jax.Array:
     return cross(a[None], b[None])[0]
 
 
-def _plane(a: Array, b: Array, c: Array, inside: Array) -> tuple[jax.Array, jax.Array]:
-    """Outward normal and offset of a triangle's plane; a huge offset for one without a plane."""
+def _plane(a: Array, b: Array, c: Array, inside: _Inside) -> tuple[jax.Array, jax.Array]:
+    """Outward normal and offset of a triangle's plane; a huge offset for one without a plane:
+    its corners lie on a line to rounding, which would turn it anyhow.
+    """
     one, two = b - a, c - a
     normal = _cross(one, two)
     length2 = dot(normal, normal)
-    flat = length2 <= dot(one, one) * dot(two, two) * (16 * float(np.finfo(a.dtype).eps)) ** 2
-    outwards = jnp.where(dot(normal, a - inside) < 0, -1, 1).astype(a.dtype)
+    longest2 = jnp.maximum(jnp.maximum(dot(one, one), dot(two, two)), dot(two - one, two - one))
+    flat = length2 <= longest2 * (inside.least * inside.least)
+    outwards = jnp.where(dot(normal, a - inside.point) < 0, -1, 1).astype(a.dtype)
     normal = normal * (outwards * lax.rsqrt(jnp.where(flat, 1, length2)))
     return normal, jnp.where(flat, _huge(a.dtype), dot(normal, a))
 
@@ -109,8 +128,8 @@ def _huge(dtype) -> jax.Array:
     return jnp.asarray(1e30, dtype)
 
 
-def _first(corners: Support, inside: Array) -> _Polytope:
-    dtype = inside.dtype
+def _first(corners: Support, inside: _Inside) -> _Polytope:
+    dtype = inside.point.dtype
     grown = lambda x: jnp.zeros((VERTICES, *x.shape[1:]), x.dtype).at[:4].set(x)
     at = corners.point
     planes = [_plane(at[i], at[j], at[k], inside) for i, j, k in _START]
@@ -128,7 +147,7 @@ def _first(corners: Support, inside: Array) -> _Polytope:
         jnp.zeros(_FACES, jnp.int32).at[:4].set(jnp.stack(packed).astype(jnp.int32)),
         jnp.zeros(_FACES, jnp.int32), zero, zero + 4,
         jnp.zeros(VERTICES, jnp.int32), zero,
-        jnp.zeros(3, dtype), jnp.zeros((), dtype), zero, jnp.asarray(False),
+        jnp.zeros(3, dtype), zero, zero, _huge(dtype), jnp.asarray(False),
     )  # fmt: skip
 
 
@@ -146,45 +165,60 @@ def _nearest(state: _Polytope, vertices: Array) -> _Polytope:
 
 
 def _expanded(
-    support: Difference, state: _Polytope, v: Array, inside: Array, tolerance: float
+    support: Difference, state: _Polytope, v: Array, inside: _Inside, tolerance: Array
 ) -> _Polytope:
     """With vertex number v, unless the nearest face is one of the set itself."""
     state = _nearest(state, v)
-    normal = state.normals[state.best]
+    normal, offset = state.normals[state.best], state.offsets[state.best]
     new = support(normal)
+    reach = dot(normal, new.point)
     # What lies in the face's plane to rounding cannot be told from its corners.
-    least = jnp.maximum(tolerance, _rounding(new.point))
-    done = dot(normal, new.point) - state.offsets[state.best] < least
+    done = reach - offset < tolerance
+    lower = reach < state.reach + tolerance  # of equals the last: it is the smallest
+    keep = lambda new, old: jnp.where(lower, new, old)
     state = state._replace(
         points=rolled.put(state.points, v, new.point),
         on_a=rolled.put(state.on_a, v, new.on_a),
         features=rolled.put(state.features, v, new.features),
         done=done,
-        normal=normal,
-        offset=state.offsets[state.best],
-        corner=state.corners[state.best],
+        normal=keep(normal, state.normal),
+        corner=keep(state.corners[state.best], state.corner),
+        last=keep(v, state.last),
+        reach=keep(reach, state.reach),
     )
-    add = lambda s: _filled(_opened(s, v, new.point), v, new.point, inside)
+    add = lambda s: _filled(_opened(s, v, new.point, inside.least), v, new.point, inside)
     return lax.cond(done, lambda s: s, add, state)
 
 
-def _rounding(point: jax.Array) -> jax.Array:
-    return 32 * float(np.finfo(point.dtype).eps) * jnp.abs(point).max()
+def _rounding(corners: Support) -> jax.Array:
+    largest = jnp.maximum(jnp.abs(corners.point).max(), jnp.abs(corners.on_a).max())
+    return 32 * float(np.finfo(largest.dtype).eps) * largest
 
 
-def _opened(state: _Polytope, v: Array, point: Array) -> _Polytope:
+def _opened(state: _Polytope, v: Array, point: Array, least: Array) -> _Polytope:
     """Without the faces that see the new vertex; the edges of the hole are those of one of them.
 
     A face that lies in a plane with the vertex does not: else rounding would tear several holes.
     """
-    least = _rounding(point)
+    best = state.best
+    nearest = _unpacked(state.corners[best])
 
-    def look(i: jax.Array, state: _Polytope) -> _Polytope:
-        normal, offset = rolled.at(state.normals, i), rolled.at(state.offsets, i)
-        seen = (dot(normal, point) > offset + least) | (i == state.best)
-        return lax.cond(seen, lambda s: _removed(s, i), lambda s: s, state)
+    def look(i: jax.Array, carry: tuple) -> tuple:
+        normal, offset = rolled.at(carry[0].normals, i), rolled.at(carry[0].offsets, i)
+        seen = (dot(normal, point) > offset + least) & (i != best)
+        return lax.cond(seen, lambda c: remove(i, *c), lambda c: c, carry)
 
-    return lanes.fori_loop(0, 2 * v - 4, look, state)
+    def remove(i: jax.Array, state: _Polytope, beside: jax.Array) -> tuple:
+        corners = _unpacked(rolled.at(state.corners, i))
+        common = sum((a == b).astype(jnp.int32) for a in corners for b in nearest)
+        return _removed(state, i), beside | (common > 1)
+
+    state, beside = lanes.fori_loop(0, 2 * v - 4, look, (state, jnp.asarray(False)))
+    # The nearest face sees it too. If none of its neighbours does, but others do, it is a splinter
+    # that rounding has turned: it stays, without a plane.
+    alone = ~beside & (state.hole != 0).any()
+    hide = lambda s: s._replace(offsets=s.offsets.at[best].set(_huge(point.dtype)))
+    return lax.cond(alone, hide, lambda s: _removed(s, best), state)
 
 
 def _removed(state: _Polytope, i: Array) -> _Polytope:
@@ -221,7 +255,7 @@ def _unpacked(packed: jax.Array) -> list[jax.Array]:
     return [packed >> shift & 63 for shift in (0, 6, 12)]
 
 
-def _filled(state: _Polytope, v: Array, point: Array, inside: Array) -> _Polytope:
+def _filled(state: _Polytope, v: Array, point: Array, inside: _Inside) -> _Polytope:
     """With the faces from the hole's edges to the new vertex."""
 
     def look(a: jax.Array, found: tuple) -> tuple:
@@ -251,11 +285,19 @@ def _filled(state: _Polytope, v: Array, point: Array, inside: Array) -> _Polytop
     return state._replace(done=end != start)
 
 
-def _answer(state: _Polytope) -> Deepest:
-    corners = jnp.stack(_unpacked(state.corner))
-    normal, offset = state.normal, state.offset
-    p, foot = state.points[corners], normal * offset
-    areas = [dot(normal, _cross(p[(k + 1) % 3] - foot, p[(k + 2) % 3] - foot)) for k in range(3)]
-    whole = areas[0] + areas[1] + areas[2]
-    weights = jnp.stack(areas) / jnp.where(whole == 0, 1, whole)
-    return Deepest(offset, normal, dot(weights, state.on_a[corners]), state.features[corners])
+def _answer(state: _Polytope, sharp: bool) -> Deepest:
+    """Where the set ends, as a mean of the face's corners.
+
+    Of a set without curves that may lie outside the face, on another part of the same side; else
+    it is then the nearest mean of the corners and of the last vertex.
+    """
+    face = jnp.stack(_unpacked(state.corner))
+    corners = jnp.concatenate([face, state.last[None]])
+    p = state.points[corners] - state.normal * state.reach
+    areas = jnp.stack([dot(state.normal, _cross(p[i], p[j])) for i, j in ((1, 2), (2, 0), (0, 1))])
+    whole = areas.sum()
+    inside = (whole > 0) & (sharp | (areas.min() > -1e-6 * whole))
+    own = jnp.append(areas, 0) / jnp.where(inside, whole, 1)
+    weights = lax.cond(inside, lambda _: own, lambda _: simplex_weights(p), None)
+    on_a = dot(weights, state.on_a[corners])
+    return Deepest(state.reach, state.normal, on_a, state.features[face])

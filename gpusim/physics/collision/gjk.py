@@ -59,7 +59,7 @@ def nearest(support: Difference, start: Array, reach: Array, tolerance: float, t
         found = now.distance * now.distance - ahead < 0.5 * tolerance * tolerance
         place = jnp.argmin(now.weights) == np.arange(4)
         corners = jnp.where(place[:, None], new.point, now.corners)
-        weights = _weights(corners)
+        weights = simplex_weights(corners)
         point = dot(weights, corners)
         distance = length(point)
         stuck = distance >= now.distance
@@ -81,7 +81,7 @@ def nearest(support: Difference, start: Array, reach: Array, tolerance: float, t
     return lax.while_loop(more, trip, begin)
 
 
-def _weights(p: jax.Array) -> jax.Array:
+def simplex_weights(p: jax.Array) -> jax.Array:
     """Weights (4,) of the corners (4, 3) of a simplex in its point nearest to the origin.
 
     Of the nearest points of all corners, edges, faces and the inside that lie within these, the

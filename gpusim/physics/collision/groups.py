@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import mujoco
 
-from gpusim.physics.collision import box, capsule_box, convex, plane, round
+from gpusim.physics.collision import box, capsule_box, convex, hfield, plane, round
 from gpusim.physics.collision.pairs import Pair, refuse
 from gpusim.physics.collision.shapes import (
     BOX,
@@ -88,11 +88,12 @@ def groups(m: mujoco.MjModel, pairs: Sequence[Pair], file: str) -> tuple[Group, 
     found: dict[tuple, list[int]] = {}
     for k, pair in enumerate(pairs):
         kind = int(m.geom_type[pair.first]), int(m.geom_type[pair.second])
-        if kind not in KINDS:
+        if kind not in KINDS and kind not in hfield.KINDS:
             raise refuse(m, pair, file, _words(kind))
         for flag in ("nativeccd", "multiccd"):
             off = m.opt.disableflags & int(getattr(mujoco.mjtDisableBit, f"mjDSBL_{flag.upper()}"))
-            if off and (kind in convex.SEVERAL or (kind in convex.SINGLE and flag == "nativeccd")):
+            one = kind in (*convex.SINGLE, *hfield.KINDS)
+            if off and (kind in convex.SEVERAL or (one and flag == "nativeccd")):
                 raise refuse(m, pair, file, f"{_words(kind)}: option flag {flag}=disable")
         if kind in convex.SEVERAL and not since(3, 17):
             raise refuse(m, pair, file, f"{_words(kind)} with MuJoCo before 3.17")
@@ -118,7 +119,11 @@ def _words(kind: tuple[int, int]) -> str:
 
 def slots(found: Sequence[Group]) -> int | None:
     """The length of the list of contacts; None if all points are few enough to be written out."""
-    points = sum(KINDS[g.kind].points * len(g.pairs) for g in found)
+    points = sum(_points(g.kind) * len(g.pairs) for g in found)
     if points <= FEW and all(KINDS[g.kind].few for g in found):
         return None
     return min(points, SLOTS)
+
+
+def _points(kind: tuple[int, int]) -> int:
+    return hfield.POINTS if kind in hfield.KINDS else KINDS[kind].points

@@ -24,6 +24,7 @@ class Pair(NamedTuple):
     dim: int  # condim: 1, 3, 4 or 6
     friction_of: tuple[int, int]  # rows of `Model.friction`: the larger number counts
     margin: float  # m: distance at which the contact begins to act
+    gap: float  # m: how much sooner it is found
     solref: tuple[float, ...]  # time constant (s), damping ratio; or stiffness and damping, negated
     solref_friction: tuple[float, ...]  # of the tangents of elliptic cones; zeros: as solref
     solimp: tuple[float, ...]  # d0, dmax, width, midpoint, power
@@ -87,6 +88,7 @@ def _explicit(m: mujoco.MjModel, k: int) -> Pair:
     first, second = sorted(geoms, key=lambda g: int(m.geom_type[g]))
     return Pair(
         first, second, int(m.pair_dim[k]), (m.ngeom + k, m.ngeom + k), float(m.pair_margin[k]),
+        float(m.pair_gap[k]),
         tuple(m.pair_solref[k]), tuple(m.pair_solreffriction[k]), tuple(m.pair_solimp[k]),
     )  # fmt: skip
 
@@ -106,6 +108,7 @@ def _mixed(m: mujoco.MjModel, a: int, b: int) -> Pair:
     return Pair(
         first, second, int(m.geom_condim[geoms].max()), (geoms[0], geoms[-1]),
         float(margins.sum() if since(3, 5) else margins.max()),
+        float(m.geom_gap[[first, second]].sum()),
         tuple(weights @ solref if standard else solref.min(0)), (0.0, 0.0),
         tuple(weights @ m.geom_solimp[geoms]),
     )  # fmt: skip

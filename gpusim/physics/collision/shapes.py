@@ -27,6 +27,7 @@ class Shape(NamedTuple):
     size: Array  # (n, 3) as in geom_size
     hull: Hull | None = None  # of a mesh
     margin: Array | float = 0.0  # m: from this distance on its contacts act
+    corners: Array | None = None  # (6, 3) of a height field's prism: three below, three above
 
     @property
     def axis(self) -> Array:

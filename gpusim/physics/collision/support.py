@@ -12,7 +12,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from gpusim.physics.collision.hulls import farthest
-from gpusim.physics.collision.shapes import CAPSULE, CYLINDER, ELLIPSOID, MESH, SPHERE, Shape
+from gpusim.physics.collision.shapes import (
+    CAPSULE,
+    CYLINDER,
+    ELLIPSOID,
+    HFIELD,
+    MESH,
+    SPHERE,
+    Shape,
+)
 from gpusim.physics.linalg import Array, dot
 
 
@@ -51,6 +59,10 @@ def core(kind: int, shape: Shape, direction: jax.Array) -> tuple[jax.Array, jax.
         return pos, none
     d = dot(direction, mat)
     up = jnp.where(d >= 0, 1, -1).astype(d.dtype)
+    if kind == HFIELD:  # a prism of it
+        corners = jnp.asarray(shape.corners)
+        three = jnp.where(d[2] < 0, corners[:3], corners[3:])
+        return pos + dot(mat, three[jnp.argmax(dot(three, d))]), none
     if kind == MESH:
         assert shape.hull is not None
         corner = farthest(shape.hull, d)

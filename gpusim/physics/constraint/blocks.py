@@ -37,6 +37,10 @@ class Coordinates(NamedTuple):
     aref: Array  # (n, 1)
     nv: int
 
+    def rows(self) -> tuple[jax.Array, Array]:
+        """The Jacobian (n, 1, nv), and how many constraints there are."""
+        return self.sign[:, :, None] * self._place()[:, None], len(self.dofs)
+
     def along(self, x: Array) -> jax.Array:
         """J x (n, 1)."""
         return self.sign * pick(x, self.dofs)[:, None]
@@ -75,6 +79,10 @@ class Written(NamedTuple):
     square: Array  # (n, k, k) and products of two; 1 for signs
     aref: Array  # (n, k) scaled
 
+    def rows(self) -> tuple[jax.Array, Array]:
+        """The Jacobian (n, k, nv) with its scale, and how many constraints there are."""
+        return self.jacobian * self.scale[:, :, None], len(self.reach)
+
     def along(self, x: Array) -> jax.Array:
         """J x (n, k)."""
         return contract(self.jacobian, x, 2, 0) * self.scale
@@ -112,6 +120,10 @@ class Slots(NamedTuple):
     scale: Array  # (slots, k) what its rows were multiplied by
     aref: Array  # (slots, k) scaled
     count: Array  # ()
+
+    def rows(self) -> tuple[jax.Array, Array]:
+        """The Jacobian (slots, k, nv), and how many constraints act."""
+        return self.jacobian, self.count
 
     def along(self, x: Array) -> jax.Array:
         """J x (slots, k)."""

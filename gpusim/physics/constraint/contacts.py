@@ -18,7 +18,7 @@ from gpusim.physics.constraint.blocks import Slots, Written
 from gpusim.physics.constraint.laws import Cone, Law, OneSided, Params
 from gpusim.physics.constraint.softness import Softness, reference, softness, stiffness
 from gpusim.physics.kinematics import Pose
-from gpusim.physics.linalg import Array, contract, cross, halves, pick
+from gpusim.physics.linalg import Array, contract, cross, dot, halves, pick
 from gpusim.physics.model import Model
 
 _MIN_FRICTION = 1e-5
@@ -80,6 +80,36 @@ def entry(contacts: Contacts, s: Array) -> Contacts:
     return Contacts(contacts.dim, *(rolled.at(x, s)[None] for x in contacts[1:5]), count=None)
 
 
+def mean_normal(model: Model, pose: Pose, found: Sequence[Contacts], body: int) -> jax.Array:
+    """(nv,) the mean of the normals' Jacobians of all contacts of a body, also those in the gap."""
+    total, count = jnp.zeros(model.nv, pose.cdof.dtype), jnp.zeros((), pose.cdof.dtype)
+    if not found:
+        return total
+    settings = _Settings(model, pose.cdof.dtype)
+
+    def add(contacts: Contacts, total: Array, count: Array) -> tuple[jax.Array, jax.Array]:
+        pair = contacts.pair
+        mine = (pick(settings.first, pair) == body) | (pick(settings.second, pair) == body)
+        there = jnp.where(mine & (contacts.dist < pick(settings.reach, pair)), 1, 0)
+        there = there.astype(total.dtype)
+        normal = _jacobian(settings, pose, contacts._replace(dim=1))[:, 0]
+        return total + dot(there, normal), count + there.sum()
+
+    for contacts in found:
+        if contacts.count is None:
+            total, count = add(contacts, total, count)
+            continue
+        one = lambda s, state, c=contacts: add(entry(c, s), *state)
+        size = contacts.dist.shape[0]
+        total, count = rolled.loop_while(size, contacts.count, one, (total, count))
+    return total / jnp.maximum(count, 1)
+
+
+def entry(contacts: Contacts, s: Array) -> Contacts:
+    """One contact of a list."""
+    return Contacts(contacts.dim, *(rolled.at(x, s)[None] for x in contacts[1:5]), count=None)
+
+
 class _Settings:
     """How contacts are to be solved, by pair."""
 
@@ -90,6 +120,7 @@ class _Settings:
         self.first = geom_body[[p.first for p in pairs]]
         self.second = geom_body[[p.second for p in pairs]]
         self.margin = np.array([p.margin for p in pairs], dtype)
+        self.reach = self.margin + np.array([p.gap for p in pairs], dtype)
         options = model.options
         solref, solimp = (np.array([getattr(p, f) for p in pairs]) for f in ("solref", "solimp"))
         self.soft = softness(solref, solimp, options.timestep, options.refsafe, dtype)

@@ -18,7 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gpusim.physics.linalg import Array, contract, dot, rowdot
+from gpusim.physics.linalg import Array, contract, dot, factorize, rowdot, solve
+
+_LEAST = 1e-15  # mjMINVAL
+_SINGULAR = 1e-10  # the tolerance of mju_QCQP
 
 
 class Params(NamedTuple):
@@ -30,6 +33,8 @@ class Params(NamedTuple):
 
 class Law(Protocol):
     """One kind of answer."""
+
+    slips: bool  # whether some of it is friction, which a noslip solver stiffens
 
     def cost(self, p: Params, r: Array) -> jax.Array:
         """s (n,)."""
@@ -51,15 +56,32 @@ class Law(Protocol):
         """What bend adds to the first and second derivatives of s(r + α c) by α: (n,), (n,)."""
         ...
 
+    def forces(self, p: Params, r: Array) -> jax.Array:
+        """(n, e) of each row, or of each edge of a pyramid."""
+        ...
+
+    def slip(self, p: Params, force: Array, r: Array, a: Array) -> tuple[jax.Array, jax.Array]:
+        """Of one constraint that slips, its forces (e,) with friction that stops it as far as it
+        can, and how much that changes the forces of its rows (k,).
+
+        r: (k,) what is left to stop, which changes by a (k, k) times the change.
+        """
+        ...
+
 
 class Equality:
     """½ D r²: pulls both ways, always the same piece."""
+
+    slips = False
 
     def cost(self, p: Params, r: Array) -> jax.Array:
         return 0.5 * rowdot(p.stiffness * r, r)
 
     def gradient(self, p: Params, r: Array) -> jax.Array:
         return p.stiffness * r
+
+    def forces(self, p: Params, r: Array) -> jax.Array:
+        return -self.gradient(p, r)
 
     def stiffness(self, p: Params, r: Array) -> jax.Array:
         return p.stiffness[:, :, None] * np.eye(r.shape[1], dtype=r.dtype)
@@ -80,6 +102,7 @@ class OneSided:
     """
 
     def __init__(self, k: int):
+        self.slips = k > 1
         table = [[1, *(s * np.eye(k - 1)[t])] for t in range(k - 1) for s in (1, -1)]
         self.edges = np.array(table or [[1]], np.float64)
         pairs = self.edges[:, :, None] * self.edges[:, None, :]
@@ -93,7 +116,26 @@ class OneSided:
         return 0.5 * rowdot(p.stiffness[:, None] * inside, inside)
 
     def gradient(self, p: Params, r: Array) -> jax.Array:
-        return dot(p.stiffness[:, None] * jnp.minimum(self._of(r), 0), self.edges.astype(r.dtype))
+        return dot(self._inside(p, r), self.edges.astype(r.dtype))
+
+    def forces(self, p: Params, r: Array) -> jax.Array:
+        return -self._inside(p, r)
+
+    def _inside(self, p: Params, r: Array) -> jax.Array:
+        return p.stiffness[:, None] * jnp.minimum(self._of(r), 0)
+
+    def slip(self, p: Params, force: Array, r: Array, a: Array) -> tuple[jax.Array, jax.Array]:
+        """Two opposite edges keep their sum, which is at most what one of them can have."""
+        pairs, changes = [], [jnp.zeros_like(r[0])]
+        for t in range(1, r.shape[0]):
+            both, along = force[2 * t - 2] + force[2 * t - 1], force[2 * t - 2] - force[2 * t - 1]
+            some = a[t, t] > _LEAST
+            best = along - r[t] / jnp.where(some, a[t, t], 1)
+            now = jnp.where(some, jnp.clip(best, -both, both), 0)
+            changes.append(now - along)
+            r = r + a[:, t] * changes[-1]
+            pairs += [0.5 * (both + now), 0.5 * (both - now)]
+        return jnp.stack(pairs), jnp.stack(changes)
 
     def stiffness(self, p: Params, r: Array) -> jax.Array:
         e, (n, k) = self._of(r), r.shape
@@ -128,6 +170,8 @@ def _towards(e: Array, f: Array) -> jax.Array:
 class Friction:
     """Dry friction: ½ D r² up to a force of f, beyond it f |r| and a constant (Huber's law)."""
 
+    slips = True
+
     def _split(self, p: Params, r: Array) -> tuple[jax.Array, jax.Array]:
         """Forces that the spring would have, and how far they are beyond what friction can give."""
         force, most = p.stiffness * r, p.limit[:, None]
@@ -141,6 +185,13 @@ class Friction:
     def gradient(self, p: Params, r: Array) -> jax.Array:
         force, excess = self._split(p, r)
         return force - excess
+
+    def forces(self, p: Params, r: Array) -> jax.Array:
+        return -self.gradient(p, r)
+
+    def slip(self, p: Params, force: Array, r: Array, a: Array) -> tuple[jax.Array, jax.Array]:
+        now = jnp.clip(force - r / a[0], -p.limit, p.limit)
+        return now, now - force
 
     def stiffness(self, p: Params, r: Array) -> jax.Array:
         _, excess = self._split(p, r)
@@ -165,6 +216,8 @@ class Cone:
     With N = r₁ and T the length of the rest: no force where N ≥ μ T, a spring in every direction
     where μ N + T ≤ 0, and in between s = ½ D (N - μ T)² / (1 + μ²).
     """
+
+    slips = True
 
     def _zones(self, p: Params, r: Array):
         """N, T (n, 1), and where the middle and the bottom zone are."""
@@ -191,6 +244,19 @@ class Cone:
         between = gap * lax.concatenate([jnp.ones_like(n), aside], 1)
         return stiff * jnp.where(middle, between, jnp.where(bottom, r, 0))
 
+    def forces(self, p: Params, r: Array) -> jax.Array:
+        return -self.gradient(p, r)
+
+    def slip(self, p: Params, force: Array, r: Array, a: Array) -> tuple[jax.Array, jax.Array]:
+        """The least of ½ x A x + b x in a ball as large as the normal force (mju_QCQP)."""
+        side, radius = a[1:, 1:], p.limit[0] * force[0]
+        b = r[1:] - dot(side, force[1:])
+        now = jnp.where(radius < _LEAST, 0, in_ball(side, b, radius))
+        return (
+            lax.concatenate([force[:1], now], 0),
+            lax.concatenate([jnp.zeros_like(r[:1]), now - force[1:]], 0),
+        )
+
     def stiffness(self, p: Params, r: Array) -> jax.Array:
         n, t, middle, bottom = self._zones(p, r)
         mu, stiff = p.limit[:, None], p.stiffness[:, None]
@@ -213,3 +279,33 @@ class Cone:
     def curve(self, p: Params, r: Array, c: Array, alpha: Array) -> tuple[jax.Array, jax.Array]:
         bent = self.stiffness(p, r + alpha * c) - self.stiffness(p, r)
         return rowdot(self.bend(p, r, c, alpha), c), rowdot(contract(bent, c, 2, 1, batch=1), c)
+
+
+def in_ball(a: jax.Array, b: jax.Array, radius: Array) -> jax.Array:
+    """The x (n,) that minimises ½ x A x + b x where |x| ≤ radius, by Newton's method on the
+    multiplier as mju_QCQP has it; zero for a matrix that is singular in C's eyes.
+    """
+    n = b.shape[0]
+    eye = np.eye(n, dtype=b.dtype)
+
+    def solved(la: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        factor = factorize(a + la * eye)
+        pivots = 1 / jnp.concatenate(factor.inverse)
+        regular = (pivots.prod() if n < 4 else pivots.min()) >= _SINGULAR
+        x = -solve(factor, b)
+        value = dot(x, x) - radius * radius
+        step = value / (2 * dot(x, solve(factor, x)))
+        return x, jnp.where(value < _SINGULAR, 0, step), regular
+
+    def newton(state: tuple) -> tuple:
+        la, _, step, _, count = state
+        la = la + step
+        x, step, regular = solved(la)
+        return la, x, step, regular, count + 1
+
+    more = lambda s: s[3] & (s[2] >= _SINGULAR) & (s[4] < 20)
+    zero = jnp.zeros_like(radius)
+    la, x, _, regular, _ = lax.while_loop(more, newton, (zero, *solved(zero), jnp.int32(1)))
+    length2 = jnp.maximum(dot(x, x), _LEAST)
+    on = x * (radius * lax.rsqrt(length2))
+    return jnp.where(regular, jnp.where(la > 0, on, x), 0)

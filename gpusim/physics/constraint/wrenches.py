@@ -40,11 +40,11 @@ def external_wrenches(
     centre: (nbody, 3) of each body's tree, relative to its reference; blocks and residuals: all of
     the solver's, equality constraints first, contacts last, a block for each of their lists. The
     world's own entry is zero, as in C. Where a weld is active or a tendon runs through space, which
-    act on bodies in C too, everything is NaN.
+    act on bodies in C too, everything is NaN; so it is after noslip, whose forces are others.
     """
     total = jnp.zeros((model.nbody, 6), centre.dtype)
     welds = any(model.mj.eq_type[i] == _WELD for i in active(model))
-    if welds or (np.asarray(model.mj.wrap_type) != _JOINT).any():
+    if model.options.noslip_iterations or welds or (np.asarray(model.mj.wrap_type) != _JOINT).any():
         return total + np.nan
     if not blocks:  # constraints are off, or there are none
         return total
