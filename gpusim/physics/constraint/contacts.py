@@ -105,11 +105,6 @@ def mean_normal(model: Model, pose: Pose, found: Sequence[Contacts], body: int) 
     return total / jnp.maximum(count, 1)
 
 
-def entry(contacts: Contacts, s: Array) -> Contacts:
-    """One contact of a list."""
-    return Contacts(contacts.dim, *(rolled.at(x, s)[None] for x in contacts[1:5]), count=None)
-
-
 class _Settings:
     """How contacts are to be solved, by pair."""
 
