@@ -254,7 +254,7 @@ def controlled_rank(q: Queue) -> jax.Array:
 def may_join(roads: Roads) -> jax.Array:
     """() bool: may the first car of the ramp drive on to the highway?"""
     at, v = roads.ramp.x[0] + JOIN - RAMP, roads.ramp.v[0]
-    return queues.fits(roads.highway, at, v, BRAKE)
+    return queues.fits(roads.highway, at, v, BRAKE) & queues.has_room(roads.highway)
 
 
 def _must_decide(ramp: Queue, brake: float, time: float) -> jax.Array:

@@ -68,6 +68,16 @@ def test_who_joins(behind, ahead, joins: bool):
     assert bool(merge.may_join(now)) == joins
 
 
+def test_nobody_joins_where_no_slot_is_free():
+    behind, ahead = 500.0 - 6 * np.arange(80), 694.0 - 6 * np.arange(9)
+    x = jnp.asarray([*ahead, *behind, 20.0])
+    slots = jnp.zeros(90)
+    highway = Queue(x, slots, slots, slots + 30, jnp.asarray(90, jnp.int32))
+    now = roads(highway, queue(26, (RAMP - 2.0, 0.0, 9.0)))
+    assert not merge.may_join(now)
+    assert merge.may_join(now._replace(highway=queues.without(highway, 89, jnp.asarray(True))))
+
+
 def test_a_waiting_car_is_let_in():
     world: Any = gpusim.make("merge0", noise=0.0, inflow=0.0, ramp_inflow=0.0)
     cars = [(JOIN - 20 - 35.0 * i, 18.0, float(i)) for i in range(14)]
