@@ -161,7 +161,7 @@ def _ellipsoid_force(model: Model, geoms: list[int], velocity: Array) -> jax.Arr
     largest_moment = 8 / 15 * np.pi * middle * largest**4
     twist = spin * (turning * moments + slender * (largest_moment - moments))
     turn = np.pi * viscosity * ball**3 + density * _root(rowdot(twist, twist)[:, None])
-    return whole * join(torque - turn * spin, force - drag * flow)
+    return jnp.asarray(whole) * join(torque - turn * spin, force - drag * flow)
 
 
 def _semiaxes(model: Model, geoms: list[int]) -> jax.Array:

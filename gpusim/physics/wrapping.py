@@ -154,7 +154,7 @@ def _arc(p: Array, q: Array, one: Array, radius: Array) -> jax.Array:
 def _inside(a: Array, b: Array, radius: Array):
     """Within a hollow: the point of the circle where a cord from a to b presses outwards.
 
-    Newton's method on asin(A z) + asin(B z) - 2 asin(z) + G = 0 with z = cos(u), from u = 0: concave
+    Newton's method on asin(A z) + asin(B z) - 2 asin(z) + G = 0, z = cos(u), from u = 0: concave
     and increasing there. Where both ends are in one direction, as in C, the point between them.
     """
     length_a, length_b = _length2(a), _length2(b)

@@ -71,10 +71,10 @@ def deepest(support: Difference, start: Array, tolerance: float, sharp: bool) ->
     corners = _tetrahedron(support, start)
     inside = _Inside(corners.point.mean(0), _rounding(corners))
     state = _first(corners, inside)
-    tolerance = jnp.maximum(tolerance, inside.least)
+    least = jnp.maximum(tolerance, inside.least)
 
     def trip(k: jax.Array, state: _Polytope) -> _Polytope:
-        grow = lambda s: _expanded(support, s, k + 4, inside, tolerance)
+        grow = lambda s: _expanded(support, s, k + 4, inside, least)
         return lax.cond(state.done, lambda s: s, grow, state)
 
     state = lanes.fori_loop(0, VERTICES - 4, trip, state)

@@ -74,6 +74,9 @@ class Equality:
 
     slips = False
 
+    def slip(self, p: Params, force: Array, r: Array, a: Array) -> tuple[jax.Array, jax.Array]:
+        return jnp.asarray(force), jnp.zeros_like(r)
+
     def cost(self, p: Params, r: Array) -> jax.Array:
         return 0.5 * rowdot(p.stiffness * r, r)
 

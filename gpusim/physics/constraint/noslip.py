@@ -79,7 +79,7 @@ def _softening(force: Array, p: Params) -> jax.Array:
 
 def _rows(block: Block, residual: Array, factor) -> _Rows:
     jacobian, count = block.rows()
-    n, k, nv = jacobian.shape
+    n, k, _ = jacobian.shape
 
     def one(s: Array) -> _Rows:
         rows = rolled.at(jacobian, s)
