@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
+ROBOTS = ("ant", "half_cheetah", "hopper", "humanoid", "walker2d")
+"""What is measured where nothing else is said."""
 PACKAGES = ("jax", "jaxlib", "llvmlite", "mujoco", "mujoco-mjx", "brax", "envpool", "numpy")
 
 

@@ -35,7 +35,7 @@ class Args:
     repeats: int = 3
     """Processes for each of cold and warm."""
     environments: bool = True
-    """Whether the steps of all environments are compiled, too."""
+    """Whether the steps of the classic robots are compiled, too."""
     out: Path | None = None
     """JSON file; by default bench/results/compile-ENV.json."""
     child: Path | None = None
@@ -47,15 +47,13 @@ def main(args: Args, flags: Sequence[str]) -> None:
     if args.child is not None:
         print(json.dumps(first_update(args.env, flags, args.child)))
         return
-    from gpusim import envs
-
     runs: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     for _ in range(args.repeats):
         with tempfile.TemporaryDirectory() as folder:
             for kind, found in runs.items():
                 found.append(_start(args.env, flags, Path(folder), kind))
     report(args.env, runs)
-    steps = kernels.measure(envs.names() if args.environments else ())
+    steps = kernels.measure(common.ROBOTS if args.environments else ())
     if steps:
         kernels.report(steps)
     out = args.out or common.RESULTS / f"compile-{args.env}.json"

@@ -40,12 +40,10 @@ class Args:
 
 def main(args: Args) -> None:
     """Compile all of them and report, or one as a child process."""
-    from gpusim import envs
-
     if args.child is not None:
         print(json.dumps(environment(args.child)))
         return
-    names = (*envs.names(), *FUNCTIONS)
+    names = (*common.ROBOTS, *FUNCTIONS)
     results = measure(name for name in names if name.startswith(args.functions or ("",)))
     report(results)
     common.write(args.out or common.RESULTS / "kernels.json", {"kernels": results})

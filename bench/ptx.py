@@ -33,7 +33,7 @@ SPILLS = r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill 
 class Args:
     """Flags."""
 
-    envs: tuple[str, ...] = tuple(envs.names())
+    envs: tuple[str, ...] = common.ROBOTS
     """Environments, by their names in gpusim."""
     archs: tuple[int, ...] = (80, 90, 120)
     """Compute capabilities; 90 is 9.0."""

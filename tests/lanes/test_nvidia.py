@@ -11,6 +11,7 @@ from jax.interpreters import mlir
 
 import gpusim
 from bench import ptx
+from bench.common import ROBOTS
 from gpusim import envs, lanes
 from gpusim.lanes import cache, jaxprs, primitive
 from gpusim.lanes.host import abi, handler
@@ -117,7 +118,7 @@ def test_one_world_alone(cuda):
 
 def each_environment(fast):
     slow = lambda name: [] if name in fast else [pytest.mark.slow]
-    return [pytest.param(name, marks=slow(name)) for name in envs.names()]
+    return [pytest.param(name, marks=slow(name)) for name in ROBOTS]
 
 
 @pytest.mark.parametrize("name", each_environment(fast=["hopper"]))
@@ -344,7 +345,7 @@ def test_assembles_for(arch):
 
 @needs_ptxas
 @pytest.mark.slow
-@pytest.mark.parametrize("name", envs.names())
+@pytest.mark.parametrize("name", ROBOTS)
 @pytest.mark.parametrize("arch", [80, 90, 120])
 def test_environments_assemble(name, arch):
     """Within the registers of a thread, and what is spilled stays within a few kilobytes."""

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import gpusim
-from gpusim import envs, lanes
+from bench.common import ROBOTS
+from gpusim import lanes
 from tests.lanes.agreement import assert_same
 
 pytestmark = pytest.mark.gpu
@@ -50,7 +51,7 @@ def stepped(name, steps, device):
         return jax.device_get(jax.jit(lambda s, a: jax.lax.scan(step, s, a)[1])(start, actions))
 
 
-@pytest.mark.parametrize("name", envs.names())
+@pytest.mark.parametrize("name", ROBOTS)
 def test_environments_agree_with_host_kernels(devices, name):
     """After one control step to rounding; an iterative solver may stop a trip earlier, rarely."""
     cpu = jax.local_devices(backend="cpu")[0]
@@ -68,7 +69,7 @@ def test_environments_agree_with_host_kernels(devices, name):
     assert np.mean(terminated == expected_terminated) > 0.98
 
 
-@pytest.mark.parametrize("name", envs.names())
+@pytest.mark.parametrize("name", ROBOTS)
 def test_environments_agree_with_xla(devices, name, monkeypatch):
     """Beside the lanes, the same environment is compiled by XLA alone."""
     obs, reward, _ = stepped(name, 1, devices[0])
