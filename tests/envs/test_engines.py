@@ -51,9 +51,7 @@ def test_it_is_the_same_task(make, elsewhere):
 def test_by_name():
     pytest.importorskip("mujoco.mjx")
     world = gpusim.make("hopper", physics="mjx", reset_noise_scale=0.0)
-    state = jax.jit(jax.vmap(world.step))(
-        jax.vmap(world.reset)(jax.random.split(jax.random.key(0), 2)), jnp.zeros((2, 3))
-    )
-    assert np.isfinite(state.obs).all()
+    assert type(world.engine).__name__ == "Mjx"  # pyright: ignore[reportAttributeAccessIssue]
+    assert jax.eval_shape(world.reset, jax.random.key(0)).obs.shape == (11,)
     with pytest.raises(ValueError, match="no task on a MuJoCo model"):
         gpusim.make("tests.envs.ring:Ring", physics="mjx")

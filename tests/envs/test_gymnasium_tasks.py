@@ -114,7 +114,9 @@ def test_starts_are_distributed_as_gymnasiums(name):
     spread = expected.std(0)
     assert np.allclose(ours.std(0), spread, rtol=0.1, atol=1e-12)
     assert np.all(np.abs(ours.mean(0) - expected.mean(0)) <= 5 * spread / np.sqrt(1000) + 1e-12)
-    assert np.all(np.abs(np.ptp(ours, axis=0) - np.ptp(expected, axis=0)) <= 1.5 * spread + 1e-12)
+    assert np.all(
+        np.abs(np.ptp(ours, axis=0) - np.ptp(expected, axis=0)) <= 3 * spread + 1e-12
+    )  # normals have no ends
     if name == "Reacher-v5":
         assert np.linalg.norm(ours[:, 2:4], axis=1).max() < 0.2
     if name == "Pusher-v5":

@@ -104,6 +104,8 @@ def errors(found: Moments, state: physics.State, derived: physics.Derived) -> di
 
 
 def _pulled_in_other_ways(m: mujoco.MjModel) -> bool:
-    """Whether C counts forces in cfrc_ext that are none of contacts and points held together."""
+    """Whether C counts forces in cfrc_ext that are none of contacts and points held together, or
+    noslip has changed."""
     welds = m.eq_active0.astype(bool) & (m.eq_type == mujoco.mjtEq.mjEQ_WELD)
-    return bool(welds.any() or (m.wrap_type != mujoco.mjtWrap.mjWRAP_JOINT).any())
+    spatial = (m.wrap_type != mujoco.mjtWrap.mjWRAP_JOINT).any()
+    return bool(m.opt.noslip_iterations or welds.any() or spatial)

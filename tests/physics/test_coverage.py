@@ -11,8 +11,10 @@ from gpusim import physics
 from tests.physics.features import errors, moments, stepped
 from tests.physics.models import FEATURES
 
-# Nearest points of round shapes are searched for too.
+# Nearest points of round shapes are searched for too, and C ends a cord's search inside a hollow at
+# 1e-6.
 SEARCHES = {
+    "inside wrap": 1e-7,
     "height field": 1e-6,
     "height field, margins": 1e-6,
     "capsule ellipsoid": 1e-3,

@@ -212,34 +212,6 @@ def conversion(g):
     )
 
 
-# (template, fractional bits that it adds, how much larger the result may be)
-NARROW = [
-    *(("({0} * jnp.asarray(0.5, '{t}'))", 1, 1), ("(-{0})", 0, 1), ("jnp.abs({0})", 0, 1)),
-    *(("({0} + {1})", 0, 2), ("({0} - {1})", 0, 2), ("jnp.maximum({0}, {1})", 0, 1)),
-    *(("jnp.where({0} > {1}, {0}, {1})", 0, 1), ("jnp.sort({0}.reshape(-1)).reshape({s})", 0, 1)),
-    ("lax.fori_loop(0, 3, lambda k, c: c * jnp.asarray(0.5, '{t}'), {0})", 3, 1),
-    ("lax.cond(({0} > {1}).any(), lambda v: -v, lambda v: v + v, {0})", 0, 2),
-    ("jnp.flip({0}.reshape(-1)).at[0].add(jnp.asarray(1, '{t}')).reshape({s})", 0, 1.25),
-]
-
-
-@statement(1)
-def narrow(g):
-    """16 bits for the length of an operation that is exact there: at most 8 bits are needed."""
-    if g.smooth:  # derivatives would be rounded
-        raise Unsuitable
-    template, bits, growth = g.rng.choice(NARROW)
-    x = g.exact(bound=4)
-    if not x.size:
-        raise Unsuitable
-    fit = lambda v: g.converted(v, Value("", g.float, x.shape, 4, 2))
-    x, y = fit(x), fit(g.exact(x.shape, 4))
-    dtype = g.rng.choice(["bfloat16", "float16"])
-    there = [f"{{{k}}}.astype('{dtype}')" for k in range(2)]
-    text = template.format(*there, t=dtype, s=x.shape)
-    g.add(f"{text}.astype('{g.float}')", x, y, bound=4 * growth, grid=2 + bits)
-
-
 @statement(1)
 def mixed(g):
     """Two dtypes, promoted."""
