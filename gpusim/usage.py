@@ -26,7 +26,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
             "checkpoint_seconds",
             "keep_checkpoints",
         ),
-        *("tensorboard", "profile"),
+        *("tensorboard", "csv", "wandb", "profile"),
     ),
     "episodes and evaluations": (
         *("episode_length", "training_episode_length"),

@@ -1,8 +1,10 @@
 """Worlds as Gymnasium's environments: `Env` is one world, `VectorEnv` many, stepped by one kernel.
 
+    import gpusim.adapters.gymnasium
     envs = gymnasium.make_vec("gpusim/ant", num_envs=1024)
 
-Every name of `gpusim.make` is there as "gpusim/NAME"; options of the world are keywords. What comes
+Importing this registers every name of `gpusim.make` as "gpusim/NAME"; without the import, Gymnasium
+does it for "gpusim.adapters.gymnasium:gpusim/NAME". Options of the world are keywords. What comes
 back is NumPy, writable, and the caller's own.
 """
 
@@ -20,6 +22,7 @@ from gymnasium.vector.utils import batch_space
 
 import gpusim
 from gpusim import lanes
+from gpusim.envs import registry
 from gpusim.envs.world import Box, State, World, begun, episode_keys, stepped
 
 
@@ -334,3 +337,12 @@ def _objects(obs: Any, mask: np.ndarray) -> np.ndarray:
     for i in np.flatnonzero(mask):
         found[i] = jax.tree.map(lambda x, i=i: x[i], obs)
     return found
+
+
+for _name in registry.names():
+    gymnasium.register(
+        f"gpusim/{_name}",
+        entry_point=f"{__name__}:make",
+        vector_entry_point=f"{__name__}:make_vec",
+        kwargs={"name": _name},
+    )

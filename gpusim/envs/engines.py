@@ -1,8 +1,8 @@
 """Other ways to compute a task on a MuJoCo model: C MuJoCo itself, and MJX.
 
 C MuJoCo, by callbacks to `mj_step` in double precision, is slow: it is there to check what was
-learned elsewhere (`play RUN --in mujoco`). MJX (`--physics mjx`) runs wherever XLA does, and takes
-what our own physics lacks.
+learned elsewhere (`play RUN --in mujoco`). MJX (`--physics mjx`) runs wherever XLA does. Both take
+the models that our own physics takes.
 """
 # mujoco's compiled modules come without type stubs:
 # pyright: reportAttributeAccessIssue=false
@@ -154,6 +154,8 @@ class Mjx:
                 value = jnp.tril(self.mjx.full_m(mx, data))
             if name == "contacts_dropped":
                 value = 0
+            if name == "cfrc_ext":  # there, and never computed by a step
+                value = None
             if value is None or np.size(value) != x.size:
                 value = jnp.full(x.shape, jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else -1)
             found[name] = jnp.reshape(jnp.asarray(value, x.dtype), x.shape)
@@ -181,6 +183,7 @@ def _step(mj: Any, n: int, shapes: Any, drawn: Any, state: physics.State, ctrl: 
             mujoco.mj_step(mj, data)
     else:
         mujoco.mj_forward(mj, data)
+    mujoco.mj_rnePostConstraint(mj, data)  # cfrc_ext, which no stage of a step computes
     after = state._replace(
         qpos=data.qpos,
         qvel=data.qvel,

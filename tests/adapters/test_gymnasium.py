@@ -1,5 +1,8 @@
 """gpusim.adapters.gymnasium, used by Gymnasium: its checker, its vector environment, its make."""
 
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -11,7 +14,6 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
 
 import gpusim  # noqa: E402
 from gpusim.adapters import gymnasium as adapter  # noqa: E402
-from gpusim.adapters import register  # noqa: E402
 from tests.envs.ring import Ring  # noqa: E402
 from tests.envs.test_world import Counter  # noqa: E402
 
@@ -129,8 +131,6 @@ def test_mistakes_are_named(hopper):
 
 
 def test_names():
-    if "gpusim/ant" not in gymnasium.registry:  # an installation from before there was a plugin
-        register()
     envs = gymnasium.make_vec("gpusim/hopper", num_envs=2, reset_noise_scale=0.0)
     assert isinstance(envs, adapter.VectorEnv)
     assert getattr(envs.world, "reset_noise_scale") == 0.0  # noqa: B009
@@ -138,3 +138,16 @@ def test_names():
     env.reset(seed=0)
     flags = [env.step(env.action_space.sample())[2:4] for _ in range(3)]
     assert flags[-1] == (False, True)
+
+
+def test_the_name_alone_is_enough():
+    """In a process that has not imported the adapter."""
+    code = """if True:
+        import gymnasium
+        assert "gpusim/ant" not in gymnasium.registry
+        env = gymnasium.make_vec("gpusim.adapters.gymnasium:gpusim/hopper", num_envs=2)
+        assert "gpusim/ant" in gymnasium.registry
+        print(env.reset(seed=0)[0].shape)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["(2, 11)"], done.stderr

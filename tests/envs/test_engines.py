@@ -48,6 +48,21 @@ def test_it_is_the_same_task(make, elsewhere):
         np.testing.assert_array_equal(a.terminated, b.terminated)
 
 
+def test_forces_on_bodies_are_seen_in_c():
+    """Ant-v5 observes cfrc_ext, which C computes only when asked to."""
+    pytest.importorskip("gymnasium")
+    ours = gpusim.make("Ant-v5")
+    theirs, seen = in_mujoco(ours), 0.0
+    a, b = ours.reset(jax.random.key(0)), theirs.reset(jax.random.key(0))
+    for k in range(12):
+        action = jax.random.uniform(jax.random.key(k), (8,), minval=-1.0)
+        a, b = ours.step(a, action), theirs.step(b, action)
+        a = a.replace(carry=b.carry)  # contacts part soon
+        np.testing.assert_allclose(a.obs[27:], b.obs[27:], atol=0.02)
+        seen = max(seen, float(jnp.abs(b.obs[27:]).max()))
+    assert seen > 0.5
+
+
 def test_by_name():
     pytest.importorskip("mujoco.mjx")
     world = gpusim.make("hopper", physics="mjx", reset_noise_scale=0.0)
