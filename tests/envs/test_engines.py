@@ -11,6 +11,7 @@ import pytest
 import gpusim
 from gpusim.envs import randomize
 from gpusim.envs.engines import in_mjx, in_mujoco
+from gpusim.envs.mujoco_task import MujocoTask
 from gpusim.envs.tasks.brax.hopper import Hopper
 
 
@@ -52,6 +53,7 @@ def test_forces_on_bodies_are_seen_in_c():
     """Ant-v5 observes cfrc_ext, which C computes only when asked to."""
     pytest.importorskip("gymnasium")
     ours = gpusim.make("Ant-v5")
+    assert isinstance(ours, MujocoTask)
     theirs, seen = in_mujoco(ours), 0.0
     a, b = ours.reset(jax.random.key(0)), theirs.reset(jax.random.key(0))
     for k in range(12):
