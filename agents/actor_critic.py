@@ -77,7 +77,7 @@ class ActorCritic(Learner):
 
     def essentials(self, state: TrainState) -> TrainState:
         """The policy's parameters and the observation statistics."""
-        nothing = dict.fromkeys(("optimizer", "envs", "memory", "key", "updates"))
+        nothing = dict.fromkeys(("optimizer", "envs", "memory", "key", "updates", "extra"))
         return replace(state, params={"policy": state.params["policy"]}, **nothing)
 
     def parameters(self, keys: jax.Array, obs: Any) -> Any:

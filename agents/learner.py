@@ -53,7 +53,7 @@ class Report(NamedTuple):
 
 @struct.dataclass
 class TrainState:
-    """Everything a run is. Stacked over devices; only `envs` and `memory` differ between them."""
+    """Everything a run is. Stacked over devices; what is of worlds differs between them."""
 
     params: Any  # of the networks, by name
     optimizer: optax.OptState
@@ -62,6 +62,7 @@ class TrainState:
     memory: Any  # what the policy remembers in each world; () for nothing
     key: jax.Array  # never changes: every draw is derived from it and `updates`
     updates: jax.Array  # () int32, updates made; times steps_per_update is environment steps
+    extra: Any = ()  # what else the learner keeps of this device's worlds: a replay, say
 
 
 class Learner(abc.ABC):
@@ -124,6 +125,10 @@ class Learner(abc.ABC):
 
     # ---- the algorithm, as one device runs it
 
+    def storage(self, obs: Any) -> Any:
+        """`TrainState.extra` to begin with, for observations like this one."""
+        return ()
+
     @abc.abstractmethod
     def parameters(self, keys: jax.Array, obs: Any) -> Any:
         """Parameters to begin with, from two keys and one observation."""
@@ -155,6 +160,7 @@ class Learner(abc.ABC):
             memory=(),
             key=run_key,
             updates=jnp.zeros((), jnp.int32),
+            extra=self.storage(obs),
         )
 
     def _train_step(self, state: TrainState) -> tuple[TrainState, Report]:

@@ -37,3 +37,23 @@ def kl_estimate(log_ratio: jax.Array) -> jax.Array:
 def clip_fraction(log_ratio: jax.Array, clip: float) -> jax.Array:
     """Share of samples whose ratio has left [1 - clip, 1 + clip]."""
     return (jnp.abs(jnp.exp(log_ratio) - 1) > clip).mean()
+
+
+def td_target(
+    reward: jax.Array, terminated: jax.Array, next_value: jax.Array, discount: float
+) -> jax.Array:
+    """r + γ V(s'), and r alone where the episode ended for good."""
+    chex.assert_equal_shape([reward, terminated, next_value])
+    return reward + discount * jnp.where(terminated, 0, next_value)
+
+
+def soft_policy(log_prob: jax.Array, value: jax.Array, temperature: jax.Array) -> jax.Array:
+    """SAC's loss of the policy (arXiv:1812.05905, eq. 9): mean α log π(a) - Q(a), a drawn anew."""
+    chex.assert_equal_shape([log_prob, value])
+    return (temperature * log_prob - value).mean()
+
+
+def temperature(log_alpha: jax.Array, log_prob: jax.Array, target: float) -> jax.Array:
+    """SAC's loss of the temperature (eq. 18): -α mean(log π + H), which lowers α where the entropy
+    exceeds its target H."""
+    return -jnp.exp(log_alpha) * (log_prob + target).mean()

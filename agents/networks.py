@@ -22,6 +22,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "elu": jax.nn.elu,
 }
 
+LOG_STD = (-5.0, 2.0)  # between which a network may choose the logarithm of a spread
+
 
 def joined(obs: Any, *, privileged: bool) -> jax.Array:
     """One array (features, *batch) of an observation, which may be a dict of them, by name.
@@ -81,6 +83,34 @@ class Policy(nn.Module):
         start = nn.initializers.constant(math.log(self.initial_std))
         log_std = self.param("log_std", start, (self.actions,))
         return Normal(mean, log_std.reshape(-1, *(1,) * (obs.ndim - 1)))
+
+
+class Squashed(nn.Module):
+    """Gaussian over raw actions whose mean and spread are both a network's; to be squashed."""
+
+    hidden: tuple[int, ...]
+    actions: int
+    activation: str
+
+    @nn.compact
+    def __call__(self, obs: Any) -> Normal:
+        obs = joined(obs, privileged=False)
+        both = MLP(self.hidden, 2 * self.actions, 0.01, self.activation)(obs)
+        mean, spread = jnp.split(both, 2)
+        low, high = LOG_STD
+        return Normal(mean, low + 0.5 * (high - low) * (jnp.tanh(spread) + 1))
+
+
+class ActionValue(nn.Module):
+    """Expected discounted return of an action. (features, *batch), (actions, *batch) -> batch."""
+
+    hidden: tuple[int, ...]
+    activation: str
+
+    @nn.compact
+    def __call__(self, obs: Any, action: jax.Array) -> jax.Array:
+        seen = jnp.concatenate([joined(obs, privileged=True), action])
+        return MLP(self.hidden, 1, 1.0, self.activation)(seen)[0]
 
 
 class Chooser(nn.Module):

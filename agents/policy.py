@@ -62,6 +62,7 @@ class NetworkPolicy:
             "output": self.distribution,
             "formula": "x = (observation - mean) / std, clipped to +-observation_clip; for each "
             "layer x = weight @ x + bias, followed by the activation except after the last; "
-            "action = x clipped to [-1, 1] if output is clip, tanh(x) if output is tanh, the index "
-            "of the largest x if output is choice",
+            "action = x clipped to [-1, 1] if output is clip, tanh(x) if output is tanh, tanh of "
+            "the first half of x if output is squash, the index of the largest x if output is "
+            "choice",
         }

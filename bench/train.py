@@ -52,15 +52,16 @@ def main(args: Args, flags: Sequence[str]) -> None:
     common.write(args.out or common.RESULTS / f"train-{args.env}.json", result)
 
 
-def train(args: Args, flags: Sequence[str]) -> dict[str, Any]:
-    """Run the training program for a few calls; its rates as it logged them."""
+def train(args: Args, flags: Sequence[str], threads: int | None = None) -> dict[str, Any]:
+    """Run the training program for a few calls, on so many processors; its rates as it logged
+    them."""
     from gpusim import config
 
     preset = config.parse([f"--env={args.env}", *flags]).train.learner
     steps = (args.calls + 2) * preset.steps_per_call
     with tempfile.TemporaryDirectory() as folder:
         limits = [f"--total-steps={steps}", "--evaluations=0", "--profile", f"--out={folder}/run"]
-        common.run("gpusim.train", [f"--env={args.env}", *flags, *limits])
+        common.run("gpusim.train", [f"--env={args.env}", *flags, *limits], threads=threads)
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
         seconds = json.loads((Path(folder) / "run" / "summary.json").read_text())["seconds"]
     rates = [json.loads(line)["steps_per_second"] for line in lines][2:]

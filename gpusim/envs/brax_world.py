@@ -23,6 +23,8 @@ NAMES = {  # ours or Brax's name: Brax's
     "half_cheetah": "halfcheetah",
 }
 
+BACKENDS = ("spring", "positional", "generalized")
+
 
 def make(name: str, backend: str, **options: Any) -> "BraxWorld":
     """Brax's environment `name` on one of its backends; the options are its constructor's."""
@@ -33,6 +35,15 @@ def make(name: str, backend: str, **options: Any) -> "BraxWorld":
         fluid.jp = _OldNumpy()  # pyright: ignore[reportAttributeAccessIssue]
     env = brax_envs.get_environment(NAMES[name], backend=backend, **options)
     return BraxWorld(env, f"{name} (brax-{backend})")
+
+
+def named(name: str, **options: Any) -> "BraxWorld":
+    """The same by one name, NAME@BACKEND."""
+    name, _, backend = name.partition("@")
+    if backend not in BACKENDS:
+        names = [f"{name}@{known}" for known in BACKENDS]
+        raise ValueError(unknown("environment of brax", f"{name}@{backend}".rstrip("@"), names))
+    return make(name, backend, **options)
 
 
 spring = functools.partial(make, backend="spring")

@@ -106,19 +106,16 @@ class Mjx:
     ) -> physics.Derived:
         """mjx.forward."""
         mx, data = self._data(model, state, ctrl)
-        return self._derived(model, state, mx, self.mjx.forward(mx, data))
+        return self._derived(model, state, ctrl, mx, self.mjx.forward(mx, data))
 
     def steps(
         self, model: physics.Model, state: physics.State, ctrl: jax.Array, n: int
     ) -> tuple[physics.State, physics.Derived]:
         """mjx.step, n times."""
         mx, data = self._data(model, state, ctrl)
-        data = jax.lax.fori_loop(0, n, lambda _, data: self.mjx.step(mx, data), data)
-        act = None if state.act is None else data.act
-        after = state._replace(
-            qpos=data.qpos, qvel=data.qvel, qacc_warmstart=data.qacc_warmstart, act=act
-        )
-        return after, self._derived(model, state, mx, data)
+        again = lambda _, both: (both[1], self.mjx.step(mx, both[1]))
+        before, data = jax.lax.fori_loop(0, n, again, (data, data))
+        return _state(state, data), self._derived(model, _state(state, before), ctrl, mx, data)
 
     def _data(self, model: physics.Model, state: physics.State, ctrl: jax.Array) -> Any:
         """MJX's model with a world's own numbers, and its data."""
@@ -142,13 +139,14 @@ class Mjx:
         return mx, data
 
     def _derived(
-        self, model: physics.Model, state: physics.State, mx: Any, data: Any
+        self, model: physics.Model, state: physics.State, ctrl: Any, mx: Any, data: Any
     ) -> physics.Derived:
-        """mjx.Data as Derived; what it does not tell is NaN."""
-        ctrl = jax.ShapeDtypeStruct((model.nu,), state.qpos.dtype)
+        """mjx.Data as Derived; what it does not tell is NaN. state: that it is of."""
         like = jax.eval_shape(functools.partial(physics.forward, model), state, ctrl)
-        found = {}
+        found = {"state": state, "contact": _mjx_contact(data)}
         for name, x in like._asdict().items():
+            if name in found:
+                continue
             value = getattr(data, name, getattr(data._impl, name, None))
             if name == "mass_matrix":
                 value = jnp.tril(self.mjx.full_m(mx, data))
@@ -160,6 +158,27 @@ class Mjx:
                 value = jnp.full(x.shape, jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else -1)
             found[name] = jnp.reshape(jnp.asarray(value, x.dtype), x.shape)
         return physics.Derived(**found)
+
+
+def _state(like: physics.State, data: Any) -> physics.State:
+    """A state in mjData or mjx.Data, with what does not change in a step."""
+    act = None if like.act is None else data.act
+    return like._replace(
+        qpos=data.qpos, qvel=data.qvel, qacc_warmstart=data.qacc_warmstart, act=act
+    )
+
+
+def _mjx_contact(data: Any) -> physics.Contact:
+    """What MJX found, which may be other points than ours; forces it does not tell."""
+    found = data._impl.contact
+    return physics.Contact(
+        touches=found.dist < found.includemargin,
+        geom=jnp.asarray(found.geom, jnp.int32),
+        dist=found.dist,
+        pos=found.pos,
+        frame=found.frame,
+        force=jnp.full((*found.dist.shape, 6), jnp.nan, found.dist.dtype),
+    )
 
 
 def _drawn(model: physics.Model) -> dict[str, Any]:
@@ -178,30 +197,27 @@ def _step(mj: Any, n: int, shapes: Any, drawn: Any, state: physics.State, ctrl: 
         data.act[:] = state.act
     if state.mocap is not None:
         data.mocap_pos[:], data.mocap_quat[:] = state.mocap
+    before = state
     if n:
         for _ in range(n):
+            before = jax.tree.map(np.array, _state(state, data))
             mujoco.mj_step(mj, data)
     else:
         mujoco.mj_forward(mj, data)
     mujoco.mj_rnePostConstraint(mj, data)  # cfrc_ext, which no stage of a step computes
-    after = state._replace(
-        qpos=data.qpos,
-        qvel=data.qvel,
-        qacc_warmstart=data.qacc_warmstart,
-        act=None if state.act is None else data.act,
-    )
-    found = (after, _derived(mj, data, shapes[1]))
+    found = (_state(state, data), _derived(mj, data, before, shapes[1]))
     return jax.tree.map(lambda x, like: np.array(x, like.dtype).reshape(like.shape), found, shapes)
 
 
-def _derived(mj: Any, data: Any, like: physics.Derived) -> physics.Derived:
-    """mjData as Derived; what has other shapes there is NaN here."""
+def _derived(mj: Any, data: Any, state: physics.State, like: physics.Derived) -> physics.Derived:
+    """mjData as Derived. state: that it is of."""
     mass, unit = np.zeros((mj.nv, mj.nv)), np.eye(mj.nv)
     for i in range(mj.nv):
         mujoco.mj_mulM(mj, data, mass[i], unit[i])
     known = {
+        "state": state,
         "mass_matrix": np.tril(mass),
-        "contact_dist": np.full(like.contact_dist.shape, np.nan),
+        "contact": _contact(mj, data, like.contact),
         "contacts_dropped": 0,
         "solver_niter": data.solver_niter[0],
         "cdof": data.cdof,
@@ -209,6 +225,19 @@ def _derived(mj: Any, data: Any, like: physics.Derived) -> physics.Derived:
     return physics.Derived(
         **{name: known[name] if name in known else getattr(data, name) for name in like._fields}
     )
+
+
+def _contact(mj: Any, data: Any, like: physics.Contact) -> physics.Contact:
+    """mjData.contact, as far as there is room for it."""
+    found = physics.Contact(*(np.zeros(x.shape, x.dtype) for x in like))
+    for k in range(min(data.ncon, len(found.dist))):
+        c = data.contact[k]
+        wrench = np.zeros(6)
+        mujoco.mj_contactForce(mj, data, k, wrench)
+        values = (True, c.geom, c.dist, c.pos, np.reshape(c.frame, (3, 3)), wrench)
+        for field, value in zip(found, values, strict=True):
+            field[k] = value
+    return found
 
 
 def _with_numbers(mj: Any, drawn: Any) -> Any:

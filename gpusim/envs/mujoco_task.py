@@ -30,6 +30,7 @@ import numpy as np
 
 from gpusim import physics
 from gpusim.envs.world import Box, State, World, WorldError, kind_of
+from gpusim.suggest import unknown
 
 # A joint this fast (m/s or rad/s) is a world that has blown up: healthy ones stay under 1e2.
 # Terminating it before it overflows keeps one absurd reward out of the learner's statistics.
@@ -70,6 +71,28 @@ class Moment(NamedTuple):
     derived: physics.Derived  # of the last forward pass: xpos, cvel, subtree_com, ...
     ctrl: jax.Array  # (nu,) what drove the actuators; zeros at a start
     action: jax.Array  # (action_size,) what the policy did; zeros at a start
+
+    def sensor(self, name: str) -> jax.Array:
+        """(its dimension,) what a sensor of the model measures: of mjData.sensordata."""
+        return physics.sensor(self.model, self.derived, name)
+
+    def touching(self, geom: str, other: str | None = None) -> jax.Array:
+        """() bool: does a geom touch another one, or anything?"""
+        contact = self.derived.contact
+        mine, its = (self._is(name) for name in (geom, other))
+        both = (mine[:, 0] & its[:, 1]) | (mine[:, 1] & its[:, 0])
+        return (contact.touches & both).any()
+
+    def _is(self, geom: str | None) -> jax.Array:
+        """(m, 2) which of the geoms of the contacts is this one."""
+        found = self.derived.contact.geom
+        if geom is None:
+            return jnp.ones(found.shape, bool)
+        i = mujoco.mj_name2id(self.model.mj, mujoco.mjtObj.mjOBJ_GEOM, geom)
+        if i < 0:
+            names = (self.model.mj.geom(k).name for k in range(self.model.mj.ngeom))
+            raise WorldError(unknown("geom", geom, filter(None, names)))
+        return found == i
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

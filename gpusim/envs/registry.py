@@ -37,9 +37,12 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "half_cheetah": "gpusim.envs.tasks.brax.half_cheetah:HalfCheetah",
     "hopper": "gpusim.envs.tasks.brax.hopper:Hopper",
     "humanoid": "gpusim.envs.tasks.brax.humanoid:Humanoid",
+    "humanoidstandup": "gpusim.envs.tasks.brax.humanoid:HumanoidStandup",
     "inverted_double_pendulum": "gpusim.envs.tasks.brax.pendulum:InvertedDoublePendulum",
     "inverted_pendulum": "gpusim.envs.tasks.brax.pendulum:InvertedPendulum",
+    "pusher": "gpusim.envs.tasks.brax.pusher:Pusher",
     "reacher": "gpusim.envs.tasks.brax.reacher:Reacher",
+    "swimmer": "gpusim.envs.tasks.brax.swimmer:Swimmer",
     "walker2d": "gpusim.envs.tasks.brax.walker2d:Walker2d",
     "Accel": "gpusim.envs.traffic.ring:Accel",
     "WaveAttenuation": "gpusim.envs.traffic.ring:WaveAttenuation",
@@ -56,6 +59,7 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "merge1": "gpusim.envs.traffic.merge:Merge1",
     "merge2": "gpusim.envs.traffic.merge:Merge2",
 }
+_SPELLINGS = {"halfcheetah": "half_cheetah"}  # Brax's: ours
 OURS = ("mujoco", "mjx")
 """Physics that compute our own tasks, with their options."""
 # What computes a world: a function of its name and options, by where it is found.
@@ -65,6 +69,13 @@ _PHYSICS = {
     "brax-spring": "gpusim.envs.brax_world:spring",
     "brax-positional": "gpusim.envs.brax_world:positional",
     "brax-generalized": "gpusim.envs.brax_world:generalized",
+}
+
+
+# Other people's environments by their own names, "SUITE:NAME": what makes them, what to install.
+_SUITES = {
+    "brax": ("gpusim.envs.brax_world:named", "brax", "brax"),
+    "playground": ("gpusim.envs.playground_world:make", "mujoco_playground", "playground"),
 }
 
 
@@ -79,11 +90,17 @@ def names() -> list[str]:
     return sorted(_WORLDS)
 
 
+def spelled(name: str) -> str:
+    """The name under which a world is registered: Brax's spelling is understood too."""
+    return _SPELLINGS.get(name, name)
+
+
 def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
     """Create a world: `make("ant", reset_noise_scale=0.2)`.
 
-    name: a registered one, "path/to/file.py:Class" or "package.module:Class". physics: "mujoco";
-    "mjx", the same task by MJX through XLA; or one of Brax's own: "brax-spring", "brax-positional",
+    name: a registered one, "path/to/file.py:Class" or "package.module:Class"; "playground:NAME" or
+    "brax:NAME@BACKEND", somebody else's on physics of his own. physics: "mujoco"; "mjx", the same
+    task by MJX through XLA; or one of Brax's own: "brax-spring", "brax-positional",
     "brax-generalized"; those worlds are Brax's (options too) compiled to lanes, see docs/brax.md.
 
     Raises ValueError for a name, physics or option that is not known.
@@ -95,11 +112,25 @@ def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
     if physics == "mjx" and importlib.util.find_spec("mujoco.mjx") is None:
         raise ValueError("physics 'mjx' needs MJX: pip install mujoco-mjx")
     factory: Callable[..., World] = find(_PHYSICS[physics])
-    return factory(name, **options)
+    if of_suite(name):
+        suite, _, name = name.partition(":")
+        place, module, package = _SUITES[suite]
+        if physics != "mujoco":
+            raise ValueError(f"{suite}:{name} has physics of its own: leave out {physics!r}")
+        if importlib.util.find_spec(module) is None:
+            raise ValueError(f"{suite}:{name} needs {package}: pip install {package}")
+        factory = find(place)
+    return factory(spelled(name), **options)
+
+
+def of_suite(name: str) -> bool:
+    """Is this the name of somebody else's environment, SUITE:NAME?"""
+    return name.partition(":")[0] in _SUITES and ":" in name
 
 
 def world_class(name: str) -> "type[World]":
     """The class that a name of `make` stands for."""
+    name = spelled(name)
     known = name if ":" in name else _WORLDS.get(name)
     if name.endswith(".py"):
         raise ValueError(f"{name} is a file: which of its classes? Write {name}:Class")
@@ -114,7 +145,7 @@ def world_class(name: str) -> "type[World]":
 def option_types(name: str, physics: str = "mujoco") -> Mapping[str, Any] | None:
     """The options of a world's constructor: name -> type, `Any` where none is said; None where
     the options are somebody else's, who checks them."""
-    if physics not in OURS:
+    if physics not in OURS or of_suite(name):
         return None
     kind = world_class(name)
     hints = typing.get_type_hints(kind if dataclasses.is_dataclass(kind) else kind.__init__)

@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import sys
+import warnings
 
 from gpusim.lanes.program.nodes import SMALLER, TooLarge
 
@@ -26,6 +27,18 @@ THREAD = 2**17
 
 class LanesWarning(UserWarning):
     """A function runs, though not as the kernel that was asked for."""
+
+
+def warn(text: str) -> None:
+    """A LanesWarning at the line of whoever called: not a line of JAX's or of ours."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and _is_inner(frame.f_globals.get("__name__", "")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, LanesWarning, stacklevel=level)
+
+
+def _is_inner(module: str) -> bool:
+    return module.partition(".")[0] in ("jax", "contextlib") or module.startswith("gpusim.lanes")
 
 
 def seconds(given: float | None) -> float:

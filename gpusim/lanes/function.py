@@ -6,7 +6,6 @@ import gc
 import itertools
 import math
 import threading
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -127,8 +126,7 @@ class LaneFunction:
                     self.targets[key] = build(batched)
                 except budget.TooLarge as why:
                     self.targets[key] = None
-                    text = f"lanes.kernel({self.name}) runs through XLA: {why}"
-                    warnings.warn(text, budget.LanesWarning, stacklevel=2)
+                    budget.warn(f"lanes.kernel({self.name}) runs through XLA: {why}")
             return self.targets[key]
 
     def in_place(self, batched: tuple[bool, ...]) -> dict[int, int]:

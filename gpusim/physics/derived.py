@@ -13,7 +13,12 @@ import numpy as np
 from jax import lax
 
 from gpusim.physics.collision.collide import Contacts
-from gpusim.physics.constraint.wrenches import external_wrenches
+from gpusim.physics.constraint.wrenches import (
+    Contact,
+    contact_forces,
+    contact_points,
+    external_wrenches,
+)
 from gpusim.physics.kinematics import Pose, orientations, positions, to_body
 from gpusim.physics.linalg import (
     cross,
@@ -33,6 +38,7 @@ from gpusim.physics.stages import Dynamics, State
 class Derived(NamedTuple):
     """mjData by its own names, world frame, SI units."""
 
+    state: State  # that all this is of
     xpos: jax.Array  # (nbody, 3)
     xquat: jax.Array  # (nbody, 4)
     xmat: jax.Array  # (nbody, 3, 3)
@@ -44,7 +50,7 @@ class Derived(NamedTuple):
     cdof: jax.Array  # (nv, 6) likewise
     cfrc_ext: jax.Array  # (nbody, 6) torque and force of contacts, likewise: see wrenches.py
     mass_matrix: jax.Array  # (nv, nv) lower triangle: MuJoCo's M
-    contact_dist: jax.Array  # (points that may touch,) m, negative where they press
+    contact: Contact  # points that may touch
     ten_length: jax.Array  # (ntendon,)
     ten_velocity: jax.Array  # (ntendon,)
     actuator_length: jax.Array  # (nu,)
@@ -69,7 +75,10 @@ def derive(model: Model, state: State, now: Dynamics) -> Derived:
     com = _subtree_com(model, pose, now.mass.bodies)
     shift = pick(com, top.root)
     body = lambda x: to_body(model, pose, x)
+    solved = now.blocks, now.solution.residuals
+    forces = contact_forces(model, now.contacts, *solved)
     return Derived(
+        state=jax.tree.map(lambda x: jnp.asarray(x, com.dtype), state),
         xpos=pose.reference + pose.offset,
         xquat=orientations(model, state.qpos, state.mocap),
         xmat=pose.xmat,
@@ -79,13 +88,9 @@ def derive(model: Model, state: State, now: Dynamics) -> Derived:
         cinert=_inertia_about(now.mass.bodies, shift),
         cvel=_motion_at(now.motion.bodies, shift),
         cdof=_motion_at(body(pose.cdof), pick(shift, top.dof_body)),
-        cfrc_ext=external_wrenches(
-            model, pose, shift, now.contacts, now.blocks, now.solution.residuals
-        ),
+        cfrc_ext=external_wrenches(model, pose, shift, now.contacts, forces, *solved),
         mass_matrix=_lower(body(body(_both(now.mass.matrix)).T)),
-        contact_dist=lax.concatenate([c.dist for c in now.contacts], 0)
-        if now.contacts
-        else jnp.zeros(0, com.dtype),
+        contact=contact_points(model, pose, now.contacts, forces),
         contacts_dropped=_dropped(now.contacts),
         ten_length=now.tendons.length,
         ten_velocity=dot(now.tendons.moment, now.qvel),

@@ -19,23 +19,40 @@ from gpusim.run.archive import CheckpointError
 from gpusim.run.files import write_atomic
 
 Tree = TypeVar("Tree")
+Snapshot = dict[str, tuple[np.ndarray, str]]
+"""By leaf: its data, and its dtype as the manifest spells it."""
 
 
-def save(folder: Path, state: Any, *, step: int, extra: dict[str, Any], keep: int) -> Path:
-    """Write `state` as `folder`/<step>.npz and delete all but the newest `keep` checkpoints.
+def snapshot(state: Any) -> Snapshot:
+    """A copy of a state on the host, which nothing that is done with the state will change."""
+    found = ((name, _to_numpy(leaf)) for name, leaf in _named_leaves(state))
+    return {name: (np.array(data), dtype) for name, (data, dtype) in found}
+
+
+def save(
+    folder: Path,
+    leaves: Snapshot,
+    *,
+    step: int,
+    extra: dict[str, Any],
+    keep: int,
+    for_good: Callable[[int], bool] = lambda step: False,
+) -> Path:
+    """Write a snapshot as `folder`/<step>.npz and delete all but the newest `keep` checkpoints, and
+    those of steps that are kept for good.
 
     `extra` is what the host remembers besides the state: JSON values, returned by `load`.
     """
     path = folder / f"{step:012d}.npz"
-    write(path, state, step=step, extra=extra)
-    for old in [p for p in archive.checkpoints(folder) if p != path][: -keep + 1 or None]:
+    write(path, leaves, step=step, extra=extra)
+    passing = [p for p in archive.checkpoints(folder) if p != path and not for_good(int(p.stem))]
+    for old in passing[: -keep + 1 or None]:
         old.unlink()
     return path
 
 
-def write(path: Path, state: Any, *, step: int, extra: dict[str, Any]) -> None:
-    """Write `state` as a file of this name, which no other file makes way for."""
-    leaves = {name: _to_numpy(leaf) for name, leaf in _named_leaves(state)}
+def write(path: Path, leaves: Snapshot, *, step: int, extra: dict[str, Any]) -> None:
+    """Write a snapshot as a file of this name, which no other file makes way for."""
     described = {
         name: {"dtype": dtype, "shape": data.shape} for name, (data, dtype) in leaves.items()
     }

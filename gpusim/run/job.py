@@ -84,7 +84,7 @@ def shown_metrics(learner: Learner) -> dict[str, Metric]:
     return {**metrics.RUN, **learner.METRICS}
 
 
-def opening(job: Job) -> str:
+def headline(job: Job) -> str:
     """What is about to be done, in a line."""
     config, devices = job.config, ", ".join(map(str, job.learner.devices))
     physics = "" if config.physics == TrainConfig.physics else f" by {config.physics}"
@@ -108,7 +108,7 @@ def outline(job: Job) -> str:
     bytes_ = needs.argument_size_in_bytes + needs.temp_size_in_bytes if needs else 0
     length = learner.worlds.episode_length
     lines = [
-        opening(job),
+        headline(job),
         f"  world        {world.observation_size} observations, {world.action_size} actions, "
         f"{world.dt:g} s a control step, episodes of at most {length} of them",
         f"  update       {settings.steps_per_update:,} steps: {settings.num_envs} worlds x "

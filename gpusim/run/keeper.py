@@ -1,15 +1,18 @@
 """What is written while a run goes on: rows and checkpoints.
 
-A disk that is full, a folder that somebody deleted, a log that cannot be written end no training:
-it is told once, and tried again with the next row or checkpoint.
+Checkpoints are written by a thread while training goes on; the one at the end is waited for. A disk
+that is full, a folder that somebody deleted, a log that cannot be written end no training: it is
+told once, and tried again with the next row or checkpoint.
 """
 
+import functools
 import json
 import math
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +49,8 @@ class Keeper:
         self.saved, self.saved_at = saved, job.phases.elapsed()
         self._told: set[str] = set()
         self._host = socket.gethostname()
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: list[tuple[str, int, Future]] = []  # what, of which steps
 
     def row(self, row: sinks.Row) -> None:
         """One row to every sink."""
@@ -64,44 +69,78 @@ class Keeper:
         part.write_text(json.dumps(now) + "\n")  # no fsync: it is of the moment
         part.replace(self.job.folder / "heartbeat.json")
 
-    @property
-    def due(self) -> bool:
+    def due(self, here: Position) -> bool:
         """Is it time for a checkpoint?"""
-        return self.job.phases.elapsed() - self.saved_at >= self.job.config.checkpoint_seconds
+        waited = self.job.phases.elapsed() - self.saved_at
+        return waited >= self.job.config.checkpoint_seconds or self._for_good(here.steps)
+
+    def _for_good(self, steps: int) -> bool:
+        """Was one of the marks crossed at which a checkpoint is kept, by the call that led here?"""
+        every = self.job.config.archive_steps
+        before = steps - self.job.config.learner.steps_per_call
+        return every is not None and steps // every > before // every
 
     def save(self, here: Position) -> None:
-        """A checkpoint on the way; one that cannot be written is missed."""
-        with self._telling("a checkpoint"):
-            self._save(here)
+        """Begin a checkpoint on the way; one that cannot be written is missed."""
+        self._begin("a checkpoint", here, self._save)
         self.saved_at = self.job.phases.elapsed()
 
     def save_best(self, here: Position) -> None:
-        """The checkpoint of the best evaluation so far, kept apart."""
-        with self._telling("the best checkpoint"), self.job.phases("save"):
-            checkpoint.write(self.checkpoints / archive.BEST, here.state, **self._about(here))
+        """Begin the checkpoint of the best evaluation so far, kept apart."""
+        path = self.checkpoints / archive.BEST
+        self._begin("the best checkpoint", here, functools.partial(checkpoint.write, path))
 
     def finish(self, here: Position) -> None:
         """The last checkpoint. Raises OSError if it cannot be written."""
-        for _ in range(self.ATTEMPTS - 1):
-            with suppress(OSError):
-                return self._save(here)
-            time.sleep(self.PAUSE)
-        return self._save(here)
+        self.settle()
+        for attempt in range(self.ATTEMPTS):
+            try:
+                return self._save_now(here)
+            except OSError:
+                if attempt == self.ATTEMPTS - 1:
+                    raise
+                time.sleep(self.PAUSE)
 
     def rescue(self, here: Position) -> None:
         """Save what was learned before something went wrong, if it is still there."""
+        self.settle()
         lost = any(leaf.is_deleted() for leaf in jax.tree.leaves(here.state))
         if here.steps > self.saved and not lost and not here.diverged:
             with suppress(Exception):  # what went wrong first is what is to be told
-                self._save(here)
+                self._save_now(here)
                 self.display.message(f"what was learned in {here.steps} steps is saved")
 
-    def _save(self, here: Position) -> None:
+    def settle(self) -> None:
+        """Wait for what is being written."""
+        for what, steps, future in self._pending:
+            with self._telling(what), self.job.phases("save"):
+                future.result()
+                self.saved = max(self.saved, steps)
+        self._pending = []
+
+    def close(self) -> None:
+        """Wait for what is being written, and end the thread."""
+        self.settle()
+        self._writer.shutdown()
+
+    def _begin(self, what: str, here: Position, write: Callable[..., Any]) -> None:
+        """Let the thread write a snapshot; one at a time is held in memory."""
+        self.settle()
+        with self._telling(what), self.job.phases("save"):
+            self._restore()
+            leaves = checkpoint.snapshot(here.state)
+            future = self._writer.submit(write, leaves, **self._about(here))
+            self._pending.append((what, here.steps, future))
+
+    def _save_now(self, here: Position) -> None:
         self._restore()
-        job, keep = self.job, self.job.config.keep_checkpoints
-        with job.phases("save"):
-            checkpoint.save(self.checkpoints, here.state, keep=keep, **self._about(here))
+        with self.job.phases("save"):
+            self._save(checkpoint.snapshot(here.state), **self._about(here))
         self.saved = here.steps
+
+    def _save(self, leaves: checkpoint.Snapshot, **about: Any) -> None:
+        keep = self.job.config.keep_checkpoints
+        checkpoint.save(self.checkpoints, leaves, keep=keep, for_good=self._for_good, **about)
 
     @property
     def checkpoints(self) -> Path:

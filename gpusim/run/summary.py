@@ -54,7 +54,7 @@ class Run:
         """What to say of a run that diverged."""
         return (
             f"the run diverged at {count(self.steps)} steps: a whole call of its program had not "
-            "one finite gradient. Try a smaller --learning-rate; the last checkpoint is from before"
+            "one finite gradient"
         )
 
     def write(self) -> None:

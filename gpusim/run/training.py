@@ -9,26 +9,20 @@ import math
 import os
 import statistics
 import time
-import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
-import yaml
 
-from gpusim import config as configs
-from gpusim import metrics, sharding
+from gpusim import metrics
 from gpusim.agents.evaluate import Episodes
 from gpusim.agents.learner import TrainState
-from gpusim.config import ConfigError, TrainConfig
-from gpusim.run import archive, checkpoint, files, showing, sinks, summary
-from gpusim.run.archive import CheckpointError
+from gpusim.config import TrainConfig
+from gpusim.run import archive, opening, showing, sinks, summary
 from gpusim.run.clock import Phases
-from gpusim.run.job import Job, opening, prepare, shown_metrics
-from gpusim.run.keeper import Keeper, Position, describe
+from gpusim.run.job import Job, headline, prepare, shown_metrics
+from gpusim.run.keeper import Keeper, Position
 from gpusim.run.signals import Interruption
 from gpusim.run.summary import Run
 
@@ -47,23 +41,64 @@ def train(
     resume: continue what is in `folder`. display: by default `sinks.Terminal`. listeners: more to
     write every row to, objects with `write(row)` and `close()`. age: seconds of this process that
     the accounts should include. Raises ConfigError for a run that cannot be.
+
+    A run in which nothing finite is left to learn from begins again where it was last saved, or
+    anew, with half the learning rate; `config.max_failures` times.
     """
     job = prepare(config, Path(folder), resume, Phases(before=age))
     with ExitStack() as stack:
-        _claim(job, resume, stack)
+        opening.claim(job, resume, stack)
         interruption = stack.enter_context(Interruption())
         if display is None:
             display = sinks.Terminal(config.learner.total_steps, shown_metrics(job.learner))
-        stack.callback(display.close)
-        display.message(opening(job))
-        display.stage(f"compiling how {config.learner.num_envs} worlds start")
-        start = _start(job, resume, display)
-        *logs, report = _files(job, start.steps if resume else None)
-        for sink in (*logs, *listeners):
+        for sink in (display, *listeners):
+            stack.callback(sink.close)
+        tried: Path | None = None
+        for left in reversed(range(config.max_failures + 1)):
+            run = _attempt(job, resume, display, listeners, interruption)
+            rate = getattr(job.config.learner, "learning_rate", None)
+            if not (run.diverged and left and rate) or interruption.caught:
+                break
+            tried = _sound(job, tried)
+            resume = tried is not None
+            where = f"at {tried.name}" if tried else "anew"
+            display.message(
+                f"{run.divergence()}; it begins again {where}, with a learning rate of {rate / 2:g}"
+            )
+            learner = dataclasses.replace(job.config.learner, learning_rate=rate / 2)
+            config = dataclasses.replace(job.config, learner=learner)
+            job = prepare(config, job.folder, resume, Phases())
+    return run
+
+
+def _sound(job: Job, tried: Path | None) -> Path | None:
+    """The checkpoint to go back to after a divergence; None: there is none. The one that was tried
+    already was saved too late, and is put aside."""
+    found = archive.checkpoints(job.folder / "checkpoints")
+    if found and tried is not None and found[-1] == tried:
+        found.pop().rename(tried.with_suffix(".npz.diverged"))
+    return found[-1] if found else None
+
+
+def _attempt(
+    job: Job,
+    resume: bool,
+    display: sinks.Display,
+    listeners: Sequence[sinks.Sink],
+    interruption: Interruption,
+) -> Run:
+    """Train until the run ends, one way or another."""
+    with ExitStack() as stack:
+        display.message(headline(job))
+        display.stage(f"compiling how {job.config.learner.num_envs} worlds start")
+        start = opening.position(job, resume, display)
+        *logs, report = opening.files(job, start.steps if resume else None)
+        for sink in logs:
             stack.callback(sink.close)
         keeper = Keeper(job, [*logs, *listeners, report], display, start.steps)
+        stack.callback(keeper.close)
         end = _loop(start, keeper, interruption)
-        if config.profile:
+        if job.config.profile:
             display.stage("timing rollouts by themselves")
         run = _account(job, end, interruption.caught)
         for write in (run.write, report.close):
@@ -72,83 +107,6 @@ def train(
             except OSError as error:  # what was learned is saved
                 display.message(str(error))
     return run
-
-
-def _claim(job: Job, resume: bool, stack: ExitStack) -> None:
-    """Make the folder this process's own. Raises ConfigError if it is another's."""
-    if not resume:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        stack.callback(_remove_if_empty, job.folder)
-    try:
-        stack.enter_context(files.locked(job.folder))
-    except OSError as error:
-        raise ConfigError(str(error)) from error
-    files.remove_parts(job.folder)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Leave no folder of a run that never began."""
-    with suppress(OSError):
-        folder.rmdir()
-
-
-def _start(job: Job, resume: bool, display: sinks.Display) -> Position:
-    """The first position of a new run, or the last one saved."""
-    config, learner = job.config, job.learner
-    with job.phases("init"):
-        state = jax.block_until_ready(learner.init(jax.random.key(config.seed)))
-    if not resume:
-        return Position(_restored(job, state), 0, 0.0, {})
-    try:
-        state, past = checkpoint.load_newest(job.folder / "checkpoints", state, display.message)
-    except CheckpointError as error:
-        raise ConfigError(str(error)) from error
-    steps = learner.env_steps(state)
-    if steps >= config.learner.total_steps:
-        raise ConfigError(f"{job.folder} is complete; a larger --steps lets it go on")
-    best, worse = past.get("best"), past.get("worse", 0)
-    best = -math.inf if best is None else best
-    return Position(state, steps, past["seconds"], past["evaluation"], best, worse)
-
-
-def _restored(job: Job, state: TrainState) -> TrainState:
-    """A first state, with what another run learned if the configuration names one: it may have had
-    other worlds and devices, and another task of the same sizes."""
-    run = job.config.restore
-    if run is None:
-        return state
-    others: Any = dict.fromkeys(("optimizer", "envs", "memory", "key", "updates"))
-    one = lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    template = jax.tree.map(one, dataclasses.replace(state, **others))
-    try:
-        path, _ = archive.newest(run / "checkpoints", warnings.warn)
-        found = sharding.first(checkpoint.load_part(path, template))
-    except CheckpointError as error:
-        raise ConfigError(f"--restore: {error}") from error
-    place = lambda x, like: jax.device_put(jnp.broadcast_to(x, like.shape), like.sharding)
-    params, normalizer = jax.tree.map(
-        place, (found.params, found.normalizer), (state.params, state.normalizer)
-    )
-    return dataclasses.replace(state, params=params, normalizer=normalizer)
-
-
-def _files(job: Job, resume_at: int | None) -> list[sinks.Sink]:
-    """The run folder with its configuration, and the sinks in it, the report last."""
-    folder = job.folder
-    if resume_at is None:  # what is there was left by a run that saved nothing
-        for path in (path for path in folder.iterdir() if path.is_file()):
-            path.unlink()
-    (folder / "summary.json").unlink(missing_ok=True)  # it was of the run as far as it had come
-    describe(job)
-    found: list[sinks.Sink] = [sinks.JsonLines(folder / "metrics.jsonl", resume_at=resume_at)]
-    if job.config.tensorboard:
-        found.append(sinks.TensorBoard(folder, resume_at=resume_at))
-    if job.config.csv:
-        found.append(sinks.Csv(folder / "metrics.csv", resume_at=resume_at))
-    if job.config.wandb:
-        plain = yaml.safe_load(configs.to_yaml(job.config))
-        found.append(sinks.WandB(folder, job.config.wandb, plain))
-    return [*found, sinks.Report(folder)]
 
 
 def _loop(here: Position, keeper: Keeper, interruption: Interruption) -> Position:
@@ -177,7 +135,7 @@ def _loop(here: Position, keeper: Keeper, interruption: Interruption) -> Positio
                 display.message(f"at {metrics.count(here.steps)} steps: {fault}")
             if here.diverged:
                 return here
-            if keeper.due or interruption.save:
+            if keeper.due(here) or interruption.save:
                 interruption.save = False
                 keeper.save(here)
     except Exception:

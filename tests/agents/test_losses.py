@@ -52,6 +52,23 @@ def test_kl_estimate_and_clip_fraction():
     np.testing.assert_allclose(losses.clip_fraction(LOG_RATIO, 0.4), 1.0)
 
 
+def test_td_target():
+    found = losses.td_target(
+        jnp.array([1.0, 2.0]), jnp.array([False, True]), jnp.array([10.0, 10.0]), 0.9
+    )
+    np.testing.assert_allclose(found, [10.0, 2.0])
+
+
+def test_soft_policy_and_temperature():
+    """0.1 · (-1, -3) - (2, 4) = -2.1, -4.3; -α (mean(-1, -3) + 1.5) = 0.5 α, and so is its slope in
+    log α."""
+    log_prob = jnp.array([-1.0, -3.0])
+    found = losses.soft_policy(log_prob, jnp.array([2.0, 4.0]), jnp.array(0.1))
+    np.testing.assert_allclose(found, -3.2, rtol=1e-6)
+    both = jax.value_and_grad(losses.temperature)(jnp.log(0.2), log_prob, 1.5)
+    np.testing.assert_allclose(both, [0.1, 0.1], rtol=1e-6)
+
+
 def test_arrays_that_would_broadcast_are_refused():
     with pytest.raises(AssertionError, match="shape"):
         losses.value_error(jnp.zeros((4, 1)), jnp.zeros(4))

@@ -52,6 +52,9 @@ def test_sizes_and_times_are_brax_s():
         "inverted_pendulum": (4, 1, 0.04),
         "inverted_double_pendulum": (8, 1, 0.02),
         "reacher": (11, 2, 0.02),
+        "swimmer": (8, 2, 0.04),
+        "pusher": (23, 7, 0.05),
+        "humanoidstandup": (244, 17, 0.015),
         "walker2d": (17, 6, 0.008),
     }
     assert expected.keys() <= set(gpusim.envs.names())

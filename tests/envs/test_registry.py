@@ -12,8 +12,8 @@ from gpusim.envs.tasks.brax.ant import Ant
 
 
 def test_unknown_name_suggests_the_nearest_and_lists_all():
-    with pytest.raises(ValueError, match="unknown environment 'halfcheetah'") as error:
-        gpusim.make("halfcheetah")
+    with pytest.raises(ValueError, match="unknown environment 'halfchetah'") as error:
+        gpusim.make("halfchetah")
     assert "did you mean 'half_cheetah'?" in str(error.value)
     assert all(name in str(error.value) for name in envs.names())
 
@@ -22,6 +22,10 @@ def test_a_name_like_no_other_gets_no_suggestion():
     with pytest.raises(ValueError, match="unknown environment 'zzz'") as error:
         gpusim.make("zzz")
     assert "did you mean" not in str(error.value)
+
+
+def test_brax_s_spelling_is_understood():
+    assert gpusim.make("halfcheetah").name == "half_cheetah"
 
 
 def test_unknown_option_is_named():

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from gpusim.envs import Before, Moment, MujocoTask, autoreset
+from gpusim.envs.engines import in_mujoco
 from gpusim.envs.tasks.brax.ant import Ant
+from gpusim.envs.world import WorldError
 
 PUCK = """
 <mujoco>
@@ -207,3 +209,59 @@ def test_a_hook_that_is_nearly_one():
 
     with pytest.warns(UserWarning, match=r"Typo has a method teminal: did you mean terminal\?"):
         Typo()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Dropped(MujocoTask):
+    """A ball that falls on the floor beside a wall."""
+
+    name: ClassVar[str] = "dropped"
+    mjcf: ClassVar[str] = """<mujoco><worldbody>
+      <geom name="floor" type="plane" size="1 1 1"/>
+      <geom name="wall" type="box" pos="1 0 0" size=".1 1 1"/>
+      <body pos="0 0 .3"><freejoint/><geom name="ball" size=".1"/><site name="skin" size=".11"/>
+      </body></worldbody>
+      <sensor><touch name="skin" site="skin"/><framepos name="at" objtype="site" objname="skin"/>
+      </sensor></mujoco>"""
+
+    def observation(self, memory: Any, now: Moment) -> jax.Array:
+        return jnp.concatenate([now.sensor("skin"), now.sensor("at")])
+
+    def rewards(self, past: Any, memory: Any, now: Moment) -> dict[str, jax.Array]:
+        pairs = {"floor": ("ball", "floor"), "turned": ("floor", "ball"), "any": ("ball",)}
+        found = {name: now.touching(*geoms) for name, geoms in pairs.items()}
+        return found | {"wall": now.touching("ball", "wall")}
+
+
+@pytest.mark.parametrize("place", [lambda task: task, in_mujoco], ids=["ours", "in C"])
+def test_contacts_and_sensors_by_name(place):
+    """mg = 0.1³ · 4/3 π · 1000 · 9.81 = 41.1 N rests on the floor; the ball falls 0.2 m first."""
+    task = place(Dropped())
+    state, step = task.reset(jax.random.key(0)), jax.jit(task.step)
+    touched = []
+    for _ in range(600):
+        state = step(state, jnp.zeros(0))
+        floor = bool(state.metrics["reward_floor"])
+        assert floor == bool(state.metrics["reward_turned"]) == bool(state.metrics["reward_any"])
+        assert not state.metrics["reward_wall"]
+        touched.append(floor)
+        if not floor:
+            assert state.obs[0] == 0
+    assert 0.19 < touched.index(True) * task.dt < 0.21  # sqrt(2 · 0.2 / 9.81) = 0.202 s
+    np.testing.assert_allclose(state.obs, [41.1, 0, 0, 0.1], rtol=2e-2, atol=2e-3)
+
+
+def test_a_name_that_nothing_has_is_told():
+    class Misspelt(Dropped):
+        def rewards(self, past: Any, memory: Any, now: Moment) -> dict[str, jax.Array]:
+            return {"touch": now.touching("ball", "flor")}
+
+    with pytest.raises(WorldError, match=r"unknown geom 'flor'; did you mean 'floor'\?"):
+        Misspelt().reset(jax.random.key(0))
+
+    class Deaf(Dropped):
+        def rewards(self, past: Any, memory: Any, now: Moment) -> dict[str, jax.Array]:
+            return {"touch": now.sensor("skim")[0]}
+
+    with pytest.raises(ValueError, match=r"unknown sensor 'skim'; did you mean 'skin'\?"):
+        Deaf().reset(jax.random.key(0))

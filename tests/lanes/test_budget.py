@@ -47,8 +47,10 @@ def lowered(fn) -> str:
 )
 def test_what_is_too_large_runs_through_xla(fn, seconds, says):
     for f in (lanes.kernel(fn, budget=seconds), jax.jit(lanes.kernel(fn, budget=seconds))):
-        with pytest.warns(lanes.LanesWarning, match=rf"kernel\({fn.__name__}\).*XLA.*{says}"):
+        match = rf"kernel\({fn.__name__}\).*XLA.*{says}"
+        with pytest.warns(lanes.LanesWarning, match=match) as warned:
             text = lowered(f)
+        assert [w.filename for w in warned] == [__file__]  # the caller's line, not one inside
         assert "gpusim_lanes_" not in text
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # said once

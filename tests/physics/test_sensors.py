@@ -3,6 +3,8 @@
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's module has no type stubs)
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -58,7 +60,7 @@ def test_sensordata_is_c_s(floor: bool):
 
     def measure(qpos, qvel, warmstart, ctrl):
         state = physics.State(qpos, qvel, warmstart)
-        return physics.sensors(loaded, state, physics.forward(loaded, state, ctrl))
+        return physics.sensors(loaded, physics.forward(loaded, state, ctrl))
 
     given = [found.given[f] for f in ("qpos", "qvel", "qacc_warmstart", "ctrl")]
     with jax.enable_x64(True):
@@ -70,9 +72,106 @@ def test_sensordata_is_c_s(floor: bool):
         close(np.asarray(ours)[:, at], theirs)
 
 
-def test_what_is_not_measured_is_refused_by_name():
-    m = mujoco.MjModel.from_xml_string(model('<sensor><touch name="palm" site="tip"/></sensor>'))
+HAND = """
+<mujoco>
+  <option timestep="0.002" iterations="100" tolerance="1e-15" {option}/>
+  <worldbody>
+    <geom name="floor" type="plane" size="0 0 1" condim="{condim}"/>
+    <geom name="post" type="capsule" pos="0.9 0 0.4" size="0.05 0.4" contype="0" conaffinity="0"/>
+    <geom name="ghost" type="box" pos="0 0 3" size="1 1 1" rgba="0 0 0 0"
+          contype="0" conaffinity="0"/>
+    <body name="arm" pos="0 0 0.5">
+      <joint axis="0 1 0" damping="1"/><joint type="slide" axis="0 0 1" damping="3"/>
+      <geom name="bar" type="capsule" fromto="0 0 0 0.4 0 0" size="0.04"/>
+      <site name="wrist" pos="0.1 0.02 0" euler="20 10 0"/>
+      <body name="palm" pos="0.4 0 0">
+        <joint axis="0 1 0" damping="1"/>
+        <geom name="skin" type="box" pos="0.1 0 0" size="0.12 0.06 0.03" condim="{condim}"/>
+        <site name="eye" pos="0.2 0 0" euler="0 70 0"/>
+        <site name="up" pos="0.1 0 0.05"/>
+        {sites}
+        <body name="finger" pos="0.24 0 0">
+          <joint axis="0 1 0" damping="1"/>
+          <geom name="tip" type="sphere" pos="0.06 0 0" size="0.05" condim="{condim}"/>
+          <site name="pad" pos="0.06 0 -0.05" size="0.06"/>
+        </body>
+      </body>
+    </body>
+    <body name="ball" pos="0.6 0 0.7"><freejoint/>
+      <geom name="ball" size="0.08" condim="{condim}"/>
+    </body>
+  </worldbody>
+  <actuator><motor joint="lift" gear="1"/></actuator>
+  <sensor>{sensors}</sensor>
+</mujoco>""".replace('<joint type="slide"', '<joint name="lift" type="slide"')
+ZONES = {"sphere": "0.15", "capsule": "0.14 0.1", "ellipsoid": "0.14 0.1 0.05",
+         "cylinder": "0.12 0.05", "box": "0.13 0.07 0.04"}  # fmt: skip
+PARTIES = (
+    '', 'geom1="skin"', 'geom2="tip"', 'body1="finger" body2="ball"', 'subtree1="arm"',
+    'body1="ball" subtree2="arm"', 'site="zone0"', 'site="zone4" geom2="floor"',
+)  # fmt: skip
+EVERYTHING = 'data="found force torque dist pos normal tangent"'
+
+
+def hand(option: str = "", condim: int = 3, more: str = "") -> mujoco.MjModel:
+    """An arm with a palm and a finger, and a ball that falls on it, with sensors of touch."""
+    sites = "".join(
+        f'<site name="zone{k}" type="{t}" size="{s}" pos="0.12 0.01 -0.02" euler="{10 * k} 20 0"/>'
+        for k, (t, s) in enumerate(ZONES.items())
+    )
+    sensors = [f'<touch site="zone{k}"/>' for k in range(len(ZONES))]
+    sensors += ['<touch site="pad"/>', '<touch site="pad" cutoff="2"/>']
+    sensors += [f'<{s} site="{at}"/>' for s in ("force", "torque") for at in ("wrist", "pad")]
+    sensors += ['<rangefinder site="eye"/>', '<rangefinder site="up"/>']
+    sensors += ['<rangefinder site="up" cutoff="0.2"/>']
+    sensors += [f'<insidesite site="zone{k}" objtype="xbody" objname="ball"/>' for k in range(5)]
+    ways = itertools.cycle(("mindist", "maxforce", "netforce"))
+    sensors += [
+        f'<contact {of} num="2" {EVERYTHING} reduce="{how}"/>'
+        for of, how in zip((*PARTIES, PARTIES[0]), ways, strict=False)
+    ]
+    sensors += [f'<contact {of} num="3" data="found"/>' for of in PARTIES]
+    text = HAND.format(option=option, condim=condim, sites=sites, sensors="".join(sensors) + more)
+    return mujoco.MjModel.from_xml_string(text)
+
+
+@pytest.mark.parametrize(
+    ("option", "condim"), [("", 3), ('cone="elliptic"', 4), ('cone="elliptic" impratio="3"', 6)]
+)
+def test_what_touches_is_c_s(option: str, condim: int):
+    m = hand(option, condim)
+    found = moments(m, 40, push=0.5, wanted=lambda d: d.ncon > 1)
     loaded = physics.load(m)
+
+    def measure(qpos, qvel, warmstart, ctrl):
+        state = physics.State(qpos, qvel, warmstart)
+        return physics.sensors(loaded, physics.forward(loaded, state, ctrl))
+
+    given = [found.given[f] for f in ("qpos", "qvel", "qacc_warmstart", "ctrl")]
+    with jax.enable_x64(True):
+        ours = np.asarray(jax.jit(jax.vmap(lanes.kernel(measure)))(*map(jnp.asarray, given)))
+    theirs = np.array([d.sensordata for d in found.before])
+    kinds = [mujoco.mjtSensor(t).name for t in m.sensor_type]
+    for i in range(m.nsensor):
+        at = slice(m.sensor_adr[i], m.sensor_adr[i] + m.sensor_dim[i])
+        if "INSIDESITE" not in kinds[i]:
+            assert np.ptp(theirs[:, at]) > 0, kinds[i]
+        np.testing.assert_allclose(
+            ours[:, at], theirs[:, at], rtol=1e-7, atol=1e-7 * (1 + np.abs(theirs[:, at]).max()),
+            err_msg=f"{kinds[i]} {i}",
+        )  # fmt: skip
+
+
+REFUSED = {
+    '<clock name="palm"/>': r"sensor 'palm' \(type clock\)",
+    '<contact name="c" geom1="tip" data="found force"/>': "'c' .*without reduction",
+    '<contact name="v" geom1="tip" data="linvel" reduce="mindist"/>': "'v' .*velocities",
+}
+
+
+@pytest.mark.parametrize("sensor", REFUSED)
+def test_what_is_not_measured_is_refused_by_name(sensor: str):
+    loaded = physics.load(hand(more=sensor))
     state = physics.init(loaded, loaded.qpos0, np.zeros(loaded.nv))
-    with pytest.raises(physics.Unsupported, match=r"sensor 'palm' \(type touch\)"):
-        physics.sensors(loaded, state, physics.forward(loaded, state, np.zeros(0)))
+    with pytest.raises(physics.Unsupported, match=REFUSED[sensor]):
+        physics.sensors(loaded, physics.forward(loaded, state, np.zeros(1)))

@@ -1,4 +1,4 @@
-"""What contacts do to bodies, against mj_rnePostConstraint."""
+"""Contacts with their forces, and what they do to bodies, against mj_rnePostConstraint."""
 
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's module has no type stubs)
@@ -27,6 +27,21 @@ def compare(m: mujoco.MjModel) -> None:
     np.testing.assert_allclose(
         derived.cfrc_ext, theirs, rtol=1e-9, atol=1e-9 * np.abs(theirs).max()
     )
+    for i, data in enumerate(found.last):
+        ours = ordered(*(x[i][derived.contact.touches[i]] for x in derived.contact[1:]))
+        assert len(ours) == data.ncon
+        c, force = data.contact, np.zeros((data.ncon, 6))
+        for k in range(data.ncon):
+            mujoco.mj_contactForce(m, data, k, force[k])
+        c_s = ordered(c.geom, c.dist, c.pos, c.frame.reshape(-1, 3, 3), force)
+        np.testing.assert_allclose(ours, c_s, rtol=1e-8, atol=1e-8 * np.abs(theirs).max())
+
+
+def ordered(geom, dist, pos, frame, force) -> np.ndarray:
+    """(n, 21) contacts by their geoms, then by their places."""
+    n = len(dist)
+    each = np.column_stack([geom, dist, pos, frame.reshape(n, 9), force])
+    return each[np.lexsort([*np.round(pos, 7).T, *np.asarray(geom).T])]
 
 
 @pytest.mark.parametrize("name", TOUCHING)

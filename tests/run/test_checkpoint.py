@@ -48,7 +48,9 @@ def bits(tree: Any) -> list[bytes]:
 
 
 def save(folder: Path, state: Any, step: int = 1, keep: int = 3) -> Path:
-    return checkpoint.save(folder, state, step=step, extra={"wall_s": 1.5}, keep=keep)
+    return checkpoint.save(
+        folder, checkpoint.snapshot(state), step=step, extra={"wall_s": 1.5}, keep=keep
+    )
 
 
 def test_round_trip_is_bit_exact(tmp_path: Path):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from gpusim import config, play, train
 from gpusim.checkpoint import main as checkpoint_main
@@ -219,12 +220,59 @@ def test_a_second_signal_stops_at_once(tmp_path: Path):
 def test_divergence_is_told_and_never_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = tmp_path / "run"
     more = ["--learning-rate", "1e38", "--checkpoint-seconds", "0", "--keep-checkpoints", "99"]
-    assert train.main(flags(folder, 50, *more)) == 3
+    assert train.main(flags(folder, 50, *more, "--max-failures", "0")) == 3
     assert "diverged" in capsys.readouterr().err
     losses = [row["policy_loss"] for row in rows(folder)]
     assert losses[-1] is None
     assert None not in losses[:-1]
     assert len(list((folder / "checkpoints").iterdir())) == len(losses) - 1
+
+
+def test_a_run_that_diverged_goes_back_and_takes_smaller_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Once, in the fourth call: it ends as if nothing had been, but for the learning rate."""
+    advance, failed = training._advance, []
+
+    def fails_once(job, here):
+        here, values = advance(job, here)
+        if here.steps == 4 * CALL and not failed:
+            failed.append(here.steps)
+            here = here._replace(diverged=True)
+        return here, values
+
+    monkeypatch.setattr(training, "_advance", fails_once)
+    folder = tmp_path / "run"
+    more = ["--learning-rate", "1e-3", "--checkpoint-seconds", "0"]
+    assert train.main(flags(folder, 6, *more)) == 0
+    assert f"begins again at {3 * CALL:012d}.npz, with a learning rate of 0.0005" in (
+        capsys.readouterr().out
+    )
+    assert [row["steps"] for row in rows(folder)] == [CALL * k for k in range(1, 7)]
+    kept = yaml.safe_load((folder / "config.yaml").read_text())
+    assert kept["ppo"]["learning_rate"] == 5e-4
+
+
+def test_a_checkpoint_that_was_saved_too_late_is_put_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """1e38 ruins the parameters in the first call, and nothing is finite from the second on."""
+    folder = tmp_path / "run"
+    more = ["--learning-rate", "1e38", "--checkpoint-seconds", "0", "--max-failures", "2"]
+    assert train.main(flags(folder, 50, *more)) == 3
+    said = capsys.readouterr()
+    assert f"begins again at {CALL:012d}.npz, with a learning rate of 5e+37" in said.out
+    assert "begins again anew, with a learning rate of 2.5e+37" in said.out
+    assert "diverged" in said.err
+    assert (folder / "checkpoints" / f"{CALL:012d}.npz.diverged").exists()
+
+
+def test_some_checkpoints_are_kept_for_good(tmp_path: Path):
+    folder = tmp_path / "run"
+    more = ["--checkpoint-seconds", "999", "--keep-checkpoints", "1"]
+    assert train.main(flags(folder, 7, *more, "--archive-steps", str(2 * CALL))) == 0
+    kept = sorted(int(p.stem) for p in (folder / "checkpoints").glob("0*.npz"))
+    assert kept == [2 * CALL, 4 * CALL, 6 * CALL, 7 * CALL]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What contacts, and points that hold bodies together, do to bodies: cfrc_ext.
+"""What contacts, and points that hold bodies together, do to bodies: mjData.contact and cfrc_ext.
 
 The solver knows forces by degree of freedom only. Here those in the contacts' frames are worked out
 (mj_contactForce) and added up by body, after mj_rnePostConstraint. Nobody pays for them who does
@@ -9,6 +9,7 @@ not read them.
 # (mujoco's module has no type stubs)
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,36 +28,102 @@ from gpusim.physics.model import Model
 _WELD, _JOINT = int(mujoco.mjtEq.mjEQ_WELD), int(mujoco.mjtWrap.mjWRAP_JOINT)
 
 
+class Contact(NamedTuple):
+    """m points where geoms may touch, as mjData.contact; in a robot that keeps a list of those that
+    do, its places.
+    """
+
+    touches: jax.Array  # (m,) bool: whether they do; what follows says nothing where not
+    geom: jax.Array  # (m, 2)
+    dist: jax.Array  # (m,) m, negative where they press
+    pos: jax.Array  # (m, 3) world
+    frame: jax.Array  # (m, 3, 3) rows: normal from the first geom to the second, two tangents
+    force: jax.Array  # (m, 6) N, N m on the second geom, in the frame: mj_contactForce
+
+
+def contact_forces(
+    model: Model, contacts: Sequence[Contacts], blocks: Sequence[Block], residuals: Sequence
+) -> list[jax.Array]:
+    """Of each list of contacts (m, dim), in their frames; NaN after noslip, whose forces are
+    others.
+
+    blocks and residuals: all of the solver's; the last ones are the contacts', one for each list.
+    """
+    if not blocks:  # constraints are off
+        return [jnp.zeros((c.dist.shape[0], c.dim), c.dist.dtype) for c in contacts]
+    forces = []
+    first = len(blocks) - len(contacts)
+    for block, r in zip(blocks[first:], residuals[first:], strict=True):
+        assert not isinstance(block, Coordinates)
+        force = -block.map(block.law.gradient, r) * block.scale
+        forces.append(force + np.nan if model.options.noslip_iterations else force)
+    return forces
+
+
+def contact_points(
+    model: Model, pose: Pose, contacts: Sequence[Contacts], forces: Sequence[jax.Array]
+) -> Contact:
+    """The lists of contacts, and the forces in them, as one."""
+    pairs, dtype = model.topology.pairs, pose.offset.dtype
+    geoms = np.array([(p.first, p.second) for p in pairs], np.int32).reshape(-1, 2)
+    reach = np.array([p.margin + p.gap for p in pairs], dtype)
+    body = np.array(model.topology.geom_body, np.int32)
+    none = np.zeros(0, dtype)
+    parts = [
+        Contact(np.zeros(0, bool), geoms[:0], none, none.reshape(0, 3), none.reshape(0, 3, 3),
+                none.reshape(0, 6))
+    ]  # fmt: skip
+    for found, force in zip(contacts, forces, strict=True):
+        size = found.dist.shape[0]
+        geom = pick(geoms, found.pair)
+        listed = True if found.count is None else np.arange(size) < found.count
+        parts.append(
+            Contact(
+                touches=(found.dist < pick(reach, found.pair)) & listed,
+                geom=geom,
+                dist=found.dist,
+                pos=found.point + pick(pose.reference, pick(body, geom[:, 1])),
+                frame=found.frame,
+                force=jnp.pad(force, ((0, 0), (0, 6 - found.dim))),
+            )
+        )
+    return jax.tree.map(lambda *x: jnp.concatenate([jnp.asarray(v) for v in x]), *parts)
+
+
+def knows_wrenches(model: Model) -> bool:
+    """Whether all forces on bodies are known here: not those of welds and of spatial tendons, which
+    act on bodies in C too.
+    """
+    welds = any(model.mj.eq_type[i] == _WELD for i in active(model))
+    spatial = (np.asarray(model.mj.wrap_type) != _JOINT).any()
+    return not (model.options.noslip_iterations or welds or spatial)
+
+
 def external_wrenches(
     model: Model,
     pose: Pose,
     centre: Array,
     contacts: Sequence[Contacts],
+    forces: Sequence[jax.Array],
     blocks: Sequence[Block],
     residuals: Sequence[jax.Array],
 ) -> jax.Array:
     """cfrc_ext (nbody, 6): torque about the tree's centre of mass and force, world axes, N m and N.
 
-    centre: (nbody, 3) of each body's tree, relative to its reference; blocks and residuals: all of
-    the solver's, equality constraints first, contacts last, a block for each of their lists. The
-    world's own entry is zero, as in C. Where a weld is active or a tendon runs through space, which
-    act on bodies in C too, everything is NaN; so it is after noslip, whose forces are others.
+    centre: (nbody, 3) of each body's tree, relative to its reference; forces: of the contacts;
+    blocks and residuals: all of the solver's, equality constraints first. The world's own entry is
+    zero, as in C. Everything is NaN where not all is known.
     """
     total = jnp.zeros((model.nbody, 6), centre.dtype)
-    welds = any(model.mj.eq_type[i] == _WELD for i in active(model))
-    if model.options.noslip_iterations or welds or (np.asarray(model.mj.wrap_type) != _JOINT).any():
+    if not knows_wrenches(model):
         return total + np.nan
     if not blocks:  # constraints are off, or there are none
         return total
     act = _Action(model, pose, centre)
-    forces = [b.map(b.law.gradient, r) for b, r in zip(blocks, residuals, strict=True)]
-    for i, force in zip(active(model), forces, strict=False):
+    for i, block, r in zip(active(model), blocks, residuals, strict=False):
         if anchors(model, i) is not None:
-            total = total + act.of_equality(i, -force[0])
-    first = len(blocks) - len(contacts)
-    for found, block, force in zip(contacts, blocks[first:], forces[first:], strict=True):
-        assert not isinstance(block, Coordinates)
-        force = -force * block.scale
+            total = total + act.of_equality(i, -block.map(block.law.gradient, r)[0])
+    for found, force in zip(contacts, forces, strict=True):
         if found.count is None:
             total = total + act.of_contacts(found, force)
             continue

@@ -1,6 +1,10 @@
-"""Humanoid: a body with 17 motors (Tassa et al. 2012), as in Brax's `humanoid`."""
+"""Humanoid: a body with 17 motors (Tassa et al. 2012), that is to run or to stand up, as in Brax's
+`humanoid` and `humanoidstandup`.
+"""
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -72,3 +76,34 @@ class Humanoid(Locomotion):
         arm = derived.xipos[1:] - derived.subtree_com[1]
         linear = linear + jnp.cross(angular, arm)
         return jnp.concatenate([mass / mass.sum() * linear, angular], axis=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class HumanoidStandup(Humanoid):
+    """Get up from lying on the back; nothing ends the episode. Control step 0.015 s."""
+
+    name: ClassVar[str] = "humanoidstandup"
+    mjcf: ClassVar[str] = "models/humanoidstandup.xml"
+    gauges: ClassVar[Mapping[str, str]] = {"height": "torso, m"}
+
+    ctrl_cost_weight: float = 0.01
+    """Cost of the squared controls."""
+    healthy_reward: float = 1.0
+    """Reward of every step."""
+    healthy_z_range: tuple[float, float] = (0.0, math.inf)
+    """Heights of the torso (m) that count as healthy: all of them."""
+    terminate_when_unhealthy: bool = False
+    """Nothing ends the episode."""
+
+    def rewards(self, past: jax.Array, memory: jax.Array, now: Moment) -> dict[str, jax.Array]:
+        """The torso's height, as if it had been gained within one step, plus 1, minus effort."""
+        height = now.derived.xpos[1, 2]
+        return {
+            "linup": height / self.dt,
+            "alive": jnp.asarray(self.healthy_reward, height.dtype),
+            "ctrl": -self.ctrl_cost_weight * jnp.sum(jnp.square(now.ctrl)),
+        }
+
+    def measure(self, past: jax.Array, memory: jax.Array, now: Moment) -> dict[str, jax.Array]:
+        """Height of the torso (m)."""
+        return {"height": now.derived.xpos[1, 2]}

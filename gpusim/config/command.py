@@ -1,0 +1,62 @@
+"""The command line of `gpusim.train`."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpusim.config.files import of_run, same_run
+from gpusim.config.merging import dashed, meant, merge, merged, resumed
+from gpusim.config.schema import Command, TrainConfig
+from gpusim.config.settings import ConfigError, Setting, typed_by
+from gpusim.parse import flags
+from gpusim.run import archive
+
+
+class HelpWanted(Exception):
+    """--help was among the flags; `args[0]` is the Command of the others."""
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """The command line as a Command, presets and files filled in.
+
+    Raises ConfigError for what cannot be understood, HelpWanted for --help.
+    """
+    try:
+        given = flags(argv)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    about = {field.name for field in dataclasses.fields(Command)} - {"train"}
+    its = {
+        name: Setting(words, dashed(flag))
+        for flag, words in given
+        for name in about.intersection(meant(flag))
+    }
+    said = [(flag, words) for flag, words in given if not {*about, "help", "h"} & {*meant(flag)}]
+    configs = [Path(word) for name, words in given if name == "config" for word in words]
+    kinds = {"resume": Path, "out": Path, "dry_run": bool}
+    values = {name: typed_by(its[name], kind) for name, kind in kinds.items() if name in its}
+    auto = values.get("resume") == Path("auto")
+    if not auto and {"config", "resume"} <= its.keys():
+        raise ConfigError("--resume continues with the run's own configuration; leave out --config")
+    if not auto and {"out", "resume"} <= its.keys():
+        raise ConfigError("--resume continues in the run's own folder; leave out --out")
+    train = merge(configs, said) if auto or "resume" not in its else resumed(values["resume"], said)
+    values |= _auto(values, train) if auto else {}
+    command = Command(train, config=tuple(configs), **values)
+    if {"help", "h"} & {name for name, _ in given}:
+        raise HelpWanted(command)
+    return command
+
+
+def _auto(values: Mapping[str, Any], train: TrainConfig) -> dict[str, Path | None]:
+    """What `--resume auto` means: to go on with --out where it has a checkpoint, or to start."""
+    run = values.get("out")
+    if run is None:
+        raise ConfigError("--resume auto needs --out, the folder of the run")
+    if not archive.checkpoints(run / "checkpoints"):
+        return {"resume": None}
+    saved = of_run(run)[1]
+    if saved is not None:
+        same_run(run, merged(saved, ()), train)
+    return {"resume": run, "out": None}

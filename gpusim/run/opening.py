@@ -1,0 +1,99 @@
+"""How a run begins: its folder, what it starts from, where it writes to."""
+
+import dataclasses
+import math
+import warnings
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import yaml
+
+from gpusim import config as configs
+from gpusim import sharding
+from gpusim.agents.learner import TrainState
+from gpusim.config import ConfigError
+from gpusim.run import archive, checkpoint, sinks
+from gpusim.run.archive import CheckpointError
+from gpusim.run.files import locked, remove_parts
+from gpusim.run.job import Job
+from gpusim.run.keeper import Position, describe
+
+
+def claim(job: Job, resume: bool, stack: ExitStack) -> None:
+    """Make the folder this process's own. Raises ConfigError if it is another's."""
+    if not resume:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        stack.callback(_remove_if_empty, job.folder)
+    try:
+        stack.enter_context(locked(job.folder))
+    except OSError as error:
+        raise ConfigError(str(error)) from error
+    remove_parts(job.folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Leave no folder of a run that never began."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def position(job: Job, resume: bool, display: sinks.Display) -> Position:
+    """The first position of a new run, or the last one saved."""
+    config, learner = job.config, job.learner
+    with job.phases("init"):
+        state = jax.block_until_ready(learner.init(jax.random.key(config.seed)))
+    if not resume:
+        return Position(_restored(job, state), 0, 0.0, {})
+    try:
+        state, past = checkpoint.load_newest(job.folder / "checkpoints", state, display.message)
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
+    steps = learner.env_steps(state)
+    if steps >= config.learner.total_steps:
+        raise ConfigError(f"{job.folder} is complete; a larger --steps lets it go on")
+    best, worse = past.get("best"), past.get("worse", 0)
+    best = -math.inf if best is None else best
+    return Position(state, steps, past["seconds"], past["evaluation"], best, worse)
+
+
+def _restored(job: Job, state: TrainState) -> TrainState:
+    """A first state, with what another run learned if the configuration names one: it may have had
+    other worlds and devices, and another task of the same sizes."""
+    run = job.config.restore
+    if run is None:
+        return state
+    others: Any = dict.fromkeys(("optimizer", "envs", "memory", "key", "updates", "extra"))
+    one = lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    template = jax.tree.map(one, dataclasses.replace(state, **others))
+    try:
+        path, _ = archive.newest(run / "checkpoints", warnings.warn)
+        found = sharding.first(checkpoint.load_part(path, template))
+    except CheckpointError as error:
+        raise ConfigError(f"--restore: {error}") from error
+    place = lambda x, like: jax.device_put(jnp.broadcast_to(x, like.shape), like.sharding)
+    params, normalizer = jax.tree.map(
+        place, (found.params, found.normalizer), (state.params, state.normalizer)
+    )
+    return dataclasses.replace(state, params=params, normalizer=normalizer)
+
+
+def files(job: Job, resume_at: int | None) -> list[sinks.Sink]:
+    """The run folder with its configuration, and the sinks in it, the report last."""
+    folder = job.folder
+    if resume_at is None:  # what is there was left by a run that saved nothing
+        for path in (path for path in folder.iterdir() if path.is_file()):
+            path.unlink()
+    (folder / "summary.json").unlink(missing_ok=True)  # it was of the run as far as it had come
+    describe(job)
+    found: list[sinks.Sink] = [sinks.JsonLines(folder / "metrics.jsonl", resume_at=resume_at)]
+    if job.config.tensorboard:
+        found.append(sinks.TensorBoard(folder, resume_at=resume_at))
+    if job.config.csv:
+        found.append(sinks.Csv(folder / "metrics.csv", resume_at=resume_at))
+    if job.config.wandb:
+        plain = yaml.safe_load(configs.to_yaml(job.config))
+        found.append(sinks.WandB(folder, job.config.wandb, plain))
+    return [*found, sinks.Report(folder)]
