@@ -99,15 +99,13 @@ def _bias_slope(model: Model, now: Dynamics, dofs) -> jax.Array:
 
 
 def _flying(model: Model) -> list[int]:
-    """Joints of bodies that are a tree of their own."""
-    m = model.mj
+    """Free joints that are all the joints of their trees."""
     return [
         j
         for j, joint in enumerate(model.topology.joints)
         if joint.type == FREE
         and len(model.topology.body_joints[joint.body]) == 1
         and sum(model.topology.root[b] == joint.body for b in model.topology.dof_body) == 6
-        and m.body_subtreemass[joint.body] == m.body_mass[joint.body]
     ]
 
 
@@ -120,8 +118,8 @@ def advance(model: Model, qpos: Array, qvel: Array, qacc: Array) -> tuple[Array,
 def straightened(model: Model, turned: Array, qvel: Array) -> Array:
     """qvel (nv,) at qpos turned by rotation vectors, as rates of change of those vectors.
 
-    With u the rotation so far, ω + ½ u × ω + 1/12 u × (u × ω) for joints that turn freely (Munthe-
-    Kaas); MuJoCo does so since version 4.
+    With u the rotation so far and θ its angle, ω + ½ u × ω + (1 - ½ θ cot ½ θ) / θ² u × (u × ω) for
+    joints that turn freely (Munthe-Kaas); MuJoCo does so since version 4.
     """
     if not since(4):
         return qvel
@@ -130,5 +128,15 @@ def straightened(model: Model, turned: Array, qvel: Array) -> Array:
             at = slice(joint.spin, joint.spin + 3)
             u, w = turned[None, at], qvel[None, at]
             uw = cross(u, w)
-            qvel = qvel.at[at].add((0.5 * uw + cross(u, uw) / 12)[0])
+            qvel = qvel.at[at].add((0.5 * uw + _bow((u * u).sum()) * cross(u, uw))[0])
     return qvel
+
+
+def _bow(square: jax.Array) -> jax.Array:
+    """(1 - ½ θ cot ½ θ) / θ² from θ², by its series where that would cancel."""
+    small = square < 0.1
+    far = jnp.where(small, 1, square)
+    half = 0.5 * jnp.sqrt(far)
+    series = 1 / 12 + square * (1 / 720 + square * (1 / 30240 + square * (1 / 1209600)))
+    series = series + square**4 / 47900160
+    return jnp.where(small, series, (1 - half * jnp.cos(half) / jnp.sin(half)) / far)

@@ -105,4 +105,4 @@ def test_it_trains_resumes_and_plays(tmp_path: Path):
     ).split()
     assert train.main([*flags, "--total-steps", "128", "--out", str(folder)]) == 0
     assert train.main(["--resume", str(folder), "--total-steps", "256"]) == 0
-    assert play.main([str(folder), "--steps", "5"]) == 0
+    assert play.main([str(folder), "--episodes", "2"]) == 0

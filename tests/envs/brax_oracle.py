@@ -29,8 +29,9 @@ class BraxOnC:
     def __init__(self, name: str, model: mujoco.MjModel, **options: Any):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            backend = "generalized" if name == "swimmer" else "mjx"  # it has no other
             self.brax: Any = brax_envs.get_environment(
-                BRAX_NAMES.get(name, name), backend="mjx", **options
+                BRAX_NAMES.get(name, name), backend=backend, **options
             )
         self.model, self.data = model, mujoco.MjData(model)
         self.brax.pipeline_init = self._init

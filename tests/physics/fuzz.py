@@ -24,7 +24,7 @@ from gpusim import lanes, physics
 from gpusim.physics.kinematics import Mocap
 from tests.physics.features import FIELDS, Moments, errors, moments
 
-BOUND = 1e-8  # of an error relative to 1 + the largest number of its quantity
+BOUND = 1e-7  # of an error relative to 1 + the largest number of its quantity; where solvers end
 # Of geoms, what they are let touch: closed forms each other and the floor, the others the floor.
 SIMPLE, ROUND = 'contype="2" conaffinity="3"', 'contype="0" conaffinity="1"'
 SENSORS = {
@@ -35,13 +35,16 @@ FRAMES = "framepos framequat framexaxis framelinvel frameangvel framelinacc fram
 
 
 class Writer:
-    """Draws one model."""
+    """Draws one model, of so many bodies at most."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, most: int | None = None) -> None:
         self.rng = np.random.default_rng(seed)
         self.joints: list[tuple[str, str]] = []  # name and type
         self.bodies: list[str] = []
         self.tendons = 0
+        self.pulled = False  # by forces that sensors of force do not know
+        self.most = most or int(self.rng.choice([2, 4, 8, 20], p=[0.4, 0.3, 0.2, 0.1]))
+        self.condims = self.rng.choice([1, 3, 4, 6], self.rng.integers(1, 3), replace=False)
 
     # ---- drawing
 
@@ -62,7 +65,7 @@ class Writer:
 
     def model(self) -> str:
         """MJCF."""
-        trees = "".join(self.tree() for _ in range(self.rng.integers(1, 4)))
+        trees = "".join(self.tree() for _ in range(self.rng.integers(1, min(self.most, 4))))
         turned = self.maybe(0.5, "euler", 3, -5, 5)
         floor = f'<geom type="plane" size="9 9 1" contype="1" conaffinity="0"{turned}/>'
         world = trees + (floor if self.chance(0.8) else "")
@@ -96,7 +99,7 @@ class Writer:
         text += f'<site name="{name}"{self.maybe(0.7, "pos", 3, -0.1, 0.1)} size="0.1"'
         text += f'{self.maybe(0.5, "euler", 3, -90, 90)} type="{self.pick("sphere", "box")}"/>'
         for _ in range(self.rng.integers(0, 3 if depth < 4 else 1)):
-            if len(self.bodies) < 20:
+            if len(self.bodies) < self.most:
                 text += self.body(depth + 1, False, self.numbers(3, -0.3, 0.3))
         return text + "</body>"
 
@@ -128,7 +131,7 @@ class Writer:
         sizes = {"sphere": 1, "capsule": 2, "cylinder": 2}.get(kind, 3)
         touches = ROUND if kind in ("ellipsoid", "cylinder") else SIMPLE
         text = f'<geom type="{kind}" size="{self.numbers(sizes, 0.03, 0.12)}" {touches}'
-        text += f' condim="{self.pick(1, 3, 3, 4, 6)}"' + self.maybe(0.5, "pos", 3, -0.1, 0.1)
+        text += f' condim="{self.pick(*self.condims)}"' + self.maybe(0.5, "pos", 3, -0.1, 0.1)
         text += self.maybe(0.5, "euler", 3, -180, 180) + self.maybe(0.5, "density", 1, 200, 2000)
         if self.chance(0.4):
             text += f' friction="{self.numbers(1, 0.1, 1.5)} {self.numbers(2, 0.001, 0.05)}"'
@@ -151,6 +154,7 @@ class Writer:
             tendons += self.tendon("fixed", parts)
         if len(self.bodies) > 1 and self.chance(0.3):
             two = self.rng.choice(self.bodies, 2, replace=False)
+            self.pulled = True
             tendons += self.tendon("spatial", "".join(f'<site site="{s}"/>' for s in two))
         if len(straight) > 1 and self.chance(0.2):
             a, b = self.rng.choice(straight, 2, replace=False)
@@ -158,6 +162,7 @@ class Writer:
             equal += f'<joint joint1="{a}" joint2="{b}" polycoef="{poly} 0 0"/>'
         if len(self.bodies) > 1 and self.chance(0.2):
             a, b = self.rng.choice(self.bodies, 2, replace=False)
+            self.pulled = True
             equal += f'<{self.pick("connect", "weld")} site1="{a}" site2="{b}"/>'
         return f"<tendon>{tendons}</tendon><equality>{equal}</equality>"
 
@@ -202,23 +207,23 @@ class Writer:
                 of = self.pick("site", "body", "xbody")
                 text += f'<{self.pick(*FRAMES)} objtype="{of}" objname="{body}"/>'
             else:
-                text += f'<{self.pick(*SENSORS[kind])} {kind}="{body}"/>'
+                sensor = self.pick(*SENSORS[kind])
+                if not (self.pulled and sensor in ("force", "torque")):
+                    text += f'<{sensor} {kind}="{body}"/>'
         return text
 
 
-def model(seed: int) -> str:
-    """MJCF of a random model."""
-    return Writer(seed).model()
-
-
-def run(seed: int) -> dict[str, float]:
+def run(seed: int, most: int | None = None) -> dict[str, float]:
     """The error of each quantity over some moments of a model; raises Unsupported."""
-    m = mujoco.MjModel.from_xml_string(model(seed))
+    m = mujoco.MjModel.from_xml_string(Writer(seed, most).model())
     loaded = physics.load(m)
     m.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
     found = moments(m, 12, seed, wanted=lambda d: d.nefc > 0)
-    if not found.before:
+    calm = [k for k, d in enumerate(found.after) if not any(w.number for w in d.warning)]
+    if not calm:  # C warns, and begins anew, where a model is unstable
         return {}
+    before, after, last = ([x[k] for k in calm] for x in found[1:])
+    found = Moments({name: x[calm] for name, x in found.given.items()}, before, after, last)
     state, derived, readings = _stepped(loaded, found)
     worst = errors(found, state, derived)
     if int(m.opt.integrator) != int(mujoco.mjtIntegrator.mjINT_RK4):  # of another state then

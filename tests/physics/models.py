@@ -184,6 +184,8 @@ FEATURES = {
     "implicit across branches": model(CORD.format(attributes='damping="9"', path='<site site="tip"/><site site="far"/>'),
         option='integrator="implicit"', more='<body pos="0.7 0.1 0.9"><joint axis="0 1 0"/><geom size="0.1"/><site name="far" pos="0.2 0 0.1"/></body>'),
     "implicitfast in flight": model(option='integrator="implicitfast"', more=SECOND),
+    "implicitfast in flight, a part welded on": model(option='integrator="implicitfast"', more='<body pos="0.7 0.1 0.9"><freejoint/>'
+        '<geom type="box" size="0.1 0.2 0.05"/><body pos="0.2 0 0.1"><geom size="0.1"/></body></body>'),
     "implicit": model(actuator('<position joint="b" kp="20" kv="2"/>'), option='integrator="implicit"', second='damping="0.3"', joint=FREE),
     "implicit muscle": model(actuator('<muscle joint="b" lengthrange="-1 1" force="20"/>'), option='integrator="implicitfast"', second='damping="0.3"'),
     "fluid": model(option=FLUID),

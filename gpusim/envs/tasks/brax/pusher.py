@@ -5,10 +5,11 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gpusim.envs.mujoco_task import Moment, MujocoTask
 
-_WRIST, _PUCK, _MARK = 6, 8, 9  # bodies
+_POINTS = np.array([6, 8, 9], np.int32)  # the bodies that are wrist, puck and mark
 _LEAST = 0.17  # m between puck and mark at the start
 
 
@@ -34,17 +35,26 @@ class Pusher(MujocoTask):
         qvel = jax.random.uniform(key_qvel, (self.model.nv,), minval=-0.005, maxval=0.005)
         return qpos.at[-4:].set(jnp.append(puck, jnp.zeros(2))), qvel.at[-4:].set(0.0)
 
-    def observation(self, memory: tuple, now: Moment) -> jax.Array:
-        """The arm's joints, their velocities, centres of wrist, puck and mark: (23,)."""
-        bodies = now.derived.xipos
-        places = [bodies[_WRIST], bodies[_PUCK], bodies[_MARK]]
-        return jnp.concatenate([now.state.qpos[:7], now.state.qvel[:7], *places])
+    def first_memory(self, key: jax.Array, now: Moment) -> jax.Array:
+        """(3, 3) m: the centres of wrist, puck and mark."""
+        return now.derived.xipos[_POINTS]
 
-    def rewards(self, past: tuple, memory: tuple, now: Moment) -> dict[str, jax.Array]:
-        """Minus the distances from puck to mark and from wrist to puck, minus effort."""
-        bodies = now.derived.xipos
+    def remember(self, memory: jax.Array, now: Moment) -> jax.Array:
+        """(3, 3) m: the centres of wrist, puck and mark."""
+        return now.derived.xipos[_POINTS]
+
+    def observation(self, memory: jax.Array, now: Moment) -> jax.Array:
+        """The arm's joints, their velocities, centres of wrist, puck and mark: (23,)."""
+        return jnp.concatenate([now.state.qpos[:7], now.state.qvel[:7], memory.ravel()])
+
+    def rewards(self, past: jax.Array, memory: jax.Array, now: Moment) -> dict[str, jax.Array]:
+        """Minus the distances from puck to mark and from wrist to puck, minus effort.
+
+        The distances are those before the step, as in Brax.
+        """
+        wrist, puck, mark = past
         return {
-            "dist": -jnp.linalg.norm(bodies[_PUCK] - bodies[_MARK]),
+            "dist": -jnp.linalg.norm(puck - mark),
             "ctrl": -0.1 * jnp.sum(jnp.square(now.ctrl)),
-            "near": -0.5 * jnp.linalg.norm(bodies[_PUCK] - bodies[_WRIST]),
+            "near": -0.5 * jnp.linalg.norm(puck - wrist),
         }

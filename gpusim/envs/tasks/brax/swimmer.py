@@ -24,6 +24,10 @@ class Swimmer(Locomotion):
     healthy_reward: float = 0.0
     """Reward of a step in good health: a swimmer is never in bad health."""
 
+    def tracked_point(self, now: Moment) -> jax.Array:
+        """(3,) m: where the first link is after the last physics step, as in Brax."""
+        return jnp.append(now.state.qpos[:2], 0.0)
+
     def observation(self, memory: jax.Array, now: Moment) -> jax.Array:
         """Heading and the two bends, then all velocities: (8,)."""
         first = 2 if self.exclude_current_positions_from_observation else 0
