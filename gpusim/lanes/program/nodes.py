@@ -75,6 +75,7 @@ class Nodes:
         self.zero: set[int] = set()  # constant nodes equal to zero
         self.folds: set[int] = set()  # nodes that an operation on them may be folded with
         self.first_item: dict[int, int] = {}  # array: its item 0; the others follow
+        self.spans: dict[int, tuple | None] = {}  # array of constants: the least, the greatest
 
     # -- numbers -----------------------------------------------------------------------------------
 

@@ -106,12 +106,14 @@ def _count(g: Nodes, n: int, _) -> Range:
 
 
 def _element(g: Nodes, n: int, _) -> Range | None:
-    """Of a table of constants."""
+    """Of a table of constants, which is looked through once: it may be long, and read often."""
     array = g.args[n][0]
-    if g.op[array] != "pack" or any(i not in g.value for i in g.args[array]):
-        return None
-    values = [g.value[i] for i in g.args[array]]
-    return min(values), max(values)
+    if array not in g.spans:
+        items = set(g.args[array]) if g.op[array] == "pack" else set()
+        known = items and items <= g.value.keys()
+        values = [g.value[i] for i in items] if known else []
+        g.spans[array] = (min(values), max(values)) if values else None
+    return g.spans[array]
 
 
 def _select(g: Nodes, n: int, of) -> Range | None:
