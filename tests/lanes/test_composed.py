@@ -49,6 +49,17 @@ def test_many_programs(seed):
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+def found() -> list[dict]:
+    """Programs that failed once."""
+    lines = (ROOT / "tests/lanes/composed/found.txt").read_text().splitlines()
+    return [ast.literal_eval(line) for line in lines]
+
+
+@pytest.mark.parametrize("program", found(), ids=lambda program: str(program["seed"]))
+def test_what_failed_once(program):
+    check.check(program)
+
+
 # -- the generator ---------------------------------------------------------------------------------
 
 

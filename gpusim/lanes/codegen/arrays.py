@@ -27,6 +27,7 @@ class ArrayWriter(NumberWriter):
         self.allocated = 0  # bytes
         # numbers of an array that wait until the one it takes the memory of has been read
         self.late: dict[int, list[Place]] = defaultdict(list)
+        self.waiting: Counter = Counter()  # how many of these each number is
 
     # -- who is where ------------------------------------------------------------------------------
 
@@ -326,6 +327,7 @@ class ArrayWriter(NumberWriter):
         waits = slot.owner is not self.within[-1] or self.readers[slot.array]
         if place.pack in self.memory.built_in and waits:
             self.late[place.pack].append(place)
+            self.waiting[n] += 1
             return False
         value = self.use(n, slot.wide)
         self.vacate(slot, place.index)
@@ -353,7 +355,13 @@ class ArrayWriter(NumberWriter):
     def store_late(self, pack: int):
         """Stores what had to wait, if it need not wait longer."""
         for place in self.late.pop(pack, ()):
-            self.store_item(place, self.g.args[pack][place.index])
+            n = self.g.args[pack][place.index]
+            self.store_item(place, n)
+            self.waiting[n] -= 1
+
+    def is_read_later(self, n: int) -> bool:
+        """Also by the arrays that it waits to be stored in."""
+        return self.waiting[n] > 0 or super().is_read_later(n)
 
     # -- whole arrays ------------------------------------------------------------------------------
 
@@ -386,7 +394,10 @@ class ArrayWriter(NumberWriter):
     def copy_rows(self, pack: int, rows: Rows, to: Slot):
         """Copies numbers of an input."""
         if rows.buffer not in self.by_world.ins:
-            self.each(to.size, lambda k: self.write(to, 0, k, self.read_rows(rows, to.t, k, 0, 1)))
+            alike = rows.uniform and to.wide and self.width > 1
+            read = lambda k: self.read_rows(rows, to.t, k, 0, 1)
+            wide = lambda k: self.splat(to.t, read(k)) if alike else read(k)
+            self.each(to.size, lambda k: self.write(to, 0, k, wide(k)))
         elif rows.stride != 1 or to.size < self.side:
             for k, i in enumerate(self.g.args[pack]):
                 self.write(to, k, "", self.use(i, to.wide))

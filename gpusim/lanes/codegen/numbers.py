@@ -159,7 +159,7 @@ class NumberWriter(BufferWriter):
         """
         for n in list(home.index if index is None else home.nodes[index]):
             name = self.computed.get(n)
-            if name is None and self._is_read_later(n):
+            if name is None and self.is_read_later(n):
                 name = self.read(home, home.index[n])
                 if not self.varying[n]:
                     self.made[name] = len(self.lines)
@@ -174,7 +174,7 @@ class NumberWriter(BufferWriter):
         self.computed.pop(n, None)
         self.recent.pop(n, None)
 
-    def _is_read_later(self, n: int) -> bool:
+    def is_read_later(self, n: int) -> bool:
         """Whether what is written now, or later, reads it. Parameters are not followed."""
         region, last = self.g.region[n], self.memory.last.get(n)
         if self.within[region.depth :] and self.within[region.depth] is region:

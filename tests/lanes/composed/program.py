@@ -111,9 +111,20 @@ def with_vjp(f: Callable) -> Callable:
     return g
 
 
+class Lax:
+    """jax.lax, whose loops count with arrays also where Python runs them (`jax.disable_jit`)."""
+
+    def __getattr__(self, name: str):
+        return getattr(lax, name)
+
+    def fori_loop(self, low, high, body, init):
+        count = lambda k: jnp.asarray(k) if isinstance(k, int) else k
+        return lax.fori_loop(low, high, lambda k, carry: body(count(k), carry), init)
+
+
 def function(program: dict, kernel: Callable, **more) -> Callable:
     """The program's function; `kernel` is what compiles the kernels within it."""
-    names = {"jax": jax, "jnp": jnp, "lax": lax, "np": np, "kernel": kernel}
+    names = {"jax": jax, "jnp": jnp, "lax": Lax(), "np": np, "kernel": kernel}
     names |= {"with_jvp": with_jvp, "with_vjp": with_vjp} | more
     exec(source(program), names)
     return names["fn"]
