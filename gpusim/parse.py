@@ -64,7 +64,10 @@ def typed(value: Any, kind: Any) -> Any:
         return _SCALARS[kind](value)
     if isinstance(value, get_origin(kind) or kind):
         return value
-    raise ValueError(f"{value!r} cannot be a value here")
+    said = getattr(kind, "__name__", kind)
+    raise ValueError(
+        f"{value!r}: its type, {said}, cannot be read; say it in full, such as tuple[float, ...]"
+    )
 
 
 def _only(words: Words) -> str:

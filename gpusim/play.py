@@ -31,6 +31,7 @@ from gpusim.parse import Words, flags
 from gpusim.report import film, report
 from gpusim.run import archive, checkpoint
 from gpusim.run.archive import CheckpointError
+from gpusim.run.showing import drawing as drawing_of
 from gpusim.run.showing import tracks, watcher, write_replay
 from gpusim.suggest import nearest
 
@@ -163,7 +164,10 @@ def _draw(player: Player, episodes: Episodes, run: Path) -> Path | None:
     """Write the replay, if the world can be drawn."""
     shown = tracks(episodes)
     title = f"{player.env.name} · {run.resolve().name}"
-    page = write_replay(run, player.env, shown, title)
+    try:
+        page = write_replay(run, player.env, shown, title)
+    except ValueError as error:
+        raise ConfigError(f"{player.config.env} cannot be drawn: {error}") from error
     if page is None:
         print(f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)")
     else:
@@ -174,7 +178,10 @@ def _draw(player: Player, episodes: Episodes, run: Path) -> Path | None:
 def _film(player: Player, episodes: Episodes, path: Path, size: str, seconds: float | None) -> Path:
     """Film the median episode."""
     wide, _, high = size.partition("x")
-    drawing = player.env.drawing()
+    try:
+        drawing = drawing_of(player.env)
+    except ValueError as error:
+        raise ConfigError(f"{player.config.env} cannot be drawn: {error}") from error
     if not (wide.isdecimal() and high.isdecimal() and int(wide) and int(high)):
         raise ConfigError(f"--size: {size!r} is not of the form 640x400")
     if seconds is not None and not seconds > 0:

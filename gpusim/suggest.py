@@ -13,4 +13,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Say what is not known, the nearest name that is, and all of them."""
     known = sorted(known)
+    if not known:
+        return f"unknown {what} {name!r}: there is none with a name"
     return f"unknown {what} {name!r}; {nearest(name, known)}There are: {', '.join(known)}"

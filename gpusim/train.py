@@ -58,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"{report}\nresume with: python -m gpusim.train --resume {folder}")
         return 128 + run.interrupted_by
     if run.diverged:
-        advice = "try a smaller --learning-rate; the last checkpoint is from before"
+        advice = "try a smaller --learning-rate"
+        if archive.checkpoints(folder / "checkpoints"):
+            advice += "; the last checkpoint is from before"
         return _complain(f"{run.divergence()}; {advice}", 3)
     _say(f"play more of it: python -m gpusim.play {folder}\n{report}")
     return 0

@@ -74,7 +74,10 @@ class Moment(NamedTuple):
 
     def sensor(self, name: str) -> jax.Array:
         """(its dimension,) what a sensor of the model measures: of mjData.sensordata."""
-        return physics.sensor(self.model, self.derived, name)
+        try:
+            return physics.sensor(self.model, self.derived, name)
+        except ValueError as error:
+            raise WorldError(str(error)) from error
 
     def touching(self, geom: str, other: str | None = None) -> jax.Array:
         """() bool: does a geom touch another one, or anything?"""
@@ -91,7 +94,8 @@ class Moment(NamedTuple):
         i = mujoco.mj_name2id(self.model.mj, mujoco.mjtObj.mjOBJ_GEOM, geom)
         if i < 0:
             names = (self.model.mj.geom(k).name for k in range(self.model.mj.ngeom))
-            raise WorldError(unknown("geom", geom, filter(None, names)))
+            what = unknown("geom", geom, filter(None, names))
+            raise WorldError(f"model {self.model.name}: {what}")
         return found == i
 
 
@@ -110,7 +114,8 @@ class MujocoTask(World):
     def __post_init__(self):
         if not isinstance(self.n_frames, int | np.integer) or self.n_frames < 1:
             raise ValueError(
-                f"environment {self.name!r}: n_frames is {self.n_frames}, not 1 or more"
+                f"environment {self.name!r}: n_frames is {self.n_frames}, not a whole number from "
+                "1 on"
             )
         _check_class(type(self))
 
@@ -174,8 +179,11 @@ class MujocoTask(World):
         drawn: Any = self.vary(jax.random.fold_in(key, _VARY))
         if not isinstance(drawn, Mapping):
             raise self._wrong("vary", drawn, "a dict of numbers of the model by name")
-        numbers = physics.with_constants(self.model, drawn)
-        model = self.model.replace(**numbers)
+        try:
+            numbers = physics.with_constants(self.model, drawn)
+            model = self.model.replace(**numbers)
+        except (ValueError, TypeError) as error:
+            raise WorldError(f"environment {self.name!r}: vary: {error}") from error
         at = self.engine.init(model, qpos, qvel)
         ctrl = jnp.zeros(model.nu, at.qpos.dtype)
         derived = self._forward(numbers, at, ctrl)
@@ -201,7 +209,9 @@ class MujocoTask(World):
         start, past, numbers = state.carry
         model = self.model.replace(**numbers)
         before = Before(model, start, past)
-        ctrl = self.control(before, action)
+        ctrl: Any = self.control(before, action)
+        if jnp.shape(ctrl) != (model.nu,):
+            raise self._wrong("control", ctrl, f"({model.nu},), a number for each actuator")
         begins: Any = self.disturb(before)
         if not isinstance(begins, type(start)):
             raise self._wrong("disturb", begins, "before.state with changes")
@@ -258,7 +268,13 @@ class MujocoTask(World):
     @functools.cached_property
     def model(self) -> physics.Model:
         """The physics model, with the numbers of the file."""
-        return self.engine.load(_source(self.mjcf, type(self)))
+        try:
+            return self.engine.load(_source(self.mjcf, type(self)))
+        except physics.Unsupported:
+            raise
+        except ValueError as error:
+            text = " ".join(str(error).split())
+            raise WorldError(f"environment {self.name!r}: its mjcf: {text}") from error
 
     @functools.cached_property
     def init_qpos(self) -> np.ndarray:
@@ -334,7 +350,7 @@ def _check_class(task: type) -> None:
             said = {name for name, hint in hints.items() if "ClassVar" not in str(hint)} - {"name"}
             said |= options & vars(kind).keys()
             if said:
-                raise TypeError(
+                raise WorldError(
                     f"class {kind.__name__} says {', '.join(sorted(said))}, and is no dataclass: "
                     "write @dataclasses.dataclass(frozen=True, kw_only=True, eq=False) above it"
                 )

@@ -164,7 +164,8 @@ def find(place: str) -> Any:
     module_name, _, name = place.rpartition(":")
     module = _from_file(module_name) if module_name.endswith(".py") else _import(module_name)
     if not hasattr(module, name):
-        classes = [n for n, x in vars(module).items() if isinstance(x, type)]
+        own = lambda x: isinstance(x, type) and x.__module__ == module.__name__
+        classes = [n for n, x in vars(module).items() if own(x)]
         raise ValueError(unknown(f"class in {module_name}:", name, classes))
     return getattr(module, name)
 
@@ -175,7 +176,21 @@ def _make(name: str, **options: Any) -> "World":
     for option in options:
         if option not in known:
             raise ValueError(unknown(f"option of environment {name!r}:", option, known))
-    return world_class(name)(**options)
+        if known[option] in (int, float, bool) and isinstance(options[option], str):
+            raise ValueError(
+                f"option {option} of environment {name!r}: {options[option]!r} is not a number"
+            )
+    kind = world_class(name)
+    missing = ", ".join(sorted(getattr(kind, "__abstractmethods__", ())))
+    if missing:
+        raise ValueError(f"environment {name!r}: {kind.__name__} lacks {missing}")
+    world = kind(**options)
+    if not hasattr(world, "transition"):
+        raise ValueError(
+            f"environment {name!r}: {kind.__name__} is no world; derive it from gpusim.envs.World, "
+            "or from MujocoTask"
+        )
+    return world
 
 
 def _import(name: str) -> Any:

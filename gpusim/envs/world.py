@@ -144,7 +144,18 @@ class World(abc.ABC):
 
     def reset(self, key: jax.Array) -> State:
         """`start` as a kernel; `jax.vmap` it over keys for many worlds. Raises WorldError for a
-        world that breaks the contract."""
+        world that breaks the contract, ValueError for what is no random key."""
+        kind = getattr(key, "dtype", type(key))
+        words = kind in (np.uint32, jnp.uint32) and np.shape(key) != ()
+        if not (words or jnp.issubdtype(kind, jax.dtypes.prng_key)):
+            raise ValueError(
+                f"{self.name}: reset takes a random key, such as jax.random.key(0), not {key!r}"
+            )
+        if np.shape(key)[: np.ndim(key) - words]:
+            raise ValueError(
+                f"{self.name}: reset takes one key, not {np.shape(key)[0]}; many worlds start by "
+                "jax.vmap(env.reset)(keys)"
+            )
         return self._start_kernel(key)
 
     def step(self, state: State, action: jax.Array) -> State:

@@ -56,7 +56,7 @@ def seconds(given: float | None) -> float:
 
 def checked(given: float) -> float:
     """The budget; raises ValueError where it is none."""
-    if not given > 0:
+    if not isinstance(given, int | float) or not given > 0:
         raise ValueError(f"budget={given!r}: give the seconds that a kernel may take to compile")
     return given
 

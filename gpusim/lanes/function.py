@@ -23,7 +23,7 @@ from gpusim.lanes.host import target as host
 from gpusim.lanes.nvidia import emitter as nvidia_codegen
 from gpusim.lanes.nvidia import target as nvidia
 from gpusim.lanes.program.graph import Graph
-from gpusim.lanes.scalarize import LanesError, Scalarizer
+from gpusim.lanes.scalarize import TYPES, LanesError, Scalarizer
 
 # Registers a value takes on the host, in graphs of up to so many nodes. Physics is long chains of
 # dependent operations, and a second chain fills the waits of the first: hopper's physics (3,400
@@ -196,12 +196,21 @@ class LaneFunction:
         s = Scalarizer(g, self.name)
         inputs = []
         for k, (aval, spec) in enumerate(zip(self.in_avals, self.specs, strict=True)):
+            if spec.dtype.name not in TYPES:
+                raise LanesError(
+                    f"lanes.kernel({self.name}): argument {self.arg_numbers[k]} (of all leaves, "
+                    f"counted from 0) is {aval.str_short()}, which is not supported (use one of "
+                    f"{', '.join(TYPES)}); or set GPUSIM_LANES=xla to run the function through XLA"
+                )
             t, size = s.number_type(spec.dtype), int(np.prod(spec.shape))
             nodes = [g.input(t, k, element, not batched[k]) for element in range(size)]
             ids = s.from_memory(np.array(nodes, np.int64).reshape(spec.shape), spec.dtype)
             inputs.append(s.keys(ids) if jaxprs.is_key(aval.dtype) else ids)
-        with jax.ensure_compile_time_eval():  # constants are looked at, whatever JAX is tracing
-            results = s.run(self.jaxpr, self.consts, inputs)
+        try:
+            with jax.ensure_compile_time_eval():  # constants are looked at, whatever JAX is tracing
+                results = s.run(self.jaxpr, self.consts, inputs)
+        except budget.TooLarge as why:
+            raise budget.TooLarge(f"{why}; so far it came to {s.line()}") from None
         results = [
             s.key_data(ids) if jaxprs.is_key(aval.dtype) else s.to_memory(ids, aval.dtype)
             for ids, aval in zip(results, self.out_avals, strict=True)

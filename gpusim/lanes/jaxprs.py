@@ -9,12 +9,20 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src import api_util, config, core, dispatch, source_info_util
+from jax._src import api_util, checkify, config, core, dispatch, source_info_util
 from jax._src.sharding_impls import ShardingContext
 from jax.extend import core as jex
 from jax.extend.core import Literal
 from jax.interpreters import ad
 from jax.interpreters import partial_eval as pe
+
+ERROR_CHECKS = checkify.error_checks  # by primitive: its errors, and its results
+checked = checkify.checkify_jaxpr
+
+
+def shape_of(x):
+    """What `jax.eval_shape` takes for an array, or for what is known of one."""
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=getattr(x, "weak_type", False))
 
 
 def trace(fn, *args):

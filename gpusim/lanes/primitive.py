@@ -37,6 +37,11 @@ def _sizes(leaves, batched) -> tuple[int, ...]:
 @lanes_p.def_abstract_eval
 def _shapes(*leaves, function, batched):
     avals = function.out_avals
+    if batched[0] and any(y.weak_type for y in avals):  # a branch becomes a select, which is strong
+        program = functools.partial(through_xla, function=function, batched=batched)
+        mapped = jax.eval_shape(program, *map(jaxprs.shape_of, leaves))
+        weak = [y.weak_type for y in mapped]
+        avals = [y.update(weak_type=w) for y, w in zip(avals, weak, strict=True)]
     for j, size in reversed(list(enumerate(_sizes(leaves, batched)))):
         places = [x.sharding.spec[sum(m[:j])] for x, m in zip(leaves, batched, strict=True) if m[j]]
         avals = [jaxprs.world_aval(y, size, places) for y in avals]
@@ -110,6 +115,18 @@ def _transpose(cotangents, *leaves, **params):
 ad.primitive_jvps[lanes_p] = _jvp
 ad.primitive_transposes[lanes_p] = _transpose
 
+
+# --- checks ---
+
+
+def _check(error, enabled, *leaves, **params):
+    """`checkify` looks into the program: what it runs is XLA's."""
+    leaves = [x if hasattr(x, "dtype") else jnp.asarray(x) for x in leaves]
+    program = jax.make_jaxpr(functools.partial(through_xla, **params))(*leaves)
+    return jaxprs.checked(program, enabled, error, *leaves)
+
+
+jaxprs.ERROR_CHECKS[lanes_p] = _check
 
 # --- machine code ---
 

@@ -218,14 +218,17 @@ class Scalarizer:
             chosen = g.items(g.choose(c, g.array(a), g.array(b)))
         return np.array(chosen, np.int64).reshape(x.shape)
 
+    def line(self) -> str:
+        """The user's line that is being compiled."""
+        lines = (jaxprs.user_line(eqn) for eqn in reversed(self.running) if eqn is not None)
+        return next((line for line in lines if line), "an unknown line")
+
     def error(self, what: str) -> LanesError:
         """What to raise in a rule that cannot go on: it names the function, the user's line and the
         remedy.
         """
-        lines = (jaxprs.user_line(eqn) for eqn in reversed(self.running))
-        line = next((line for line in lines if line), "an unknown line")
         return LanesError(
-            f"lanes.kernel({self.name}): {what}, at {line}; "
+            f"lanes.kernel({self.name}): {what}, at {self.line()}; "
             "rewrite that line, or set GPUSIM_LANES=xla to run the function through XLA"
         )
 

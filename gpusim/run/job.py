@@ -43,6 +43,11 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
         _free(folder)
     if config.wandb and importlib.util.find_spec("wandb") is None:
         raise ConfigError("--wandb needs the package: pip install wandb")
+    if config.restore is not None:
+        try:
+            archive.newest(config.restore / "checkpoints")
+        except archive.CheckpointError as error:
+            raise ConfigError(f"--restore: {error}") from error
     _use_compilation_cache()
     if config.devices is None:
         sharding.cores_as_devices(config.learner.fits)  # before anything computes

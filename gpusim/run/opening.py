@@ -25,7 +25,10 @@ from gpusim.run.keeper import Position, describe
 def claim(job: Job, resume: bool, stack: ExitStack) -> None:
     """Make the folder this process's own. Raises ConfigError if it is another's."""
     if not resume:
-        job.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            job.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{job.folder} cannot be made: {error}") from error
         stack.callback(_remove_if_empty, job.folder)
     try:
         stack.enter_context(locked(job.folder))

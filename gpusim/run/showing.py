@@ -1,4 +1,6 @@
 """Episodes of a world as what a replay shows: which are chosen, and what is seen of them."""
+# mujoco's compiled modules come without type stubs:
+# pyright: reportAttributeAccessIssue=false
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from gpusim.agents.evaluate import Episodes
@@ -42,11 +45,25 @@ def tracks(episodes: Episodes) -> list[replay.Track]:
 
 
 def write_replay(folder: Path, world: Any, shown: list[replay.Track], title: str) -> Path | None:
-    """Write folder/replay.html, which the report takes in; None for a world that is not drawn."""
-    drawing = world.drawing()
-    if drawing is None:
+    """Write folder/replay.html, which the report takes in; None for a world that is not drawn.
+
+    Raises ValueError for a world whose drawing or pose is none.
+    """
+    found = drawing(world)
+    if found is None:
         return None
-    return replay.write(folder / "replay.html", drawing, shown, world.dt, title=title)
+    return replay.write(folder / "replay.html", found, shown, world.dt, title=title)
+
+
+def drawing(world: Any) -> Any:
+    """The world's drawing, a mujoco.MjModel; None if it has none. ValueError if it is none."""
+    found = world.drawing()
+    if isinstance(found, str):
+        found = mujoco.MjModel.from_xml_string(found)
+    if found is not None and not isinstance(found, mujoco.MjModel):
+        kind = type(found).__name__
+        raise ValueError(f"{world.name}: drawing gives a {kind}, not a mujoco.MjModel or MJCF text")
+    return found
 
 
 def _track(episodes: Episodes, i: int, name: str) -> replay.Track:

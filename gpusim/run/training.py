@@ -36,7 +36,7 @@ def train(
     listeners: Sequence[sinks.Sink] = (),
     age: float = 0.0,
 ) -> Run:
-    """Train and write the run folder.
+    """Train and write the run folder. Raises TypeError for what is no TrainConfig.
 
     resume: continue what is in `folder`. display: by default `sinks.Terminal`. listeners: more to
     write every row to, objects with `write(row)` and `close()`. age: seconds of this process that
@@ -45,6 +45,8 @@ def train(
     A run in which nothing finite is left to learn from begins again where it was last saved, or
     anew, with half the learning rate; `config.max_failures` times.
     """
+    if not isinstance(config, TrainConfig):
+        raise TypeError(f"train takes a TrainConfig, as TrainConfig(env='ant'), not {config!r}")
     job = prepare(config, Path(folder), resume, Phases(before=age))
     with ExitStack() as stack:
         opening.claim(job, resume, stack)
@@ -54,8 +56,9 @@ def train(
         for sink in (display, *listeners):
             stack.callback(sink.close)
         tried: Path | None = None
+        before: float | None = None
         for left in reversed(range(config.max_failures + 1)):
-            run = _attempt(job, resume, display, listeners, interruption)
+            run, before = _attempt(job, resume, display, listeners, interruption, before)
             rate = getattr(job.config.learner, "learning_rate", None)
             if not (run.diverged and left and rate) or interruption.caught:
                 break
@@ -67,7 +70,7 @@ def train(
             )
             learner = dataclasses.replace(job.config.learner, learning_rate=rate / 2)
             config = dataclasses.replace(job.config, learner=learner)
-            job = prepare(config, job.folder, resume, Phases())
+            job = prepare(config, job.folder, resume, job.phases)
     return run
 
 
@@ -86,12 +89,18 @@ def _attempt(
     display: sinks.Display,
     listeners: Sequence[sinks.Sink],
     interruption: Interruption,
-) -> Run:
-    """Train until the run ends, one way or another."""
+    before: float | None,
+) -> tuple[Run, float]:
+    """Train until the run ends, one way or another.
+
+    before: seconds that earlier processes spent, if this is not the first attempt; it is given too.
+    """
     with ExitStack() as stack:
         display.message(headline(job))
         display.stage(f"compiling how {job.config.learner.num_envs} worlds start")
         start = opening.position(job, resume, display)
+        if before is not None:  # and not what the newest checkpoint counted of this one
+            start = start._replace(seconds_before=before)
         *logs, report = opening.files(job, start.steps if resume else None)
         for sink in logs:
             stack.callback(sink.close)
@@ -106,7 +115,7 @@ def _attempt(
                 write()
             except OSError as error:  # what was learned is saved
                 display.message(str(error))
-    return run
+    return run, start.seconds_before
 
 
 def _loop(here: Position, keeper: Keeper, interruption: Interruption) -> Position:
@@ -180,8 +189,8 @@ def _not_finite(values: dict[str, float]) -> str:
     worlds, steps = (values.get(name, 0) for name in ("diverged_worlds", "skipped_updates"))
     if worlds > 0:
         return (
-            f"{worlds:.0f} worlds had a state, reward or observation that was not finite; each "
-            "began anew (diverged_worlds in metrics.jsonl)"
+            f"{worlds:.0f} times a world's state, reward or observation was not finite, and it "
+            "began anew (diverged_worlds in metrics.jsonl counts on)"
         )
     if steps > 0:
         return (

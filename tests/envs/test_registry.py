@@ -100,3 +100,28 @@ def test_what_a_file_of_the_user_lacks_is_python_s_to_tell(tmp_path):
     (tmp_path / "my_task.py").write_text("import not_installed_anywhere")
     with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
         gpusim.make(f"{tmp_path}/my_task.py:Mine")
+
+
+def test_what_is_no_world_is_told(tmp_path):
+    file = tmp_path / "none.py"
+    file.write_text(
+        "from gpusim.envs import MujocoTask\nclass Bare(MujocoTask): pass\nclass Thing: pass\n"
+    )
+    with pytest.raises(ValueError, match=r"Bare lacks observation, rewards"):
+        gpusim.make(f"{file}:Bare")
+    with pytest.raises(ValueError, match=r"Thing is no world; derive it from gpusim.envs.World"):
+        gpusim.make(f"{file}:Thing")
+    with pytest.raises(ValueError, match=r"There are: Bare, Thing$"):
+        gpusim.make(f"{file}:Other")
+    with pytest.raises(ValueError, match=r"option reset_noise_scale .*: 'big' is not a number"):
+        gpusim.make("hopper", reset_noise_scale="big")
+
+
+def test_other_people_s_environments_by_their_own_names():
+    pytest.importorskip("brax")
+    world = gpusim.make("brax:ant@spring")
+    assert (world.name, world.action_size) == ("ant (brax-spring)", 8)
+    with pytest.raises(ValueError, match="did you mean 'ant@spring'"):
+        gpusim.make("brax:ant@springs")
+    with pytest.raises(ValueError, match="has physics of its own"):
+        gpusim.make("brax:ant@spring", physics="mjx")

@@ -198,7 +198,7 @@ def test_options_of_a_class_that_is_no_dataclass():
         n_frames = 3
 
     for kind, option in ((New, "height"), (Old, "n_frames")):
-        with pytest.raises(TypeError, match=rf"{kind.__name__} says {option}, .*@dataclasses"):
+        with pytest.raises(WorldError, match=rf"{kind.__name__} says {option}, .*@dataclasses"):
             kind()
 
 
@@ -265,3 +265,36 @@ def test_a_name_that_nothing_has_is_told():
 
     with pytest.raises(ValueError, match=r"unknown sensor 'skim'; did you mean 'skin'\?"):
         Deaf().reset(jax.random.key(0))
+
+
+def altered(**changes: Any) -> type[Dropped]:
+    return type("Altered", (Dropped,), {"name": "altered", **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"vary": lambda self, key: {"body_mas": jnp.ones(2)}}, "vary: .*did you mean 'body_mass'"),
+        (
+            {"vary": lambda self, key: {"body_mass": jnp.ones(5)}},
+            r"vary: .*shape \(2,\), not \(5,\)",
+        ),
+        ({"control": lambda self, before, action: jnp.zeros(3)}, r"control gives .*, not \(0,\)"),
+        ({"mjcf": "<mujoco><worldbody><blob/></worldbody></mujoco>"}, "its mjcf: XML Error.*blob"),
+    ],
+    ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
+)
+def test_a_wrong_hook_is_told_in_one_line(changes, says):
+    task = altered(**changes)()
+    with pytest.raises(WorldError, match=f"environment 'altered': {says}") as told:
+        task.step(task.reset(jax.random.key(0)), jnp.zeros(0))
+    assert "\n" not in str(told.value)
+
+
+def test_a_key_is_wanted():
+    with pytest.raises(ValueError, match=r"reset takes a random key, such as jax.random.key\(0\)"):
+        Dropped().reset(0)  # pyright: ignore
+    with pytest.raises(ValueError, match=r"one key, not 3; .* jax.vmap\(env.reset\)\(keys\)"):
+        Dropped().reset(jax.random.split(jax.random.key(0), 3))
+    old = Dropped().reset(jax.random.PRNGKey(0))  # two words
+    assert old.obs.shape == (4,)

@@ -66,6 +66,8 @@ class Memory:
     ):
         self.g, self.uses, self.varying, self.by_world = g, uses, varying, by_world
         self.spaced: dict[int, Rows | None] = {}
+        self.inputs: dict[int, Rows | None] = {}  # by pack: it may be long, and is looked at often
+        self.tables: dict[int, bool] = {}  # likewise
         self.readers: Counter[int] = Counter()  # of each array
         self.last: dict[int, float] = {}  # of items: the place in their region of the last reader
         self.items: dict[int, list[int]] = defaultdict(list)  # of each array, those that are read
@@ -183,6 +185,11 @@ class Memory:
 
     def rows_of(self, pack: int) -> Rows | None:
         """The same, however often they are read."""
+        if pack not in self.inputs:
+            self.inputs[pack] = self._rows_of(pack)
+        return self.inputs[pack]
+
+    def _rows_of(self, pack: int) -> Rows | None:
         items = self.g.args[pack]
         if self.g.op[pack] != "pack" or any(self.g.op[i] != "input" for i in items):
             return None
@@ -194,7 +201,9 @@ class Memory:
 
     def is_table(self, pack: int) -> bool:
         """Whether all its numbers are constants."""
-        return all(i in self.g.value for i in self.g.args[pack])
+        if pack not in self.tables:
+            self.tables[pack] = all(i in self.g.value for i in self.g.args[pack])
+        return self.tables[pack]
 
     def is_copied(self, pack: int) -> bool:
         """Whether its numbers come from where they stand side by side, and are no results."""

@@ -53,7 +53,9 @@ class TooLarge(Exception):
     """A program needs more than it may have; the message says of what, and what to do."""
 
 
-SMALLER = "keep its loops rolled (lanes.fori_loop), or raise GPUSIM_LANES_BUDGET"
+SMALLER = (
+    "keep its loops rolled (lanes.fori_loop) and its arrays small, or raise GPUSIM_LANES_BUDGET"
+)
 
 
 class Nodes:
