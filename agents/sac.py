@@ -136,8 +136,10 @@ class Sac(learners.Learner):
         self.actions = space.size
         entropy = config.target_entropy
         self.target_entropy = -float(space.size) if entropy is None else entropy
-        self.policy_network = networks.Squashed(config.policy_hidden, space.size, config.activation)
-        self.critic_network = networks.ActionValue(config.value_hidden, config.activation)
+        self.policy_network: Any = networks.Squashed(
+            config.policy_hidden, space.size, config.activation
+        )
+        self.critic_network: Any = networks.ActionValue(config.value_hidden, config.activation)
         self.distribution = DISTRIBUTIONS["squash"]
         super().__init__(config, world, **options)
 
@@ -228,7 +230,7 @@ class Sac(learners.Learner):
             gradients, metrics = jax.grad(self.loss, has_aux=True)(params, steps, noise_key)
             gradients, metrics = sharding.mean((gradients, metrics))
             updates, stepped = self.optimizer().update(gradients, optimizer, params)
-            new = optax.apply_updates(params, updates)
+            new: Any = optax.apply_updates(params, updates)
             follow = lambda target, value: target + self.config.target_rate * (value - target)
             new["target"] = jax.tree.map(follow, params["target"], new["value"])
             norm = optax.tree.norm(gradients)

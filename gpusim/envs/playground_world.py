@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from mujoco_playground import registry
+from mujoco_playground import registry  # pyright: ignore[reportMissingImports]
 
 from gpusim.envs.world import PRIVILEGED, Box, State, World
 from gpusim.suggest import unknown

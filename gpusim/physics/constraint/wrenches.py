@@ -33,12 +33,12 @@ class Contact(NamedTuple):
     do, its places.
     """
 
-    touches: jax.Array  # (m,) bool: whether they do; what follows says nothing where not
-    geom: jax.Array  # (m, 2)
-    dist: jax.Array  # (m,) m, negative where they press
-    pos: jax.Array  # (m, 3) world
-    frame: jax.Array  # (m, 3, 3) rows: normal from the first geom to the second, two tangents
-    force: jax.Array  # (m, 6) N, N m on the second geom, in the frame: mj_contactForce
+    touches: Array  # (m,) bool: whether they do; what follows says nothing where not
+    geom: Array  # (m, 2)
+    dist: Array  # (m,) m, negative where they press
+    pos: Array  # (m, 3) world
+    frame: Array  # (m, 3, 3) rows: normal from the first geom to the second, two tangents
+    force: Array  # (m, 6) N, N m on the second geom, in the frame: mj_contactForce
 
 
 def contact_forces(
