@@ -19,6 +19,10 @@ if "xla_force_host_platform_device_count" not in _flags:
 
 import pytest  # noqa: E402
 
+from tests.xla_flags import compile_quickly  # noqa: E402
+
+compile_quickly()
+
 # What `-m quick` runs: of every part the tests that compile little.
 QUICK = (
     "test_imports.py", "test_config.py", "agents/test_config.py", "agents/test_losses.py",

@@ -12,9 +12,10 @@ import time
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("GPUSIM_CACHE", "off")  # no kernel comes twice
-# what XLA makes of a program runs once: the time goes into compiling it
-FAST = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST}"
+
+from tests.xla_flags import compile_quickly
+
+compile_quickly()
 
 from tests.lanes.composed import campaign, check  # noqa: E402
 from tests.lanes.composed.generate import generate  # noqa: E402
