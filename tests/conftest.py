@@ -13,6 +13,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # one for the session: kernels comp
     _cache = tempfile.TemporaryDirectory(prefix="gpusim-test-cache-")
     os.environ["GPUSIM_CACHE"] = _cache.name
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # two workers would share XLA's
 _flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in _flags:
     os.environ["XLA_FLAGS"] = f"{_flags} --xla_force_host_platform_device_count=2".strip()

@@ -199,8 +199,9 @@ class LaneFunction:
             if spec.dtype.name not in TYPES:
                 raise LanesError(
                     f"lanes.kernel({self.name}): argument {self.arg_numbers[k]} (of all leaves, "
-                    f"counted from 0) is {aval.str_short()}, which is not supported (use one of "
-                    f"{', '.join(TYPES)}); or set GPUSIM_LANES=xla to run the function through XLA"
+                    f"counted from 0) is {aval.str_short()}; dtype {spec.dtype.name} is not "
+                    f"supported (use one of {', '.join(TYPES)}); or set GPUSIM_LANES=xla to run "
+                    "the function through XLA"
                 )
             t, size = s.number_type(spec.dtype), int(np.prod(spec.shape))
             nodes = [g.input(t, k, element, not batched[k]) for element in range(size)]

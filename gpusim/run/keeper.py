@@ -82,13 +82,13 @@ class Keeper:
 
     def save(self, here: Position) -> None:
         """Begin a checkpoint on the way; one that cannot be written is missed."""
-        self._begin("a checkpoint", here, self._save)
+        self._begin("a checkpoint", here, self._save, here.steps)
         self.saved_at = self.job.phases.elapsed()
 
     def save_best(self, here: Position) -> None:
         """Begin the checkpoint of the best evaluation so far, kept apart."""
         path = self.checkpoints / archive.BEST
-        self._begin("the best checkpoint", here, functools.partial(checkpoint.write, path))
+        self._begin("the best checkpoint", here, functools.partial(checkpoint.write, path), 0)
 
     def finish(self, here: Position) -> None:
         """The last checkpoint. Raises OSError if it cannot be written."""
@@ -123,14 +123,16 @@ class Keeper:
         self.settle()
         self._writer.shutdown()
 
-    def _begin(self, what: str, here: Position, write: Callable[..., Any]) -> None:
-        """Let the thread write a snapshot; one at a time is held in memory."""
+    def _begin(self, what: str, here: Position, write: Callable[..., Any], steps: int) -> None:
+        """Let the thread write a snapshot, from which the run can go on at so many steps; one at a
+        time is held in memory.
+        """
         self.settle()
         with self._telling(what), self.job.phases("save"):
             self._restore()
             leaves = checkpoint.snapshot(here.state)
             future = self._writer.submit(write, leaves, **self._about(here))
-            self._pending.append((what, here.steps, future))
+            self._pending.append((what, steps, future))
 
     def _save_now(self, here: Position) -> None:
         self._restore()

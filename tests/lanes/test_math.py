@@ -246,7 +246,7 @@ def test_large_angles_in_a_loop_and_equal_in_all_lanes():
     """Their branch lies in the loop that the angle lives in; without lanes it is a plain one."""
 
     def fn(x, y):
-        total = lax.fori_loop(0, 3, lambda k, s: s + jnp.sin(x * (k + 1) + s), 0.0 * x)
+        total = lax.fori_loop(0, 3, lambda k, s: s + jnp.sin(x * (k + 1)), 0.0 * x)
         settled = lax.while_loop(lambda s: s < 2, lambda s: s + jnp.cos(x) ** 2 + 0.1, 0.0 * x)
         return total, settled, jnp.cos(y), x + jnp.tan(y)
 
