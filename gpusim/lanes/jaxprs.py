@@ -17,7 +17,17 @@ from jax.interpreters import ad
 from jax.interpreters import partial_eval as pe
 
 ERROR_CHECKS = checkify.error_checks  # by primitive: its errors, and its results
-checked = checkify.checkify_jaxpr
+
+
+def checked(program, given):
+    """What a rule of `checkify` gives for a program, from what the rule is given: a context (from
+    JAX 0.12 on), the errors so far, which kinds are looked for, and the operands.
+    """
+    k = next(k for k, x in enumerate(given) if isinstance(x, checkify.Error))
+    error, enabled, *leaves = given[k:]
+    leaves = [x if hasattr(x, "dtype") else jnp.asarray(x) for x in leaves]
+    jaxpr = jax.make_jaxpr(program)(*leaves)
+    return checkify.checkify_jaxpr(*given[:k], jaxpr, enabled, error, *leaves)
 
 
 def shape_of(x):

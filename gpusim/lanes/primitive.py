@@ -119,11 +119,9 @@ ad.primitive_transposes[lanes_p] = _transpose
 # --- checks ---
 
 
-def _check(error, enabled, *leaves, **params):
+def _check(*given, **params):
     """`checkify` looks into the program: what it runs is XLA's."""
-    leaves = [x if hasattr(x, "dtype") else jnp.asarray(x) for x in leaves]
-    program = jax.make_jaxpr(functools.partial(through_xla, **params))(*leaves)
-    return jaxprs.checked(program, enabled, error, *leaves)
+    return jaxprs.checked(functools.partial(through_xla, **params), given)
 
 
 jaxprs.ERROR_CHECKS[lanes_p] = _check
