@@ -154,25 +154,6 @@ class ActorCritic(Learner):
             updates=state.updates + 1,
         )
 
-    def gradient_step(
-        self, params: Any, optimizer: optax.OptState, loss: Any, *arguments: Any
-    ) -> tuple[Any, optax.OptState, dict[str, jax.Array]]:
-        """One step down loss(params, *arguments) -> (loss, metrics), averaged over the devices.
-
-        A gradient that is not finite changes nothing, gives metrics of nan, and is counted in
-        `skipped_updates`: one bad sample must not end a run.
-        """
-        gradients, metrics = jax.grad(loss, has_aux=True)(params, *arguments)
-        gradients = sharding.mean(gradients)
-        norm = optax.tree.norm(gradients)
-        updates, stepped = self.optimizer().update(gradients, optimizer, params)
-        proposed = (optax.apply_updates(params, updates), stepped)
-        finite = jnp.isfinite(norm)
-        keep = lambda new, old: jnp.where(finite, new, old)
-        params, optimizer = jax.tree.map(keep, proposed, (params, optimizer))
-        metrics = {name: jnp.where(finite, x, jnp.nan) for name, x in metrics.items()}
-        return params, optimizer, metrics | {"gradient_norm": norm, "skipped_updates": 1.0 - finite}
-
     def exploration(self, params: Any) -> dict[str, jax.Array]:
         """action_std: () mean standard deviation of the raw actions; a choice has none."""
         if self.kind == "choice":

@@ -146,6 +146,25 @@ class Learner(abc.ABC):
         """One update, and its metrics; nan where there is nothing to say. `skipped_updates` counts
         the gradient steps that were left out because they were not finite."""
 
+    def gradient_step(
+        self, params: Any, optimizer: optax.OptState, loss: Any, *arguments: Any
+    ) -> tuple[Any, optax.OptState, dict[str, jax.Array]]:
+        """One step down loss(params, *arguments) -> (loss, metrics), averaged over the devices.
+
+        A gradient that is not finite changes nothing, gives metrics of nan, and is counted in
+        `skipped_updates`: one bad sample must not end a run.
+        """
+        gradients, metrics = jax.grad(loss, has_aux=True)(params, *arguments)
+        gradients = sharding.mean(gradients)
+        norm = optax.tree.norm(gradients)
+        updates, stepped = self.optimizer().update(gradients, optimizer, params)
+        proposed = (optax.apply_updates(params, updates), stepped)
+        finite = jnp.isfinite(norm)
+        keep = lambda new, old: jnp.where(finite, new, old)
+        params, optimizer = jax.tree.map(keep, proposed, (params, optimizer))
+        metrics = {name: jnp.where(finite, x, jnp.nan) for name, x in metrics.items()}
+        return params, optimizer, metrics | {"gradient_norm": norm, "skipped_updates": 1.0 - finite}
+
     def _init_one(self, key: jax.Array) -> TrainState:
         *params_keys, envs_key, run_key = jax.random.split(key, 4)
         num, mine = self.worlds.num_envs, sharding.index() * self.worlds.num_envs

@@ -227,19 +227,13 @@ class Sac(learners.Learner):
             params, optimizer = carry
             sample_key, noise_key = jax.random.split(jax.random.fold_in(key, sharding.index()))
             steps = self._drawn(state.extra, state.normalizer, sample_key, filled)
-            gradients, metrics = jax.grad(self.loss, has_aux=True)(params, steps, noise_key)
-            gradients, metrics = sharding.mean((gradients, metrics))
-            updates, stepped = self.optimizer().update(gradients, optimizer, params)
-            new: Any = optax.apply_updates(params, updates)
-            follow = lambda target, value: target + self.config.target_rate * (value - target)
-            new["target"] = jax.tree.map(follow, params["target"], new["value"])
-            norm = optax.tree.norm(gradients)
-            finite = jnp.isfinite(norm)
-            carry = jax.tree.map(
-                lambda a, b: jnp.where(finite, a, b), (new, stepped), (params, optimizer)
+            target = params["target"]
+            params, optimizer, metrics = self.gradient_step(
+                params, optimizer, self.loss, steps, noise_key
             )
-            metrics = {name: jnp.where(finite, x, jnp.nan) for name, x in metrics.items()}
-            return carry, metrics | {"gradient_norm": norm, "skipped_updates": 1.0 - finite}
+            follow = lambda old, value: old + self.config.target_rate * (value - old)
+            target = jax.tree.map(follow, target, params["value"])
+            return (params | {"target": target}, optimizer), metrics
 
         def learn(carry):
             keys = jax.random.split(key, self.config.gradient_steps)

@@ -12,7 +12,8 @@ import json
 import sys
 import warnings
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -164,10 +165,8 @@ def _draw(player: Player, episodes: Episodes, run: Path) -> Path | None:
     """Write the replay, if the world can be drawn."""
     shown = tracks(episodes)
     title = f"{player.env.name} · {run.resolve().name}"
-    try:
+    with _told(player):
         page = write_replay(run, player.env, shown, title)
-    except ValueError as error:
-        raise ConfigError(f"{player.config.env} cannot be drawn: {error}") from error
     if page is None:
         print(f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)")
     else:
@@ -175,13 +174,20 @@ def _draw(player: Player, episodes: Episodes, run: Path) -> Path | None:
     return page
 
 
+@contextmanager
+def _told(player: Player) -> Iterator[None]:
+    """One line of what is wrong with a drawing or a pose."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{player.config.env} cannot be drawn: {error}") from error
+
+
 def _film(player: Player, episodes: Episodes, path: Path, size: str, seconds: float | None) -> Path:
     """Film the median episode."""
     wide, _, high = size.partition("x")
-    try:
+    with _told(player):
         drawing = drawing_of(player.env)
-    except ValueError as error:
-        raise ConfigError(f"{player.config.env} cannot be drawn: {error}") from error
     if not (wide.isdecimal() and high.isdecimal() and int(wide) and int(high)):
         raise ConfigError(f"--size: {size!r} is not of the form 640x400")
     if seconds is not None and not seconds > 0:

@@ -21,10 +21,11 @@ class TrainConfig:
     """What a run keeps from its beginning to its end."""
 
     env: str = "ant"
-    """Environment: a name, path/to/file.py:Class or package.module:Class."""
+    """Environment: a name, path/to/file.py:Class or package.module:Class; brax:NAME@spring,
+    playground:NAME."""
     physics: str = "mujoco"
     """What computes it: mujoco; mjx, the same through XLA; brax-spring, brax-positional,
-    brax-generalized."""
+    brax-generalized, playground."""
     env_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Options of the environment's constructor; as flags, --env.NAME VALUE."""
     seed: int = 0

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from brax import envs as brax_envs
 from brax import fluid
 
-from gpusim.envs.world import Box, State, World
+from gpusim.envs.foreign_world import ForeignWorld
 from gpusim.lanes.brax import LaneEnv
 from gpusim.suggest import unknown
 
@@ -22,8 +22,6 @@ NAMES = {  # ours or Brax's name: Brax's
     **{name: name for name in ("reacher", "swimmer", "walker2d")},
     "half_cheetah": "halfcheetah",
 }
-
-BACKENDS = ("spring", "positional", "generalized")
 
 
 def make(name: str, backend: str, **options: Any) -> "BraxWorld":
@@ -35,15 +33,6 @@ def make(name: str, backend: str, **options: Any) -> "BraxWorld":
         fluid.jp = _OldNumpy()  # pyright: ignore[reportAttributeAccessIssue]
     env = brax_envs.get_environment(NAMES[name], backend=backend, **options)
     return BraxWorld(env, f"{name} (brax-{backend})")
-
-
-def named(name: str, **options: Any) -> "BraxWorld":
-    """The same by one name, NAME@BACKEND."""
-    name, _, backend = name.partition("@")
-    if backend not in BACKENDS:
-        names = [f"{name}@{known}" for known in BACKENDS]
-        raise ValueError(unknown("environment of brax", f"{name}@{backend}".rstrip("@"), names))
-    return make(name, backend, **options)
 
 
 spring = functools.partial(make, backend="spring")
@@ -61,49 +50,16 @@ class _OldNumpy:
         return jnp.clip(x, a_min, a_max)
 
 
-class BraxWorld(World):
-    """One world of a Brax environment; it carries Brax's own State."""
+class BraxWorld(ForeignWorld):
+    """One world of a Brax environment."""
 
-    def __init__(self, env: Any, name: str):
-        self.env = env
-        self.name = name
-        self.dt = float(env.dt)
-        self.action_space = Box(env.action_size)
-
-    def start(self, key: jax.Array) -> State:
-        """Brax's reset."""
-        return self._seen(self.env.reset(key))
-
-    def transition(self, state: State, action: jax.Array) -> State:
-        """Brax's step. A world that blew up (a joint position or velocity that is not finite)
-        terminates with reward, observation and metrics 0, but for `diverged`.
-        """
-        return self._seen(self.env.step(state.carry, action))
-
-    def _seen(self, state: Any) -> State:
-        """Brax's state in gpusim's terms."""
-        joints: Any = state.pipeline_state
-        diverged = ~(jnp.isfinite(joints.q).all() & jnp.isfinite(joints.qd).all())
-        obs, reward, metrics = jax.tree.map(
-            lambda x: jnp.where(diverged, jnp.zeros_like(x), x),
-            (state.obs, state.reward, state.metrics),
-        )
-        return State(
-            carry=state.replace(obs=obs, reward=reward, metrics=metrics),
-            obs=obs,
-            reward=reward,
-            terminated=(state.done > 0) | diverged,
-            truncated=jnp.zeros((), bool),
-            metrics={**metrics, "diverged": diverged.astype(reward.dtype)},
-        )
+    def joints(self, carry: Any) -> tuple[jax.Array, jax.Array]:
+        """Of the pipeline's state."""
+        return carry.pipeline_state.q, carry.pipeline_state.qd
 
     def drawing(self) -> Any:
         """Brax's robot, as MuJoCo reads it."""
         return self.env.sys.mj_model
-
-    def pose(self, state: State) -> jax.Array:
-        """Where it is."""
-        return state.carry.pipeline_state.q
 
     @functools.cached_property
     def brax(self) -> LaneEnv:

@@ -210,7 +210,7 @@ class MujocoTask(World):
         model = self.model.replace(**numbers)
         before = Before(model, start, past)
         ctrl: Any = self.control(before, action)
-        if jnp.shape(ctrl) != (model.nu,):
+        if np.shape(ctrl) != (model.nu,):
             raise self._wrong("control", ctrl, f"({model.nu},), a number for each actuator")
         begins: Any = self.disturb(before)
         if not isinstance(begins, type(start)):
@@ -235,7 +235,7 @@ class MujocoTask(World):
     def _ended(self, memory: Any, now: Moment) -> jax.Array:
         """`terminal`, which must give one flag."""
         found: Any = self.terminal(memory, now)
-        if jnp.shape(found) or not jnp.issubdtype(jnp.result_type(found), jnp.bool_):
+        if np.shape(found) or not jnp.issubdtype(jnp.result_type(found), jnp.bool_):
             raise self._wrong("terminal", found, "one flag, () bool")
         return jnp.asarray(found)
 
@@ -334,8 +334,8 @@ def _numbers(task: MujocoTask, hook: str, found: Any, dtype: Any) -> dict[str, j
     if not isinstance(found, Mapping):
         raise WorldError(f"{where} gives a {type(found).__name__}, not a dict of numbers by name")
     for name, x in found.items():
-        if jnp.shape(x) != ():
-            raise WorldError(f"{where} gives {name!r} of shape {jnp.shape(x)}, not one number")
+        if np.shape(x) != ():
+            raise WorldError(f"{where} gives {name!r} of shape {np.shape(x)}, not one number")
     return {name: jnp.asarray(x).astype(dtype) for name, x in found.items()}
 
 

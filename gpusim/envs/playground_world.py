@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from mujoco_playground import registry  # pyright: ignore[reportMissingImports]
 
-from gpusim.envs.world import PRIVILEGED, Box, State, World
+from gpusim.envs.foreign_world import ForeignWorld
+from gpusim.envs.world import PRIVILEGED
 from gpusim.suggest import unknown
 
 
@@ -26,53 +26,23 @@ def make(name: str, **options: Any) -> "PlaygroundWorld":
     return PlaygroundWorld(env, f"playground:{name}", int(config.episode_length))
 
 
-class PlaygroundWorld(World):
-    """One world of a Playground environment; it carries Playground's own State."""
+class PlaygroundWorld(ForeignWorld):
+    """One world of a Playground environment."""
 
     def __init__(self, env: Any, name: str, max_episode_steps: int):
-        self.env = env
-        self.name = name
-        self.dt = float(env.dt)
+        super().__init__(env, name)
         self.max_episode_steps = max_episode_steps
-        self.action_space = Box(env.action_size)
 
-    def start(self, key: jax.Array) -> State:
-        """Playground's reset."""
-        return self._seen(self.env.reset(key))
+    def joints(self, carry: Any) -> tuple[jax.Array, jax.Array]:
+        """Of MJX's data."""
+        return carry.data.qpos, carry.data.qvel
 
-    def transition(self, state: State, action: jax.Array) -> State:
-        """Playground's step. A world that blew up (a joint position or velocity that is not finite)
-        terminates with reward, observation and metrics 0, but for `diverged`.
-        """
-        return self._seen(self.env.step(state.carry, action))
-
-    def _seen(self, state: Any) -> State:
-        """Playground's state in gpusim's terms."""
-        diverged = ~(jnp.isfinite(state.data.qpos).all() & jnp.isfinite(state.data.qvel).all())
-        obs, reward, metrics = jax.tree.map(
-            lambda x: jnp.where(diverged, jnp.zeros_like(x), x),
-            (_named(state.obs), state.reward, dict(state.metrics)),
-        )
-        return State(
-            carry=state,
-            obs=obs,
-            reward=reward,
-            terminated=(state.done > 0) | diverged,
-            truncated=jnp.zeros((), bool),
-            metrics={**metrics, "diverged": diverged.astype(reward.dtype)},
-        )
+    def seen(self, obs: Any) -> Any:
+        """What the critic alone may see is called so."""
+        if not isinstance(obs, Mapping):
+            return obs
+        return {PRIVILEGED if name == "privileged_state" else name: x for name, x in obs.items()}
 
     def drawing(self) -> Any:
         """Playground's robot, as MuJoCo reads it."""
         return self.env.mj_model
-
-    def pose(self, state: State) -> jax.Array:
-        """Where it is."""
-        return state.carry.data.qpos
-
-
-def _named(obs: Any) -> Any:
-    """An observation with what the critic alone may see under the name that it has here."""
-    if not isinstance(obs, Mapping):
-        return obs
-    return {PRIVILEGED if name == "privileged_state" else name: x for name, x in obs.items()}

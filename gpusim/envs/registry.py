@@ -66,17 +66,18 @@ OURS = ("mujoco", "mjx")
 _PHYSICS = {
     "mujoco": "gpusim.envs.registry:_make",
     "mjx": "gpusim.envs.engines:make_mjx",
+    "playground": "gpusim.envs.playground_world:make",
     "brax-spring": "gpusim.envs.brax_world:spring",
     "brax-positional": "gpusim.envs.brax_world:positional",
     "brax-generalized": "gpusim.envs.brax_world:generalized",
 }
-
-
-# Other people's environments by their own names, "SUITE:NAME": what makes them, what to install.
-_SUITES = {
-    "brax": ("gpusim.envs.brax_world:named", "brax", "brax"),
-    "playground": ("gpusim.envs.playground_world:make", "mujoco_playground", "playground"),
+# What some of them need: a module, and the package that has it.
+_NEEDS = {
+    "mjx": ("mujoco.mjx", "mujoco-mjx"),
+    "playground": ("mujoco_playground", "playground"),
+    **{name: ("brax", "brax") for name in _PHYSICS if name.startswith("brax")},
 }
+_SUITES = ("brax", "playground")  # of other people's environments, SUITE:NAME
 
 
 def register(world: Kind) -> Kind:
@@ -98,28 +99,25 @@ def spelled(name: str) -> str:
 def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
     """Create a world: `make("ant", reset_noise_scale=0.2)`.
 
-    name: a registered one, "path/to/file.py:Class" or "package.module:Class"; "playground:NAME" or
-    "brax:NAME@BACKEND", somebody else's on physics of his own. physics: "mujoco"; "mjx", the same
-    task by MJX through XLA; or one of Brax's own: "brax-spring", "brax-positional",
-    "brax-generalized"; those worlds are Brax's (options too) compiled to lanes, see docs/brax.md.
+    name: a registered one, "path/to/file.py:Class" or "package.module:Class". physics: "mujoco";
+    "mjx", the same task by MJX through XLA; or somebody else's, whose environments and options are
+    his own: "playground", or Brax's "brax-spring", "brax-positional", "brax-generalized" (see
+    docs/brax.md). "playground:NAME" and "brax:NAME@spring" say both in one name.
 
     Raises ValueError for a name, physics or option that is not known.
     """
+    if of_suite(name):
+        if physics != "mujoco":
+            raise ValueError(f"{name} has physics of its own: leave out {physics!r}")
+        suite, _, name = name.partition(":")
+        name, _, backend = name.partition("@")
+        physics = f"{suite}-{backend}" if suite == "brax" else suite
     if physics not in _PHYSICS:
         raise ValueError(unknown("physics", physics, _PHYSICS))
-    if physics.startswith("brax") and importlib.util.find_spec("brax") is None:
-        raise ValueError(f"physics {physics!r} needs brax: pip install brax")
-    if physics == "mjx" and importlib.util.find_spec("mujoco.mjx") is None:
-        raise ValueError("physics 'mjx' needs MJX: pip install mujoco-mjx")
+    if physics in _NEEDS and importlib.util.find_spec(_NEEDS[physics][0]) is None:
+        package = _NEEDS[physics][1]
+        raise ValueError(f"physics {physics!r} needs {package}: pip install {package}")
     factory: Callable[..., World] = find(_PHYSICS[physics])
-    if of_suite(name):
-        suite, _, name = name.partition(":")
-        place, module, package = _SUITES[suite]
-        if physics != "mujoco":
-            raise ValueError(f"{suite}:{name} has physics of its own: leave out {physics!r}")
-        if importlib.util.find_spec(module) is None:
-            raise ValueError(f"{suite}:{name} needs {package}: pip install {package}")
-        factory = find(place)
     return factory(spelled(name), **options)
 
 

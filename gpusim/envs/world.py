@@ -290,7 +290,7 @@ def _check_obs(name: str, obs: Any) -> None:
 def _check_number(name: str, what: str, x: Any, kind: Any) -> None:
     """Raise WorldError unless it is one number, or one flag."""
     fits = jnp.issubdtype(getattr(x, "dtype", type(x)), jnp.bool_ if kind is bool else jnp.floating)
-    if jnp.shape(x) or not fits:
+    if np.shape(x) or not fits:
         raise WorldError(f"world {name}: {what} is {kind_of(x)}, not one {kind.__name__}")
 
 

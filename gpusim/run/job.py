@@ -43,7 +43,7 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
         _free(folder)
     if config.wandb and importlib.util.find_spec("wandb") is None:
         raise ConfigError("--wandb needs the package: pip install wandb")
-    if config.restore is not None:
+    if config.restore is not None and not resume:
         try:
             archive.newest(config.restore / "checkpoints")
         except archive.CheckpointError as error:

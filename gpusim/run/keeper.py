@@ -50,7 +50,7 @@ class Keeper:
         self._told: set[str] = set()
         self._host = socket.gethostname()
         self._writer = ThreadPoolExecutor(1, "checkpoint")
-        self._pending: list[tuple[str, int, Future]] = []  # what, of which steps
+        self._pending: tuple[str, int, Future] | None = None  # what is written, of which steps
 
     def row(self, row: sinks.Row) -> None:
         """One row to every sink."""
@@ -112,16 +112,17 @@ class Keeper:
 
     def settle(self) -> None:
         """Wait for what is being written."""
-        for what, steps, future in self._pending:
-            with self._telling(what), self.job.phases("save"):
-                future.result()
-                self.saved = max(self.saved, steps)
-        self._pending = []
+        if self._pending is None:
+            return
+        (what, steps, future), self._pending = self._pending, None
+        with self._telling(what), self.job.phases("save"):
+            future.result()
+            self.saved = max(self.saved, steps)
 
     def close(self) -> None:
         """Wait for what is being written, and end the thread."""
-        self.settle()
-        self._writer.shutdown()
+        with self._writer:
+            self.settle()
 
     def _begin(self, what: str, here: Position, write: Callable[..., Any], steps: int) -> None:
         """Let the thread write a snapshot, from which the run can go on at so many steps; one at a
@@ -132,7 +133,7 @@ class Keeper:
             self._restore()
             leaves = checkpoint.snapshot(here.state)
             future = self._writer.submit(write, leaves, **self._about(here))
-            self._pending.append((what, steps, future))
+            self._pending = what, steps, future
 
     def _save_now(self, here: Position) -> None:
         self._restore()

@@ -121,7 +121,7 @@ def test_other_people_s_environments_by_their_own_names():
     pytest.importorskip("brax")
     world = gpusim.make("brax:ant@spring")
     assert (world.name, world.action_size) == ("ant (brax-spring)", 8)
-    with pytest.raises(ValueError, match="did you mean 'ant@spring'"):
+    with pytest.raises(ValueError, match="did you mean 'brax-spring'"):
         gpusim.make("brax:ant@springs")
     with pytest.raises(ValueError, match="has physics of its own"):
         gpusim.make("brax:ant@spring", physics="mjx")

@@ -162,6 +162,30 @@ def test_what_touches_is_c_s(option: str, condim: int):
         )  # fmt: skip
 
 
+def test_forces_that_nobody_knows_are_no_zeros():
+    """MJX does not tell them: what touches then reads NaN, what does not 0."""
+    m = hand()
+    found, loaded = moments(m, 4, push=0.5, wanted=lambda d: d.ncon > 1), physics.load(m)
+
+    def measure(qpos, qvel, warmstart, ctrl):
+        derived = physics.forward(loaded, physics.State(qpos, qvel, warmstart), ctrl)
+        unknown = derived.contact._replace(force=jnp.nan * derived.contact.force)
+        return physics.sensors(loaded, derived._replace(contact=unknown))
+
+    given = [found.given[f] for f in ("qpos", "qvel", "qacc_warmstart", "ctrl")]
+    ours = np.asarray(jax.jit(jax.vmap(lanes.kernel(measure)))(*map(jnp.asarray, given)))
+    theirs = np.array([d.sensordata for d in found.before])
+    for i in np.flatnonzero(m.sensor_type == mujoco.mjtSensor.mjSENS_TOUCH):
+        at = m.sensor_adr[i]
+        np.testing.assert_array_equal(np.isnan(ours[:, at]), theirs[:, at] > 0)
+    most = [i for i in range(m.nsensor) if m.sensor_intprm[i, 1] == 2]  # reduced by maxforce
+    assert most
+    for i in most:
+        at = slice(m.sensor_adr[i], m.sensor_adr[i] + m.sensor_dim[i])
+        whole = theirs[:, at].any(1)  # else there is no contact
+        assert np.isnan(ours[whole, at]).any(1).all()
+
+
 REFUSED = {
     '<clock name="palm"/>': r"sensor 'palm' \(type clock\)",
     '<contact name="c" geom1="tip" data="found force"/>': "'c' .*without reduction",

@@ -31,7 +31,7 @@ def touch(world: World, site: int) -> jax.Array:
     def add(contact: Contact, total: jax.Array) -> jax.Array:
         first, second = (pick(geom_body, contact.geom[k]) == body for k in (0, 1))
         push = contact.force[0]
-        presses = contact.touches & (first | second) & (push > 0)
+        presses = contact.touches & (first | second) & ~(push <= 0)  # also where nobody knows it
         away = jnp.where(second, -1, 1) * contact.frame[0]
         gain = lambda total: (
             total + jnp.where(rays.distance(*zone, contact.pos, away) >= 0, push, 0)
@@ -96,7 +96,9 @@ def contact(world: World, i: int) -> jax.Array:
         left = left & (jnp.arange(left.shape[0]) != k)
         one = _of_one(Contact(*(rolled.at(x, k) for x in all_)), rolled.at(matches.flip, k))
         one["found"] = count[None]
-        filled.append(jnp.where(some, jnp.concatenate([one[f] for f in fields]), 0))
+        known = ~jnp.isnan(rolled.at(criterion, k))  # else which of them it is nobody knows
+        row = jnp.where(known, jnp.concatenate([one[f] for f in fields]), jnp.nan)
+        filled.append(jnp.where(some, row, 0))
     return jnp.concatenate(filled)
 
 
