@@ -4,10 +4,19 @@ from typing import Any
 
 from gpusim.lanes.budget import LanesWarning
 from gpusim.lanes.kernel import kernel
-from gpusim.lanes.loops import fori_loop
+from gpusim.lanes.loops import SIDE_BY_SIDE, any_world, empty, fori_loop
 from gpusim.lanes.scalarize import LanesError
 
-__all__ = ["LanesError", "LanesWarning", "fori_loop", "kernel", "vectorize"]
+__all__ = [
+    "SIDE_BY_SIDE",
+    "LanesError",
+    "LanesWarning",
+    "any_world",
+    "empty",
+    "fori_loop",
+    "kernel",
+    "vectorize",
+]
 
 
 def vectorize(env: Any) -> Any:

@@ -171,7 +171,9 @@ class LaneFunction:
         widest floating-point type in use takes.
         """
         g, outputs = self.graph(batched)
-        registers = INTERLEAVED if len(g.op) <= INTERLEAVED_NODES else 1
+        # what one of them wants all of them do (lanes.any_world): then rather fewer
+        small = len(g.op) <= INTERLEAVED_NODES and "any" not in g.memo
+        registers = INTERLEAVED if small else 1
         width = registers * vector_bits // (64 if "double" in g.type else 32)
         ins = {
             k: math.prod(spec.shape)

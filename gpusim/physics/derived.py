@@ -110,9 +110,7 @@ def derive(model: Model, state: State, now: Dynamics) -> Derived:
 
 
 def _dropped(contacts: list[Contacts]) -> jax.Array:
-    lists = [c for c in contacts if c.count is not None]
-    over = (jnp.maximum(c.count - c.pair.shape[0], 0) for c in lists)
-    return sum(over, jnp.zeros((), jnp.int32))
+    return sum((c.dropped for c in contacts), jnp.zeros((), jnp.int32))
 
 
 def _lower(a: jax.Array) -> jax.Array:

@@ -24,6 +24,11 @@ def loop(n: int, body: Callable[[Array, Any], Any], init: Any) -> Any:
     return lanes.fori_loop(0, n, body, init)
 
 
+def loop_to(count: Array, body: Callable[[Array, Any], Any], init: Any, start: Array = 0) -> Any:
+    """body(k, carry) for k in start..count-1, where both are the same in worlds side by side."""
+    return lanes.fori_loop(jnp.asarray(start, jnp.int32), count, body, init)
+
+
 def loop_while(n: int, count: Array, body: Callable[[Array, Any], Any], init: Any) -> Any:
     """body(k, carry) for k in 0..count-1, where count (at most n) may be a world's own.
 
@@ -47,10 +52,13 @@ def loop_while(n: int, count: Array, body: Callable[[Array, Any], Any], init: An
 
 def at(x: Array, k: Array) -> jax.Array:
     """x[k], for a k that is inside x."""
-    return lax.dynamic_index_in_dim(jnp.asarray(x), k, 0, keepdims=False)
+    return lax.dynamic_index_in_dim(
+        jnp.asarray(x), k, 0, keepdims=False, allow_negative_indices=False
+    )
 
 
 def put(x: jax.Array, k: Array, value: Array) -> jax.Array:
     """x with x[k] = value, or the beginning of x[k] if there are fewer numbers."""
     row = lax.expand_dims(jnp.asarray(value, x.dtype), (0,))
-    return lax.dynamic_update_slice(x, row, (k, *(jnp.zeros_like(k) for _ in row.shape[1:])))
+    start = k, *(jnp.zeros_like(k) for _ in row.shape[1:])
+    return lax.dynamic_update_slice(x, row, start, allow_negative_indices=False)

@@ -14,7 +14,7 @@ import numpy as np
 
 from gpusim import lanes, physics
 from gpusim.physics.collision.collide import collide
-from gpusim.physics.constraint.blocks import Block, Coordinates, Slots
+from gpusim.physics.constraint.blocks import Block, Slots
 from gpusim.physics.constraint.build import constraints
 from gpusim.physics.constraint.laws import Cone, OneSided
 from gpusim.physics.dynamics import velocities
@@ -93,11 +93,8 @@ def _written_out(model: physics.Model, pose, blocks: list[Block]) -> Rows:
 
 def _rows_of(block: Block, nv: int):
     stiffness = block.params.stiffness
-    if isinstance(block, Coordinates):
-        jacobian = (block.sign * np.eye(nv)[block.dofs])[:, None]
-    else:
-        jacobian = block.jacobian * (1 if isinstance(block, Slots) else block.scale[:, :, None])
     n, k = block.aref.shape
+    jacobian = jax.vmap(block.row)(jnp.arange(n))
     scale = jnp.ones((n, k))
     if isinstance(block.law, OneSided):
         edges = block.law.edges
@@ -109,7 +106,9 @@ def _rows_of(block: Block, nv: int):
         rows, aref = jacobian / scale[:, :, None], block.aref / scale
         stiffness = jnp.broadcast_to(stiffness * scale**2, aref.shape)
     acts = jnp.ones(n, bool) if not isinstance(block, Slots) else jnp.arange(n) < block.count
-    stiffness = jnp.where(acts[:, None], stiffness, 0)
+    rows, aref, stiffness = (
+        jnp.where(acts.reshape(n, *(1,) * (x.ndim - 1)), x, 0) for x in (rows, aref, stiffness)
+    )
     return rows.reshape(-1, nv), aref.reshape(-1), stiffness.reshape(-1)
 
 

@@ -79,7 +79,14 @@ class ArrayWriter(AccessWriter):
         for n in self.memory.items[array]:
             self.live_in(slot, self.g.attr[n], n)
 
+    def is_new(self, array: int) -> bool:
+        """Whether it has no memory yet, nor numbers that anybody knows."""
+        return self.g.op[array] == "blank" and array not in self.slots
+
     def share(self, array: int, source: int):
+        if self.is_new(source):
+            self.make(array, self.allocate(self.g.type[array], self.is_wide(array)))
+            return
         slot = self.slots[array] = self.slot(source)
         if slot.owner is self.within[-1]:  # it is to be changed here
             slot.array = array

@@ -178,6 +178,8 @@ class Emitter(RegionWriter):
         g, op, args = self.g, self.g.op[n], self.g.args[n]
         if op == "element":
             return self.emit_element(n)
+        if op == "any":
+            return self.any(args[0])
         wide = self.is_wide(n)
         t = self.typed(n)
         x = [self.use(a, wide) for a in args]

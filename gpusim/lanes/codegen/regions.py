@@ -190,8 +190,15 @@ class RegionWriter(ArrayWriter):
         self.start(body)
         self.enter(r)
         self.own(r, slots)
+        # what the branch puts into a new array, it puts where that one will be
+        wide = {r.inits[k]: self.is_wide(r.params[k]) for k in read}
+        makes = {r.otherwise[k]: x for k, x in slots.items()}
+        blank = {b: x for b, x in makes.items() if self.is_new(b) and wide.get(b) == x.wide}
+        self.slots.update(blank)
         for k in read:
             self.alias(r.params[k], r.inits[k])
+        for array in blank:
+            del self.slots[array]
         self.emit_nodes(r.nodes)
         self.hand_on(r, slots)
         values = {k: self.use(r.outs[k], self.is_wide(n + 1 + k)) for k in numbers}

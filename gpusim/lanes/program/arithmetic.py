@@ -176,6 +176,10 @@ class Arithmetic(Nodes):
     def invert(self, a):
         return self.bitop("xor", a, self.const(self.type[a], -1))
 
+    def any(self, a):
+        """Whether a is true in one of the lanes."""
+        return a if a in self.value else self.node("any", "i1", a)
+
     def shift(self, op, a, b):
         """`shl`, `lshr`, `ashr`; a shift by the width or more gives zeros (or the sign)."""
         t = self.type[a]

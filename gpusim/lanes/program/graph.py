@@ -40,7 +40,7 @@ class Graph(Arithmetic):
 
     def element(self, array: int, j: int, first=0, stride=1, count=1) -> int:
         """The number at a place known only at run time."""
-        j = self._inside(j, count)
+        j = self.inside(j, count)
         if j in self.value:
             return self.items(array)[first + stride * self.value[j]]
         if self.op[array] == "pack":
@@ -57,7 +57,7 @@ class Graph(Arithmetic):
             if not self.value[mask]:
                 return array
             mask = None
-        j = self._inside(j, count)
+        j = self.inside(j, count)
         attr = (first, stride, count)
         if j in self.value:
             j, attr = self.const("i32", 0), (first + stride * self.value[j], 1, 1)
@@ -66,7 +66,7 @@ class Graph(Arithmetic):
         given = (array, j, value) if mask is None else (array, j, value, mask)
         return self.node("store", self.type[array], *given, attr=attr)
 
-    def _inside(self, j: int, count: int) -> int:
+    def inside(self, j: int, count: int) -> int:
         """j, held inside range(count) unless it cannot be elsewhere."""
         low, high = bounds(self, j)
         if high >= count:

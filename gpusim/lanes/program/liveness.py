@@ -59,7 +59,8 @@ def varying_nodes(g: Graph) -> bytearray:
         for n in region.nodes:
             for a in args[n]:
                 if varying[a]:
-                    mark(n)
+                    if ops[n] != "any":
+                        mark(n)
                     break
             else:
                 op, attr = ops[n], g.attr[n]

@@ -78,6 +78,7 @@ class Nodes:
         self.folds: set[int] = set()  # nodes that an operation on them may be folded with
         self.first_item: dict[int, int] = {}  # array: its item 0; the others follow
         self.spans: dict[int, tuple | None] = {}  # array of constants: the least, the greatest
+        self.limits: dict[int, tuple[int, int]] = {}  # the same of counters of "while" loops
 
     # -- numbers -----------------------------------------------------------------------------------
 

@@ -19,7 +19,8 @@ COMPARISONS = {
 class Operation(NamedTuple):
     """An operation on numbers of one type."""
 
-    form: str  # how it is written: binary, unary, intrinsic, minmax, compare, cast or saturate
+    # how it is written: binary, unary, intrinsic, minmax, compare, cast, saturate or vote
+    form: str
     takes: tuple[str, ...]  # types of an operand; all operands have the same one
     text: str  # LLVM's instruction or intrinsic
     operands: int = 2
@@ -73,6 +74,7 @@ OPERATIONS = {
     "bitcast": Operation("cast", (*INTEGERS, *FLOATS), "bitcast", 1, (*INTEGERS, *FLOATS)),
     "fptosi": Operation("saturate", FLOATS, "fptosi", 1, INTEGERS),
     "fptoui": Operation("saturate", FLOATS, "fptoui", 1, INTEGERS),
+    "any": Operation("vote", ("i1",), "", 1),  # the same in all lanes: whether one has it
 }
 COMMUTATIVE = frozenset(name for name, o in OPERATIONS.items() if o.commutes)
 # What may be computed of another number than was asked for, as long as nobody sees it: nothing

@@ -41,6 +41,8 @@ def _counter(g: Nodes, n: int, _) -> Range:
 
 
 def _param(g: Nodes, n: int, of) -> Range | None:
+    if n in g.limits:
+        return g.limits[n]
     region, k = g.attr[n]
     return of(region.inits[k]) if region.kind == "if" else None
 

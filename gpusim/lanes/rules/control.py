@@ -1,6 +1,7 @@
 """Rules for programs inside programs: calls, branches and loops."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -10,9 +11,10 @@ from gpusim.lanes import jaxprs, primitive
 from gpusim.lanes.loops import ROLLED
 from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.program.operations import INTEGERS
+from gpusim.lanes.program.ranges import bounds
 from gpusim.lanes.rules.arith import dtype_of
 from gpusim.lanes.rules.carry import Carry, indexed, kept_in_memory
-from gpusim.lanes.scalarize import Scalarizer, is_bool, rule
+from gpusim.lanes.scalarize import Scalarizer, elementwise, is_bool, rule
 
 UNROLL = 3000  # scalar operations a loop with a known number of trips may unroll into
 SELECT = 400  # scalar operations that are computed for all lanes rather than jumped over
@@ -60,6 +62,18 @@ def _platform_index(s, eqn):
     if not here:
         raise s.error("platform_dependent has no branch for the CPU")
     return [s.full((), np.int32, here[0])]
+
+
+@rule("any_world")
+def _any_world(s, eqn, x):
+    return [elementwise(s.g.any, x)]
+
+
+@rule("lanes_empty")
+def _empty(s, eqn):
+    shape, t = eqn.params["shape"], s.number_type(eqn.params["dtype"])
+    blank = s.g.blank(t, math.prod(shape))
+    return [np.array(s.g.items(blank), np.int64).reshape(shape)]
 
 
 # -- branches --------------------------------------------------------------------------------------
@@ -231,6 +245,7 @@ def _while(s: Scalarizer, eqn, *args):
     test = kept_in_memory(s, p["cond_jaxpr"], cond_consts, init)
     body = kept_in_memory(s, p["body_jaxpr"], body_consts, init)
     loop = Loop(s, "while", init, [a or b for a, b in zip(test, body, strict=True)])
+    _limit(g, p, cond_consts, init, loop.carried)
     (want,) = loop.run(s.run_closed, p["cond_jaxpr"], (*cond_consts, *loop.carried))
     loop.region.cond = functools.reduce(lambda a, b: g.bitop("or", a, b), want.ravel().tolist())
     outs = loop.run(s.run_closed, p["body_jaxpr"], (*body_consts, *loop.carried))
@@ -239,6 +254,39 @@ def _while(s: Scalarizer, eqn, *args):
     if g.value.get(loop.region.cond) == 0:
         return list(init)
     return loop.close(outs)[0]
+
+
+def _limit(g: Graph, p, consts, init, carried):
+    """Notes what the counter of a loop can be: as `fori_loop` makes it, one more in each trip, as
+    long as it is less than a number that stays. In a lane that has had all its trips it stays too.
+    """
+    (test, _), (body, _) = map(jaxprs.open_jaxpr, (p["cond_jaxpr"], p["body_jaxpr"]))
+    inside = body.invars[p["body_nconsts"] :]
+    made = {v: eqn for eqn in (*test.eqns, *body.eqns) for v in eqn.outvars}
+    compared = (
+        made.get(test.outvars[0]) if not isinstance(test.outvars[0], jaxprs.Literal) else None
+    )
+    if compared is None or compared.primitive.name != "lt" or len(test.eqns) > 1:
+        return
+    ends = [*consts, *init]
+    k, m = (test.invars.index(v) if v in test.invars else -1 for v in compared.invars)
+    k -= len(consts)
+    if k < 0 or init[k].shape or g.type[init[k].item()] != "i32":
+        return
+    step = made.get(body.outvars[k])
+    if step is None or step.primitive.name != "add":
+        return
+    one = [v.val for v in step.invars if isinstance(v, jaxprs.Literal)]
+    stays = m < len(consts) or body.outvars[m - len(consts)] is inside[m - len(consts)]
+    if m < 0:
+        last = int(compared.invars[1].val), int(compared.invars[1].val)
+    elif stays and not ends[m].shape:
+        last = bounds(g, ends[m].item())
+    else:
+        return
+    if one == [1] and inside[k] in step.invars:
+        low, high = bounds(g, init[k].item())
+        g.limits[carried[k].item()] = low, max(high, last[1])
 
 
 def _kept(s: Scalarizer, want: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:

@@ -43,9 +43,7 @@ def as_i32(g: Graph, i: int, signed: bool) -> int:
 
 def clamped(s: Scalarizer, i: int, size: int, signed: bool) -> int:
     """Index node i, as i32, inside 0..size-1."""
-    g = s.g
-    i = g.minmax("min", as_i32(g, i, signed), g.const("i32", size - 1))
-    return g.minmax("max", i, g.const("i32", 0))
+    return s.g.inside(as_i32(s.g, i, signed), size)
 
 
 class Window:

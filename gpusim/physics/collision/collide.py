@@ -1,4 +1,10 @@
-"""The contacts of a pose: every point of few candidates, or a bounded list of those that touch."""
+"""The contacts of a pose: every point of few candidates, or a bounded list of those that touch.
+
+The list is one for all worlds that are computed side by side (`lanes.any_world`): whatever touches
+in one of them has a place in it, the same one in all. So its pairs, and what belongs to them, are
+the same numbers for all lanes. A world's own contacts stand there in the order of the candidates,
+between others which do nothing in it: what it computes is the same whoever is beside it.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gpusim import lanes
 from gpusim.physics import rolled
 from gpusim.physics.collision import hfield
-from gpusim.physics.collision.groups import KINDS, Group, bounding_radius
+from gpusim.physics.collision.groups import KINDS, Group, bounding_radius, list_length
 from gpusim.physics.collision.hulls import Hull, hulls
 from gpusim.physics.collision.shapes import HFIELD, MESH, PLANE, Shape, Touch, sides
 from gpusim.physics.kinematics import Pose, positions
@@ -26,7 +33,10 @@ class Contacts(NamedTuple):
     point: jax.Array  # (m, 3) between the surfaces, relative to the second body's reference
     frame: jax.Array  # (m, 3, 3) rows: normal from the first geom to the second, two tangents
     pair: Array  # (m,) which of the model's pairs
-    count: Array | None  # () how many touch, the first of the list; None: the list is all there are
+    # () how many are listed, the first ones, though they may touch in another world only that is
+    # computed beside this one; None: all candidates are
+    count: Array | None = None
+    dropped: Array | int = 0  # () how many touch and found no place in the list
 
 
 def collide(model: Model, pose: Pose) -> list[Contacts]:
@@ -59,7 +69,7 @@ def _all(model: Model, pose: Pose, dim: int, groups: Sequence[Group]) -> Contact
         )
     dist, point, frame, pair = zip(*parts, strict=True)
     join = lambda x: lax.concatenate([jnp.asarray(v) for v in x], 0)
-    return Contacts(dim, join(dist), join(point), join(frame), np.concatenate(pair), None)
+    return Contacts(dim, join(dist), join(point), join(frame), np.concatenate(pair))
 
 
 def _bodies(model: Model, geoms: Sequence[int]) -> list[int]:
@@ -137,29 +147,33 @@ def _bounds(model: Model, geoms: Sequence[int], size: Array) -> Array:
 
 
 class _List(NamedTuple):
-    """Contacts found so far."""
+    """Contacts found so far, in this world and in those computed beside it; as in Contacts."""
 
-    numbers: jax.Array  # (slots, 13) of each: dist, point, frame
-    pair: jax.Array  # (slots,)
-    count: jax.Array  # () may exceed the slots
+    dist: jax.Array  # (length + 1,) the last place is for none
+    point: jax.Array
+    frame: jax.Array
+    pair: jax.Array
+    count: jax.Array
+    own: jax.Array  # () how many are this world's; may exceed what it may have
 
 
 def _touching(world: _World, dim: int, groups: Sequence[Group], slots: int) -> Contacts:
-    dtype = world.pos.dtype
-    found = _List(jnp.zeros((slots, 13), dtype), jnp.zeros(slots, jnp.int32), jnp.int32(0))
-    for group in groups:
-        found = _search(world, group, found)
-    return Contacts(
-        dim,
-        found.numbers[:, 0],
-        found.numbers[:, 1:4],
-        found.numbers[:, 4:].reshape(-1, 3, 3),
-        found.pair,
-        found.count,
+    dtype, places = world.pos.dtype, list_length(groups, slots) + 1
+    found = _List(
+        lanes.empty((places,), dtype),
+        lanes.empty((places, 3), dtype),
+        lanes.empty((places, 3, 3), dtype),
+        lanes.empty((places,), jnp.int32),
+        jnp.int32(0),
+        jnp.int32(0),
     )
+    for group in groups:
+        found = _search(world, group, found, slots)
+    count = jnp.minimum(found.count, places - 1)  # as it is: the compiler should know
+    return Contacts(dim, *found[:4], count, dropped=jnp.maximum(found.own - slots, 0))
 
 
-def _search(world: _World, group: Group, found: _List) -> _List:
+def _search(world: _World, group: Group, found: _List, slots: int) -> _List:
     """Adds the contacts of a group of pairs of the same two shapes."""
     place = {g: k for k, g in enumerate(world.geoms)}
     first = np.array([place[g] for g in group.first], np.int32)
@@ -179,27 +193,37 @@ def _search(world: _World, group: Group, found: _List) -> _List:
         else:
             reach = rolled.at(world.bound, g) + rolled.at(world.bound, h) + margin
             near = (between * between).sum() < reach * reach
-        put = lambda found, touch: _append(found, touch, margin, rolled.at(pairs, k))
+        put = lambda found, touch, near: _append(
+            found, touch, near, margin, rolled.at(pairs, k), slots
+        )
         if first_kind == HFIELD:
-            add = lambda found: hfield.search(world.field(g), second_kind, a, b, put, found)
+            add = lambda found: hfield.search(world.field(g), second_kind, a, b, near, put, found)
         else:
-            add = lambda found: put(found, KINDS[group.kind].function(a, b))
-        return lax.cond(near, add, lambda found: found, found)
+            add = lambda found: put(found, KINDS[group.kind].function(a, b), near)
+        return lax.cond(lanes.any_world(near), add, lambda found: found, found)
 
     return rolled.loop(len(pairs), trip, found)
 
 
-def _append(found: _List, touch: Touch, margin: Array, pair: Array) -> _List:
+def _append(
+    found: _List, touch: Touch, near: Array, margin: Array, pair: Array, slots: int
+) -> _List:
+    """With the points that touch in this world or beside it; where they do not, their distance is
+    out of reach and their other numbers are zero.
+    """
     frame = sides(touch.normal, touch.tangent)
-    slots = found.pair.shape[0]
     for p in range(touch.dist.shape[1]):
         dist = touch.dist[0, p]
-        touches = dist < margin
-        at = jnp.where(touches, found.count, slots)
-        row = jnp.concatenate([dist[None], touch.point[0, p], frame[0, p].reshape(9)])
+        touches = near & (dist < margin)
+        there = touches & (found.own < slots)
+        put = lambda x, value, place=found.count: rolled.put(x, place, value)
+        # Written in any case: what is not counted, the next one overwrites.
         found = _List(
-            found.numbers.at[at].set(row, mode="drop"),
-            found.pair.at[at].set(pair, mode="drop"),
-            found.count + touches.astype(jnp.int32),
+            put(found.dist, jnp.where(there, dist, margin + 1)),
+            put(found.point, jnp.where(there, touch.point[0, p], 0)),
+            put(found.frame, jnp.where(there, frame[0, p], 0)),
+            put(found.pair, pair),
+            found.count + lanes.any_world(there),
+            found.own + touches,
         )
     return found

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import mujoco
 
+from gpusim import lanes
 from gpusim.physics.collision import box, capsule_box, convex, hfield, plane, round
 from gpusim.physics.collision.pairs import Pair, refuse
 from gpusim.physics.collision.shapes import (
@@ -80,7 +81,7 @@ def bounding_radius(kind: int, size: Array) -> Array:
 
 
 FEW = 16  # contact points that are written out rather than kept in a list
-SLOTS = 32  # contacts of one dimension that the list holds
+SLOTS = 32  # contacts of one dimension that a world may have in the list
 
 
 def groups(m: mujoco.MjModel, pairs: Sequence[Pair], file: str) -> tuple[Group, ...]:
@@ -118,12 +119,23 @@ def _words(kind: tuple[int, int]) -> str:
 
 
 def slots(found: Sequence[Group]) -> int | None:
-    """The length of the list of contacts; None if all points are few enough to be written out."""
-    points = sum(_points(g.kind) * len(g.pairs) for g in found)
+    """How many contacts of a dimension a world may have in the list; None if all points are few
+    enough to be written out.
+    """
+    points = sum(map(_points, found))
     if points <= FEW and all(KINDS[g.kind].few for g in found):
         return None
     return min(points, SLOTS)
 
 
-def _points(kind: tuple[int, int]) -> int:
-    return hfield.POINTS if kind in hfield.KINDS else KINDS[kind].points
+def list_length(found: Sequence[Group], slots: int) -> int:
+    """Places of a list that never overflows: of all the worlds computed side by side."""
+    most = slots * lanes.SIDE_BY_SIDE
+    if any(g.kind in hfield.KINDS for g in found):  # each world touches its own prisms
+        return most
+    return min(sum(map(_points, found)), most)
+
+
+def _points(group: Group) -> int:
+    each = hfield.POINTS if group.kind in hfield.KINDS else KINDS[group.kind].points
+    return each * len(group.pairs)

@@ -15,6 +15,7 @@ import mujoco
 import numpy as np
 from jax import lax
 
+from gpusim import lanes
 from gpusim.physics.collision.convex import penetration
 from gpusim.physics.collision.shapes import (
     BOX,
@@ -61,9 +62,17 @@ def fields(m: mujoco.MjModel, used: Sequence[int], dtype) -> Field:
 
 
 def search(
-    field: Field, kind: int, a: Shape, b: Shape, add: Callable[[T, Touch], T], found: T
+    field: Field,
+    kind: int,
+    a: Shape,
+    b: Shape,
+    near: Array,
+    add: Callable[[T, Touch, Array], T],
+    found: T,
 ) -> T:
-    """add(found, touch) for every prism of field a that touches shape b of a kind."""
+    """add(found, touch, reaches) for every prism of field a that shape b of a kind, if it is near,
+    reaches in this world or in one beside it.
+    """
     mat = a.mat[0]
     there = dot(b.pos[0] - a.pos[0], mat)
     local = b._replace(pos=there[None], mat=dot(mat.T, b.mat[0])[None])
@@ -75,7 +84,7 @@ def search(
     first = jnp.maximum(jnp.floor((low[:2] + extent) / per_cell).astype(jnp.int32), 0)
     last = jnp.minimum(jnp.ceil((high[:2] + extent) / per_cell).astype(jnp.int32), cells)
     width, depth = last[0] - first[0], last[1] - first[1]
-    over = (low[2] <= field.size[2]) & (high[2] >= -field.size[3])
+    over = near & (low[2] <= field.size[2]) & (high[2] >= -field.size[3])
     count = jnp.where(over & (width > 0) & (depth > 0), 2 * width * depth, 0)
 
     def trip(state: tuple) -> tuple:
@@ -83,11 +92,12 @@ def search(
         cell, second = k // 2, k % 2 == 1
         at = first + jnp.stack([cell % jnp.maximum(width, 1), cell // jnp.maximum(width, 1)])
         prism = _prism(field, at, second, per_cell)
-        reaches = prism[3:, 2].max() >= low[2]
-        touch = lambda found: add(found, _touch(kind, prism, local, a))
-        return k + 1, lax.cond(reaches, touch, lambda found: found, found)
+        reaches = (k < count) & (prism[3:, 2].max() >= low[2])
+        touch = lambda found: add(found, _touch(kind, prism, local, a), reaches)
+        return k + 1, lax.cond(lanes.any_world(reaches), touch, lambda found: found, found)
 
-    return lax.while_loop(lambda s: s[0] < count, trip, (jnp.int32(0), found))[1]
+    some = lambda s: lanes.any_world(s[0] < count)
+    return lax.while_loop(some, trip, (jnp.int32(0), found))[1]
 
 
 def _box(kind: int, shape: Shape) -> tuple[jax.Array, jax.Array]:

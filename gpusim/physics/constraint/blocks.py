@@ -5,8 +5,8 @@ one of three forms, by what J looks like; the solver knows none of them:
 
 - `Coordinates`: each row acts on one degree of freedom.
 - `Written`: few constraints, every number of J written out, so that its zeros cost nothing.
-- `Slots`: many constraints of which few act: a list of bounded length, filled anew in every step,
-  and loops that end at its last entry.
+- `Slots`: many contacts of which few act: a list, filled anew in every step, and loops that end at
+  its last entry.
 
 The functions `f` given to a block are of constraints side by side: f(params, *values), with values
 (m, k) for m constraints; they are called once for all, or once in a loop that has m = 1.
@@ -18,13 +18,12 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from gpusim import lanes
 from gpusim.physics import rolled
 from gpusim.physics.constraint.laws import Law, Params
+from gpusim.physics.constraint.levers import Lever, Levers, lever_of
 from gpusim.physics.linalg import Array, contract, dot, pick
-
-_STRIP = 8  # rows
 
 
 class Coordinates(NamedTuple):
@@ -37,17 +36,28 @@ class Coordinates(NamedTuple):
     aref: Array  # (n, 1)
     nv: int
 
-    def rows(self) -> tuple[jax.Array, Array]:
-        """The Jacobian (n, 1, nv), and how many constraints there are."""
-        return self.sign[:, :, None] * self._place()[:, None], len(self.dofs)
+    @property
+    def count(self) -> int:
+        """How many constraints there are."""
+        return len(self.dofs)
+
+    def row(self, s: Array) -> jax.Array:
+        """The Jacobian (1, nv) of constraint s."""
+        return rolled.at(self.sign[:, :, None] * self._place()[:, None], s)
 
     def along(self, x: Array) -> jax.Array:
         """J x (n, 1)."""
         return self.sign * pick(x, self.dofs)[:, None]
 
+    def residual(self, x: Array) -> jax.Array:
+        """J x - aref (n, 1)."""
+        return self.along(x) - self.aref
+
     def map(self, f: Callable, *values: Array) -> jax.Array:
         """f of every constraint (n, k)."""
         return f(self.params, *values)
+
+    update = map
 
     def total(self, f: Callable, *values: Array) -> tuple[jax.Array, ...]:
         """The sum over all constraints of what f gives, a tuple of arrays (n,)."""
@@ -79,17 +89,28 @@ class Written(NamedTuple):
     square: Array  # (n, k, k) and products of two; 1 for signs
     aref: Array  # (n, k) scaled
 
-    def rows(self) -> tuple[jax.Array, Array]:
-        """The Jacobian (n, k, nv) with its scale, and how many constraints there are."""
-        return self.jacobian * self.scale[:, :, None], len(self.reach)
+    @property
+    def count(self) -> int:
+        """How many constraints there are."""
+        return len(self.reach)
+
+    def row(self, s: Array) -> jax.Array:
+        """The Jacobian (k, nv) of constraint s, scaled."""
+        return rolled.at(self.jacobian * self.scale[:, :, None], s)
 
     def along(self, x: Array) -> jax.Array:
         """J x (n, k)."""
         return contract(self.jacobian, x, 2, 0) * self.scale
 
+    def residual(self, x: Array) -> jax.Array:
+        """J x - aref (n, k)."""
+        return self.along(x) - self.aref
+
     def map(self, f: Callable, *values: Array) -> jax.Array:
         """f of every constraint (n, k)."""
         return f(self.params, *values)
+
+    update = map
 
     def total(self, f: Callable, *values: Array) -> tuple[jax.Array, ...]:
         """The sum over all constraints of what f gives, a tuple of arrays (n,)."""
@@ -112,80 +133,83 @@ class Written(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """A list of constraints of k rows, of which the first `count` act."""
+    """A list of contacts of k rows, of which the first `count` act, here or in a world beside this
+    one; in a world where one does not act its stiffness is zero, and so is all that it gives.
+    """
 
     law: Law
     params: Params
-    jacobian: Array  # (slots, k, nv) scaled
-    scale: Array  # (slots, k) what its rows were multiplied by
-    aref: Array  # (slots, k) scaled
+    levers: Levers
+    pair: Array  # (n,)
+    point: Array  # (n, 3)
+    frame: Array  # (n, 3, 3)
+    scale: Array  # (n, k) what rows are multiplied by
+    aref: Array  # (n, k) scaled
     count: Array  # ()
 
-    def rows(self) -> tuple[jax.Array, Array]:
-        """The Jacobian (slots, k, nv), and how many constraints act."""
-        return self.jacobian, self.count
+    def row(self, s: Array) -> jax.Array:
+        """The Jacobian (k, nv) of constraint s, scaled."""
+        return self.levers.dense(self._lever(s))
 
     def along(self, x: Array) -> jax.Array:
-        """J x (slots, k)."""
-        product = lambda s, out: rolled.put(out, s, dot(rolled.at(self.jacobian, s), x))
-        return self._loop(product, jnp.zeros_like(self.aref))
+        """J x (n, k)."""
+        return self._fill(lambda s: self.levers.along(self._lever(s), x))
+
+    def residual(self, x: Array) -> jax.Array:
+        """J x - aref (n, k)."""
+        return self._fill(lambda s: self.levers.along(self._lever(s), x) - rolled.at(self.aref, s))
 
     def map(self, f: Callable, *values: Array) -> jax.Array:
-        """f of every constraint (slots, k)."""
-        return self._loop(
-            lambda s, out: rolled.put(out, s, self._one(f, s, values)[0]),
-            jnp.zeros_like(self.aref),
-        )
+        """f of every constraint (n, k)."""
+        return self._fill(lambda s: self._one(f, s, values)[0])
+
+    def update(self, f: Callable, *values: Array) -> jax.Array:
+        """The same, in the place of the first of the values."""
+        one = lambda s, out: self._one(f, s, (out, *values[1:]))[0]
+        return self._loop(lambda s, out: rolled.put(out, s, one(s, out)), values[0])
 
     def total(self, f: Callable, *values: Array) -> tuple[jax.Array, ...]:
         """The sum over all constraints of what f gives, a tuple of arrays (n,)."""
         shapes = jax.eval_shape(lambda: self._one(f, jnp.int32(0), values))
-        none = tuple(jnp.zeros(self.aref.shape[0], x.dtype) for x in shapes)
-        each = self._loop(
-            lambda s, out: tuple(
-                rolled.put(o, s, x[0]) for o, x in zip(out, self._one(f, s, values), strict=True)
-            ),
-            none,
-        )
-        return tuple(x.sum() for x in each)
+        none = tuple(jnp.zeros((), x.dtype) for x in shapes)
+
+        def add(s: Array, sums: tuple) -> tuple:
+            more = self._one(f, s, values)
+            return tuple(a + x[0] for a, x in zip(sums, more, strict=True))
+
+        return self._loop(add, none)
 
     def push(self, f: Callable, *values: Array) -> jax.Array:
         """Jᵀ f (nv,)."""
-        return self._loop(
-            lambda s, out: out + dot(self._one(f, s, values)[0], rolled.at(self.jacobian, s)),
-            jnp.zeros(self.jacobian.shape[2], self.aref.dtype),
-        )
+        add = lambda s, out: self.levers.push(self._lever(s), self._one(f, s, values)[0], out)
+        return self._loop(add, jnp.zeros(self.levers.nv, self.aref.dtype))
 
     def stiffen(self, matrix: Array, f: Callable, *values: Array) -> jax.Array:
-        """The lower triangle of matrix (nv, nv) + Jᵀ f J, with f (n, k, k).
+        """The lower triangle of matrix (nv, nv) + Jᵀ f J, with f (n, k, k)."""
+        levers = self.levers
+        rows, columns = levers.rows, levers.columns_of
+        add = lambda s, out: levers.stiffen(self._lever(s), self._one(f, s, values)[0], out)
+        numbers = jnp.append(matrix[rows, columns], jnp.zeros((), matrix.dtype))
+        return matrix.at[rows, columns].set(self._loop(add, numbers)[:-1])
 
-        Row by row, in strips whose rows are as wide as the last of them is in the triangle.
-        """
-        nv = matrix.shape[0]
+    def _lever(self, s: Array) -> Lever:
+        """How constraint s acts."""
+        lever = lever_of(
+            *(rolled.at(x, s) for x in (self.pair, self.point, self.frame)), self.aref.shape[1]
+        )
+        return lever._replace(axes=lever.axes * rolled.at(self.scale, s)[:, None])
 
-        def add(s: Array, out: jax.Array) -> jax.Array:
-            jacobian = rolled.at(self.jacobian, s)
-            weighted = contract(jacobian, self._one(f, s, values)[0], 0, 0)  # (nv, k)
-            for first in range(0, nv, _STRIP):
-                end = min(first + _STRIP, nv)
-                columns = lax.slice_in_dim(jacobian, 0, end, axis=1)
-
-                def row(i: Array, out: jax.Array, first=first, columns=columns) -> jax.Array:
-                    i = first + i
-                    old = lax.slice_in_dim(rolled.at(out, i), 0, columns.shape[1])
-                    return rolled.put(out, i, old + dot(rolled.at(weighted, i), columns))
-
-                out = rolled.loop(end - first, row, out)
-            return out
-
-        return self._loop(add, matrix)
+    def _fill(self, one: Callable) -> jax.Array:
+        """one(s) (k,) of every constraint."""
+        put = lambda s, out: rolled.put(out, s, one(s))
+        return self._loop(put, lanes.empty(self.aref.shape, self.aref.dtype))
 
     def _one(self, f: Callable, s: Array, values: tuple) -> jax.Array:
         row = lambda x: None if x is None else rolled.at(x, s)[None]
         return f(Params(*map(row, self.params)), *map(row, values))
 
     def _loop(self, body: Callable, init):
-        return rolled.loop_while(self.aref.shape[0], self.count, body, init)
+        return rolled.loop_to(self.count, body, init)
 
 
 Block: TypeAlias = Coordinates | Written | Slots

@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gpusim import lanes
 from gpusim.physics import rolled
 from gpusim.physics.collision.collide import Contacts
 from gpusim.physics.constraint.blocks import Slots, Written
 from gpusim.physics.constraint.laws import Cone, Law, OneSided, Params
+from gpusim.physics.constraint.levers import Levers, lever_of
 from gpusim.physics.constraint.softness import Softness, reference, softness, stiffness
 from gpusim.physics.kinematics import Pose
 from gpusim.physics.linalg import Array, contract, cross, dot, halves, pick
@@ -27,7 +29,6 @@ _MIN_FRICTION = 1e-5
 class _Rows(NamedTuple):
     """Constraints of m contacts."""
 
-    jacobian: jax.Array  # (m, k, nv) not scaled
     scale: Array  # (m, k)
     aref: jax.Array  # (m, k) scaled
     params: Params  # of m contacts; stiffness is zero where dist exceeds the margin
@@ -49,35 +50,38 @@ def contact_blocks(
 
 
 def _written(settings: "_Settings", pose: Pose, contacts: Contacts, qvel: Array) -> Written:
-    rows = _rows(settings, pose, contacts, qvel)
+    jacobian = _jacobian(settings, pose, contacts)
+    rows = _rows(settings, contacts, contract(jacobian, qvel, 2, 0))
     outer = rows.scale[:, :, None] * rows.scale[:, None, :]
     reach = settings.sign(contacts.pair) != 0
     law = settings.law(contacts.dim)
-    return Written(law, rows.params, rows.jacobian, reach, rows.scale, outer, rows.aref)
+    return Written(law, rows.params, jacobian, reach, rows.scale, outer, rows.aref)
 
 
 def _slots(settings: "_Settings", pose: Pose, contacts: Contacts, qvel: Array) -> Slots:
     """The same, one contact after the other."""
-    one = lambda s: _rows(settings, pose, entry(contacts, s), qvel)
+    dim, count = contacts.dim, contacts.count
+    levers = _levers(settings, pose, dim)
+
+    def one(s: Array) -> _Rows:
+        contact = entry(contacts, s)
+        lever = lever_of(contact.pair[0], contact.point[0], contact.frame[0], dim)
+        return _rows(settings, contact, levers.along(lever, qvel)[None])
+
     size = contacts.dist.shape[0]
     none = jax.tree.map(
-        lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype),
+        lambda x: lanes.empty((size, *x.shape[1:]), x.dtype),
         jax.eval_shape(lambda: one(jnp.int32(0))),
     )
-
-    def fill(s: Array, out: _Rows) -> _Rows:
-        rows = one(s)
-        rows = rows._replace(jacobian=rows.jacobian * rows.scale[:, :, None])
-        return jax.tree.map(lambda o, x: rolled.put(o, s, x[0]), out, rows)
-
-    rows = rolled.loop_while(size, contacts.count, fill, none)
-    law = settings.law(contacts.dim)
-    return Slots(law, rows.params, rows.jacobian, rows.scale, rows.aref, contacts.count)
+    fill = lambda s, out: jax.tree.map(lambda o, x: rolled.put(o, s, x[0]), out, one(s))
+    rows = rolled.loop_to(count, fill, none)
+    law, where = settings.law(dim), (contacts.pair, contacts.point, contacts.frame)
+    return Slots(law, rows.params, levers, *where, rows.scale, rows.aref, count)
 
 
 def entry(contacts: Contacts, s: Array) -> Contacts:
     """One contact of a list."""
-    return Contacts(contacts.dim, *(rolled.at(x, s)[None] for x in contacts[1:5]), count=None)
+    return Contacts(contacts.dim, *(rolled.at(x, s)[None] for x in contacts[1:5]))
 
 
 def mean_normal(model: Model, pose: Pose, found: Sequence[Contacts], body: int) -> jax.Array:
@@ -87,22 +91,34 @@ def mean_normal(model: Model, pose: Pose, found: Sequence[Contacts], body: int) 
         return total
     settings = _Settings(model, pose.cdof.dtype)
 
-    def add(contacts: Contacts, total: Array, count: Array) -> tuple[jax.Array, jax.Array]:
+    def touches(contacts: Contacts) -> jax.Array:
         pair = contacts.pair
         mine = (pick(settings.first, pair) == body) | (pick(settings.second, pair) == body)
-        there = jnp.where(mine & (contacts.dist < pick(settings.reach, pair)), 1, 0)
-        there = there.astype(total.dtype)
-        normal = _jacobian(settings, pose, contacts._replace(dim=1))[:, 0]
-        return total + dot(there, normal), count + there.sum()
+        there = mine & (contacts.dist < pick(settings.reach, pair))
+        return there.astype(total.dtype)
 
     for contacts in found:
         if contacts.count is None:
-            total, count = add(contacts, total, count)
+            there = touches(contacts)
+            normals = _jacobian(settings, pose, contacts._replace(dim=1))[:, 0]
+            total, count = total + dot(there, normals), count + there.sum()
             continue
-        one = lambda s, state, c=contacts: add(entry(c, s), *state)
-        size = contacts.dist.shape[0]
-        total, count = rolled.loop_while(size, contacts.count, one, (total, count))
+        levers = _levers(settings, pose, contacts.dim)
+
+        def add(s: Array, state: tuple, contacts=contacts, levers=levers) -> tuple:
+            one, (total, count) = entry(contacts, s), state
+            there = touches(one)
+            lever = lever_of(one.pair[0], one.point[0], one.frame[0], 1)
+            return levers.push(lever, there, total), count + there[0]
+
+        total, count = rolled.loop_to(contacts.count, add, (total, count))
     return total / jnp.maximum(count, 1)
+
+
+def _levers(settings: "_Settings", pose: Pose, dim: int) -> Levers:
+    """Of the pairs whose contacts have so many rows."""
+    groups = settings.model.topology.groups
+    return Levers(settings.model, pose, [k for g in groups if g.dim == dim for k in g.pairs])
 
 
 class _Settings:
@@ -128,10 +144,10 @@ class _Settings:
     def law(self, dim: int) -> Law:
         return Cone() if self.model.options.elliptic and dim > 1 else OneSided(dim)
 
-    def sign(self, pair: Array) -> Array:
+    def sign(self, pair: np.ndarray) -> np.ndarray:
         """(m, nv): 1 where a degree of freedom moves the second body alone, -1 the first alone."""
         moved = self.model.topology.body_dofs.astype(self.dtype)
-        return pick(moved[self.second] - moved[self.first], pair)  # one table: half the gathers
+        return moved[self.second[pair]] - moved[self.first[pair]]
 
     def friction(self, pair: Array) -> Array:
         """(m, 5) coefficients: of two tangents, of torsion, of two directions of rolling."""
@@ -149,15 +165,14 @@ class _Settings:
         return pick(weights, pick(self.first, pair)) + pick(weights, pick(self.second, pair))
 
 
-def _rows(settings: _Settings, pose: Pose, contacts: Contacts, qvel: Array) -> _Rows:
+def _rows(settings: _Settings, contacts: Contacts, velocity: Array) -> _Rows:
+    """From the velocities (m, k) in the contacts' frames."""
     dim, pair, options = contacts.dim, contacts.pair, settings.model.options
     soft: Softness = settings.soft.take(pair)
     dist = contacts.dist - pick(settings.margin, pair)
-    jacobian = _jacobian(settings, pose, contacts)
     friction = settings.friction(pair)[:, : dim - 1]
     impedance = soft.impedance(dist)
     weight = settings.weight(pair)
-    velocity = contract(jacobian, qvel, 2, 0)
     limit, damping = None, soft.damping[:, None]
     if dim == 1:
         scale = np.ones((1, 1), dist.dtype)
@@ -177,7 +192,7 @@ def _rows(settings: _Settings, pose: Pose, contacts: Contacts, qvel: Array) -> _
     spring = (soft.spring * impedance * dist)[:, None] * normal
     aref = -(damping * velocity + spring) * scale
     stiff = jnp.where(dist < 0, stiffness(impedance, weight), jnp.zeros((), dist.dtype))
-    return _Rows(jacobian, scale, aref, Params(stiff, limit))
+    return _Rows(scale, aref, Params(stiff, limit))
 
 
 def _beside(a: Array, b: Array) -> Array:
@@ -187,26 +202,23 @@ def _beside(a: Array, b: Array) -> Array:
 
 
 def _jacobian(settings: _Settings, pose: Pose, contacts: Contacts) -> jax.Array:
-    """(m, k, nv) world velocity of the second body's point less the first's, in the frame.
+    """(m, k, nv) world velocity of the second body's point less the first's, in the frame, of
+    contacts whose pairs are known.
 
     Each joint's motion refers to its own tree's reference, which is not that of the contact point
     where the two bodies are of different trees.
     """
     top, pair, dtype = settings.model.topology, contacts.pair, pose.cdof.dtype
-    sign = lax.expand_dims(jnp.asarray(settings.sign(pair)), (2,))
+    sign = settings.sign(pair)[:, :, None]
     angular, linear = halves(pose.cdof)
     point = lax.expand_dims(contacts.point, (1,))
-    second, root = pick(settings.second, pair), np.array(top.root)
+    second, root = settings.second[pair], np.array(top.root)
     dof_root = root[list(top.dof_body)]
-    known = isinstance(second, np.ndarray)
-    foreign = (root[second][:, None] != dof_root) if known else np.ones((1, len(dof_root)), bool)
-    if len(set(dof_root)) > 1 or (known and (foreign * np.asarray(settings.sign(pair))).any()):
-        at = lax.expand_dims(pick(pose.reference, pick(root, second)), (1,))
+    foreign = (root[second][:, None] != dof_root)[:, :, None]
+    if (foreign & (sign != 0)).any():
+        at = lax.expand_dims(pick(pose.reference, root[second]), (1,))
         away = at - pick(pose.reference, dof_root)
-        point = point + away * foreign[:, :, None].astype(dtype) * sign**2
-    elif not known:  # one tree: the second body may be the world
-        at = lax.expand_dims(pick(pose.reference, pick(root, second)), (1,))
-        point = point + (at - pick(pose.reference, dof_root[:1]))
+        point = point + away * foreign.astype(dtype) * sign**2
     arm = point * sign  # zero where nothing moves it
     moved = linear * sign + cross(jnp.broadcast_to(angular, arm.shape), arm)
     frame = lax.slice_in_dim(contacts.frame, 0, min(contacts.dim, 3), axis=1)

@@ -6,7 +6,6 @@ J M⁻¹ Jᵀ the acceleration is kept up to date, a = a₀ + M⁻¹ Jᵀ f.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +15,8 @@ from gpusim.physics import rolled
 from gpusim.physics.constraint.blocks import Block
 from gpusim.physics.constraint.laws import Params
 from gpusim.physics.constraint.solver import Solution
-from gpusim.physics.linalg import Array, contract, dot, factorize, solve, symmetric_mul
+from gpusim.physics.linalg import Array, Factor, contract, dot, factorize, solve, symmetric_mul
 from gpusim.physics.model import Options
-
-
-class _Rows(NamedTuple):
-    """n constraints of a block."""
-
-    jacobian: jax.Array  # (n, k, nv)
-    moved: jax.Array  # (n, k, nv) accelerations by unit forces
-    coupling: jax.Array  # (n, k, k) J M⁻¹ Jᵀ of each
-    force: jax.Array  # (n, e) of rows, or of the edges of pyramids
 
 
 def without_slip(
@@ -43,7 +33,7 @@ def without_slip(
     """
     factor = factorize(matrix)
     rubbing = [k for k, block in enumerate(blocks) if block.law.slips]
-    rows = {k: _rows(blocks[k], solution.residuals[k], factor) for k in rubbing}
+    start = {k: _forces(blocks[k], solution.residuals[k]) for k in rubbing}
     qacc = qacc_smooth + solve(factor, solution.force)
     softened = sum(
         (
@@ -57,15 +47,15 @@ def without_slip(
         iteration, _, qacc, forces = state
         gained = jnp.where(iteration == 0, softened, 0)
         for k in rubbing:
-            qacc, forces[k], more = _sweep(blocks[k], rows[k], forces[k], qacc)
+            qacc, forces[k], more = _sweep(blocks[k], factor, forces[k], qacc)
             gained = gained + more
         more = (scale * gained >= options.noslip_tolerance) & (
             iteration + 1 < options.noslip_iterations
         )
         return iteration + 1, more, qacc, forces
 
-    start = (jnp.int32(0), jnp.asarray(True), qacc, {k: rows[k].force for k in rubbing})
-    _, _, end, _ = lax.while_loop(lambda state: state[1], sweep, start)
+    begin = (jnp.int32(0), jnp.asarray(True), qacc, start)
+    _, _, end, _ = lax.while_loop(lambda state: state[1], sweep, begin)
     changed = symmetric_mul(matrix, end - qacc)
     return solution._replace(qacc=end, force=solution.force + changed)
 
@@ -77,43 +67,34 @@ def _softening(force: Array, p: Params) -> jax.Array:
     return (0.5 * jnp.where(acts, force * force / jnp.where(acts, stiffness, 1), 0)).sum(1)
 
 
-def _rows(block: Block, residual: Array, factor) -> _Rows:
-    jacobian, count = block.rows()
-    n, k, _ = jacobian.shape
-
-    def one(s: Array) -> _Rows:
-        rows = rolled.at(jacobian, s)
-        moved = jnp.stack([solve(factor, rows[i]) for i in range(k)])
-        params = _params(block, s)
-        force = block.law.forces(params, rolled.at(residual, s)[None])[0]
-        return _Rows(rows, moved, contract(rows, moved, 1, 1), force)
-
-    shapes = jax.eval_shape(lambda: one(jnp.int32(0)))
-    none = jax.tree.map(lambda x: jnp.zeros((n, *x.shape), x.dtype), shapes)
-    fill = lambda s, out: jax.tree.map(lambda o, x: rolled.put(o, s, x), out, one(s))
-    return rolled.loop_while(n, count, fill, none)
+def _forces(block: Block, residual: Array) -> jax.Array:
+    """(n, e) of rows, or of the edges of pyramids."""
+    one = lambda s: block.law.forces(_params(block, s), rolled.at(residual, s)[None])[0]
+    shape = jax.eval_shape(lambda: one(jnp.int32(0)))
+    none = jnp.zeros((residual.shape[0], *shape.shape), shape.dtype)
+    return rolled.loop_to(block.count, lambda s, out: rolled.put(out, s, one(s)), none)
 
 
 def _params(block: Block, s: Array) -> Params:
     return Params(*(None if x is None else rolled.at(x, s)[None] for x in block.params))
 
 
-def _sweep(block: Block, rows: _Rows, forces: Array, qacc: Array) -> tuple:
+def _sweep(block: Block, factor: Factor, forces: Array, qacc: Array) -> tuple:
     """One pass over a block: the acceleration, its forces, and how much lower the cost is."""
-    count = block.rows()[1]
 
     def visit(s: Array, state: tuple) -> tuple:
         qacc, forces, gained = state
-        coupling = rolled.at(rows.coupling, s)
-        residual = dot(rolled.at(rows.jacobian, s), qacc) - rolled.at(block.aref, s)
+        jacobian = block.row(s)
+        moved = jnp.stack([solve(factor, row) for row in jacobian])  # by unit forces
+        coupling = contract(jacobian, moved, 1, 1)
+        residual = dot(jacobian, qacc) - rolled.at(block.aref, s)
         old = rolled.at(forces, s)
         force, change = block.law.slip(_params(block, s), old, residual, coupling)
         gain = -dot(change, residual + 0.5 * dot(coupling, change))
         worse = gain < -1e-10  # as in C: what an approximate minimum has made worse is undone
         force, change = jnp.where(worse, old, force), jnp.where(worse, 0, change)
         gain = jnp.where(worse, 0, gain)
-        qacc = qacc + dot(change, rolled.at(rows.moved, s))
+        qacc = qacc + dot(change, moved)
         return qacc, rolled.put(forces, s, force), gained + gain
 
-    state = (qacc, forces, jnp.zeros_like(qacc[0]))
-    return rolled.loop_while(rows.jacobian.shape[0], count, visit, state)
+    return rolled.loop_to(block.count, visit, (qacc, forces, jnp.zeros_like(qacc[0])))

@@ -92,8 +92,7 @@ def _start(
     warmstart: Array,
 ) -> _Iterate:
     """MuJoCo's choice: the warm start if it costs less than the unconstrained acceleration."""
-    residual = lambda a: [block.along(a) - block.aref for block in blocks]
-    warm, smooth = residual(warmstart), residual(qacc_smooth)
+    warm, smooth = ([b.residual(a) for b in blocks] for a in (warmstart, qacc_smooth))
     distance = warmstart - qacc_smooth
     pull = symmetric_mul(matrix, distance)
     better = 0.5 * dot(distance, pull) + _cost(blocks, warm) < _cost(blocks, smooth)
@@ -117,7 +116,7 @@ def _steep(options: Options, scale: Array, gradient: jax.Array) -> jax.Array:
 
 
 def _each(blocks: Sequence[Block], f: Callable, *values: list) -> list[jax.Array]:
-    return [block.map(f, *v) for block, *v in zip(blocks, *values, strict=True)]
+    return [block.update(f, *v) for block, *v in zip(blocks, *values, strict=True)]
 
 
 def _cost(blocks: Sequence[Block], residual: list[jax.Array]) -> jax.Array:

@@ -55,7 +55,8 @@ def contact_forces(
     first = len(blocks) - len(contacts)
     for block, r in zip(blocks[first:], residuals[first:], strict=True):
         assert not isinstance(block, Coordinates)
-        force = -block.map(block.law.gradient, r) * block.scale
+        push = lambda p, r, scale, law=block.law: -law.gradient(p, r) * scale
+        force = block.map(push, r, block.scale)
         forces.append(force + np.nan if model.options.noslip_iterations else force)
     return forces
 
@@ -74,12 +75,15 @@ def contact_points(
                 none.reshape(0, 6))
     ]  # fmt: skip
     for found, force in zip(contacts, forces, strict=True):
-        size = found.dist.shape[0]
+        if found.count is not None:
+            found, force = _own(model, found, force, reach)
         geom = pick(geoms, found.pair)
-        listed = True if found.count is None else np.arange(size) < found.count
+        touches = found.dist < pick(reach, found.pair)
+        if found.count is not None:
+            touches = touches & (np.arange(force.shape[0]) < found.count)
         parts.append(
             Contact(
-                touches=(found.dist < pick(reach, found.pair)) & listed,
+                touches=touches,
                 geom=geom,
                 dist=found.dist,
                 pos=found.point + pick(pose.reference, pick(body, geom[:, 1])),
@@ -88,6 +92,27 @@ def contact_points(
             )
         )
     return jax.tree.map(lambda *x: jnp.concatenate([jnp.asarray(v) for v in x]), *parts)
+
+
+def _own(
+    model: Model, found: Contacts, force: jax.Array, reach: np.ndarray
+) -> tuple[Contacts, jax.Array]:
+    """The contacts of this world alone, without those that touch beside it, and their forces."""
+    most = model.topology.slots
+    assert most is not None
+    numbers = (*found[1:5], force)
+    none = tuple(jnp.zeros((most, *x.shape[1:]), x.dtype) for x in numbers)
+
+    def take(s: Array, state: tuple) -> tuple:
+        out, own = state
+        one = [rolled.at(x, s) for x in numbers]
+        touches = one[0] < rolled.at(reach, one[3])
+        place = jnp.where(touches, own, most)
+        put = lambda o, x: o.at[place].set(x, mode="drop")
+        return tuple(map(put, out, one)), own + touches
+
+    (*numbers, force), own = rolled.loop_to(found.count, take, (none, jnp.int32(0)))
+    return Contacts(found.dim, *numbers, count=own), force
 
 
 def knows_wrenches(model: Model) -> bool:
@@ -130,7 +155,7 @@ def external_wrenches(
         add = lambda s, out, found=found, force=force: (
             out + act.of_contacts(entry(found, s), rolled.at(force, s)[None])
         )
-        total = rolled.loop_while(force.shape[0], found.count, add, total)
+        total = rolled.loop_to(found.count, add, total)
     return total
 
 
