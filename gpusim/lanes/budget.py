@@ -21,7 +21,7 @@ LINE = 3e-5
 BLOCK = 2e-14
 # Bytes of the arrays that a group of worlds may have in the memory of its thread. Threads of Linux
 # begin with 8 MiB, elsewhere with 512 KiB; one of CUDA has no more than 512 KiB.
-STACK = 3 * 2**20 if sys.platform == "linux" else 2**18
+STACK = 2**22 if sys.platform == "linux" else 2**18
 THREAD = 2**17
 
 

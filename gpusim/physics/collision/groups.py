@@ -81,7 +81,8 @@ def bounding_radius(kind: int, size: Array) -> Array:
 
 
 FEW = 16  # contact points that are written out rather than kept in a list
-SLOTS = 32  # contacts of one dimension that a world may have in the list
+SLOTS = (64, 32)  # contacts of one dimension that a world may have in the list: the first of these
+PLACES = 1100  # with which the lists have no more places than so many, for memory's sake
 
 
 def groups(m: mujoco.MjModel, pairs: Sequence[Pair], file: str) -> tuple[Group, ...]:
@@ -122,10 +123,11 @@ def slots(found: Sequence[Group]) -> int | None:
     """How many contacts of a dimension a world may have in the list; None if all points are few
     enough to be written out.
     """
-    points = sum(map(_points, found))
-    if points <= FEW and all(KINDS[g.kind].few for g in found):
+    if sum(map(_points, found)) <= FEW and all(KINDS[g.kind].few for g in found):
         return None
-    return min(points, SLOTS)
+    lists = [[g for g in found if g.dim == dim] for dim in {g.dim for g in found}]
+    fits = lambda most: sum(list_length(one, most) for one in lists) <= PLACES
+    return next(filter(fits, SLOTS), SLOTS[-1])
 
 
 def list_length(found: Sequence[Group], slots: int) -> int:
