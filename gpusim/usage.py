@@ -34,6 +34,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     ),
     "when to end, besides --steps": ("max_seconds", "stop_return", "patience"),
     "speed and devices": ("devices", "spmd", "unroll_length", "updates_per_call"),
+    "several processes as one run": ("coordinator", "num_processes", "process_id"),
 }
 
 

@@ -109,6 +109,14 @@ class Command:
     starts the run in --out, or goes on with it: one command for a job that is queued again."""
     out: Path | None = None
     """The run folder to write; None: runs/ENV-SEED-TIME."""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes, on any number of machines, that are one run; any
+    free port. Every process gets the same flags but for --process-id. In a step of SLURM with
+    several tasks it is found; `auto`: wherever else JAX finds it."""
+    num_processes: int | None = None
+    """How many processes there are; 1: this one is a run by itself, whatever SLURM says."""
+    process_id: int | None = None
+    """Which of them this is, from 0 on; 0 alone writes the run folder."""
     dry_run: bool = False
     """Say what would be done and how much memory it takes, and do nothing."""
 

@@ -15,8 +15,9 @@ from gpusim.agents.learner import Learner
 from gpusim.config import ConfigError, TrainConfig
 from gpusim.lanes.cache import private
 from gpusim.metrics import Metric
-from gpusim.run import archive
+from gpusim.run import archive, hosts
 from gpusim.run.clock import Phases
+from gpusim.run.hosts import Hosts
 from gpusim.run.showing import watcher
 
 LEAVINGS = (
@@ -35,22 +36,17 @@ class Job(NamedTuple):
     learner: Learner
     evaluation: Evaluation
     phases: Phases
+    hosts: Hosts
 
 
 def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> Job:
     """Put the parts together, and find out what cannot be before anything is written."""
-    if not resume:
-        _free(folder)
-    if config.wandb and importlib.util.find_spec("wandb") is None:
-        raise ConfigError("--wandb needs the package: pip install wandb")
-    if config.restore is not None and not resume:
-        try:
-            archive.newest(config.restore / "checkpoints")
-        except archive.CheckpointError as error:
-            raise ConfigError(f"--restore: {error}") from error
+    here = hosts.current()
+    if here.first:
+        _check_files(config, folder, resume)
     _use_compilation_cache()
-    if config.devices is None:
-        sharding.cores_as_devices(config.learner.fits)  # before anything computes
+    if config.devices is None:  # before anything computes
+        sharding.cores_as_devices(lambda num: config.learner.fits(num * here.count))
     world = config.world()
     try:
         devices = sharding.all_devices(config.devices)
@@ -67,7 +63,20 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
         raise ConfigError(str(error)) from error
     whole = config.episode_length or world.max_episode_steps
     evaluation = Evaluation(world, config.eval_envs, whole, watcher(world))
-    return Job(config, folder, learner, evaluation, phases)
+    return Job(config, folder, learner, evaluation, phases, here)
+
+
+def _check_files(config: TrainConfig, folder: Path, resume: bool) -> None:
+    """Raise ConfigError if what is to be read is not there, or what is to be written cannot be."""
+    if not resume:
+        _free(folder)
+    if config.wandb and importlib.util.find_spec("wandb") is None:
+        raise ConfigError("--wandb needs the package: pip install wandb")
+    if config.restore is not None and not resume:
+        try:
+            archive.newest(config.restore / "checkpoints")
+        except archive.CheckpointError as error:
+            raise ConfigError(f"--restore: {error}") from error
 
 
 def _free(folder: Path) -> None:

@@ -22,7 +22,7 @@ from gpusim.config import TrainConfig
 from gpusim.run import archive, opening, showing, sinks, summary
 from gpusim.run.clock import Phases
 from gpusim.run.job import Job, headline, prepare, shown_metrics
-from gpusim.run.keeper import Keeper, Position
+from gpusim.run.keeper import Follower, Keeper, Position
 from gpusim.run.signals import Interruption
 from gpusim.run.summary import Run
 
@@ -51,7 +51,9 @@ def train(
     with ExitStack() as stack:
         opening.claim(job, resume, stack)
         interruption = stack.enter_context(Interruption())
-        if display is None:
+        if not job.hosts.first:
+            display = sinks.Nowhere()
+        elif display is None:
             display = sinks.Terminal(config.learner.total_steps, shown_metrics(job.learner))
         for sink in (display, *listeners):
             stack.callback(sink.close)
@@ -60,10 +62,11 @@ def train(
         for left in reversed(range(config.max_failures + 1)):
             run, before = _attempt(job, resume, display, listeners, interruption, before)
             rate = getattr(job.config.learner, "learning_rate", None)
-            if not (run.diverged and left and rate) or interruption.caught:
+            stop = job.hosts.most(interruption.caught)[0]
+            if not (run.diverged and left and rate) or stop:
                 break
-            tried = _sound(job, tried)
-            resume = tried is not None
+            tried = _sound(job, tried) if job.hosts.first else None
+            resume = job.hosts.told(tried is not None)
             where = f"at {tried.name}" if tried else "anew"
             display.message(
                 f"{run.divergence()}; it begins again {where}, with a learning rate of {rate / 2:g}"
@@ -101,35 +104,39 @@ def _attempt(
         start = opening.position(job, resume, display)
         if before is not None:  # and not what the newest checkpoint counted of this one
             start = start._replace(seconds_before=before)
-        *logs, report = opening.files(job, start.steps if resume else None)
-        for sink in logs:
-            stack.callback(sink.close)
-        keeper = Keeper(job, [*logs, *listeners, report], display, start.steps)
-        stack.callback(keeper.close)
+        keeper = opening.keeper(job, start, resume, display, listeners, stack)
         end = _loop(start, keeper, interruption)
         if job.config.profile:
             display.stage("timing rollouts by themselves")
-        run = _account(job, end, interruption.caught)
-        for write in (run.write, report.close):
-            try:
-                write()
-            except OSError as error:  # what was learned is saved
-                display.message(str(error))
+        run = _account(job, end, interruption.agreed)
+        keeper.conclude(run)
     return run, start.seconds_before
 
 
-def _loop(here: Position, keeper: Keeper, interruption: Interruption) -> Position:
-    """Train until the steps are made, or a signal comes, or nothing finite is left to learn."""
+def _loop(here: Position, keeper: Keeper | Follower, interruption: Interruption) -> Position:
+    """Train until the steps are made, or a signal comes, or nothing finite is left to learn.
+
+    Whatever one process knows alone, all agree on before they act on it: a signal, the time.
+    """
     job, display, warned = keeper.job, keeper.display, False
     config = job.config
     display.stage("compiling training: physics, policy and learner as one program")
     try:
-        while not (interruption.caught or _ended(job, here)):
+        while True:
+            ended = bool(_ended(job, here)) and job.hosts.first
+            due = keeper.due(here) or interruption.save
+            interruption.agreed, ended, due = job.hosts.most(interruption.caught, ended, due)
+            if interruption.agreed or ended:
+                break
+            if due:
+                interruption.save = False
+                keeper.save(here)
             here, values = _advance(job, here)
             if _evaluation_due(config, here.steps) and not here.diverged:
                 if "evaluate" not in job.phases.calls:
                     display.stage(f"compiling the evaluation of {config.eval_envs} episodes")
-                here = here._replace(evaluation=_evaluate(job, here, display))
+                evaluation = _evaluate(job, here, display) if job.hosts.first else {}
+                here = here._replace(evaluation=job.hosts.told(evaluation))
                 values |= here.evaluation
                 reached = here.evaluation["evaluation_return"]
                 better = reached > here.best
@@ -144,9 +151,6 @@ def _loop(here: Position, keeper: Keeper, interruption: Interruption) -> Positio
                 display.message(f"at {metrics.count(here.steps)} steps: {fault}")
             if here.diverged:
                 return here
-            if keeper.due(here) or interruption.save:
-                interruption.save = False
-                keeper.save(here)
     except Exception:
         keeper.rescue(here)
         raise
