@@ -132,13 +132,15 @@ def join(said: Processes) -> None:
     jax.config.update("jax_enable_preemption_service", False)  # it would keep SIGTERM to itself
     if index:
         address = Relay(host, int(port), lambda: lost("process 0 has gone")).address
+    alone = f"process {index} of {count} waited {START_SECONDS} s for the others at {host}:{port}"
+    patience = threading.Timer(START_SECONDS, lambda: _end(alone))  # JAX would abort()
+    patience.start()
     try:
-        jax.distributed.initialize(
-            address, count, index, local, initialization_timeout=START_SECONDS
-        )
+        jax.distributed.initialize(address, count, index, local, initialization_timeout=10**6)
     except RuntimeError as error:
-        line = " ".join(str(error).split())[:200]
-        raise ConfigError(f"process {index} did not find the other {count - 1}: {line}") from error
+        raise ConfigError(f"--coordinator {host}:{port}: {' '.join(str(error).split())}") from error
+    finally:
+        patience.cancel()
     threading.Thread(target=_watch, daemon=True).start()
 
 
@@ -163,12 +165,16 @@ def is_loss(error: BaseException) -> bool:
 
 def lost(what: str) -> None:
     """End this process with one line: without the others it can do nothing, not even save."""
-    _ENDING.acquire()  # who comes second waits for the end
     here = current()
-    sys.stderr.write(
-        f"gpusim.train: {what}, and process {here.index} of {here.count} ends; what was saved is "
-        "whole: to go on, start all of them again with --resume\n"
+    _end(
+        f"{what}, and process {here.index} of {here.count} ends; what was saved is whole: to go "
+        "on, start all of them again with --resume"
     )
+
+
+def _end(line: str) -> None:
+    _ENDING.acquire()  # who comes second waits for the end
+    sys.stderr.write(f"gpusim.train: {line}\n")
     sys.stderr.flush()
     os._exit(LOST)
 

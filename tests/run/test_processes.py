@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -161,6 +162,21 @@ def test_which_processes_there_are_is_said_or_found(monkeypatch: pytest.MonkeyPa
 def test_processes_that_cannot_be_are_refused(said: tuple, why: str):
     with pytest.raises(config.ConfigError, match=why):
         hosts.join(config.Processes(*said))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_one_that_finds_nobody_says_so(index: int):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    code = f"hosts.START_SECONDS = 1; hosts.join(({address!r}, 2, {index}))"
+    command = [sys.executable, "-c", f"from gpusim.run import hosts; {code}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == hosts.LOST
+    assert (
+        done.stderr
+        == f"gpusim.train: process {index} of 2 waited 1 s for the others at {address}\n"
+    )
 
 
 def test_a_relay_passes_on_and_tells_when_the_coordinator_goes():
