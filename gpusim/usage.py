@@ -15,7 +15,7 @@ from gpusim.spellings import SPELLINGS
 
 # What people look for, in this order; a flag named nowhere is the learner's.
 GROUPS: Mapping[str, Sequence[str]] = {
-    "what to train": ("env", "physics", "learner", "total_steps", "num_envs", "seed"),
+    "what to train": ("env", "physics", "learner", "total_steps", "num_envs", "seed", "num_seeds"),
     "the run folder": (
         *(
             "out",

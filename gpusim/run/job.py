@@ -23,7 +23,7 @@ from gpusim.run.showing import watcher
 LEAVINGS = (
     *("config.yaml", "labels.json", "metrics.jsonl", "metrics.csv", "summary.json"),
     *("report.html", "replay.html", "heartbeat.json", "events.out.tfevents.*", "wandb"),
-    *("checkpoints", ".*.part"),
+    *("checkpoints", "seeds", ".*.part"),
 )
 """What a run leaves in its folder, as patterns."""
 
@@ -58,6 +58,7 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
             episode_length=config.episode_length,
             devices=devices,
             spmd=config.spmd,
+            num_seeds=config.num_seeds,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
@@ -104,7 +105,7 @@ def headline(job: Job) -> str:
     physics = "" if config.physics == TrainConfig.physics else f" by {config.physics}"
     return (
         f"{config.env}{physics}: {config.learner.num_envs} worlds on {devices}, {_steps(job)}, "
-        f"seed {config.seed}, in {job.folder}"
+        f"{_seeds(config)}, in {job.folder}"
     )
 
 
@@ -135,6 +136,11 @@ def outline(job: Job) -> str:
         "nothing was trained or written: leave out --dry-run to do it",
     ]
     return "\n".join(lines)
+
+
+def _seeds(config: TrainConfig) -> str:
+    last = config.seed + config.num_seeds - 1
+    return f"seed {last}" if last == config.seed else f"each of the seeds {config.seed} to {last}"
 
 
 def _steps(job: Job) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -16,7 +17,7 @@ import yaml
 from gpusim import config as configs
 from gpusim.agents.learner import TrainState
 from gpusim.config import ConfigError
-from gpusim.run import archive, checkpoint, sinks
+from gpusim.run import archive, checkpoint, seeds, sinks
 from gpusim.run.archive import CheckpointError
 from gpusim.run.files import locked, remove_parts
 from gpusim.run.job import Job
@@ -51,7 +52,7 @@ def position(job: Job, resume: bool, display: sinks.Display) -> Position:
     """The first position of a new run, or the last one saved."""
     config, learner = job.config, job.learner
     with job.phases("init"):
-        state = jax.block_until_ready(learner.init(jax.random.key(config.seed)))
+        state = jax.block_until_ready(learner.init(seeds.key(config)))
     if not resume:
         return Position(_restored(job, state), 0, 0.0, {})
     try:
@@ -121,9 +122,13 @@ def files(job: Job, resume_at: int | None) -> list[sinks.Sink]:
     if resume_at is None:  # what is there was left by a run that saved nothing
         for path in (path for path in folder.iterdir() if path.is_file()):
             path.unlink()
+        shutil.rmtree(folder / "seeds", ignore_errors=True)
     (folder / "summary.json").unlink(missing_ok=True)  # it was of the run as far as it had come
     describe(job)
     found: list[sinks.Sink] = [sinks.JsonLines(folder / "metrics.jsonl", resume_at=resume_at)]
+    if job.config.num_seeds > 1:
+        numbers = range(job.config.seed, job.config.seed + job.config.num_seeds)
+        found.append(sinks.Seeds(folder / "seeds", numbers, resume_at=resume_at))
     if job.config.tensorboard:
         found.append(sinks.TensorBoard(folder, resume_at=resume_at))
     if job.config.csv:

@@ -19,7 +19,7 @@ from gpusim import metrics
 from gpusim.agents.evaluate import Episodes
 from gpusim.agents.learner import TrainState
 from gpusim.config import TrainConfig
-from gpusim.run import archive, opening, showing, sinks, summary
+from gpusim.run import archive, opening, seeds, showing, sinks, summary
 from gpusim.run.clock import Phases
 from gpusim.run.job import Job, headline, prepare, shown_metrics
 from gpusim.run.keeper import Follower, Keeper, Position
@@ -131,13 +131,13 @@ def _loop(here: Position, keeper: Keeper | Follower, interruption: Interruption)
             if due:
                 interruption.save = False
                 keeper.save(here)
-            here, values = _advance(job, here)
+            here, each = _advance(job, here)
             if _evaluation_due(config, here.steps) and not here.diverged:
                 if "evaluate" not in job.phases.calls:
                     display.stage(f"compiling the evaluation of {config.eval_envs} episodes")
-                evaluation = _evaluate(job, here, display) if job.hosts.first else {}
-                here = here._replace(evaluation=job.hosts.told(evaluation))
-                values |= here.evaluation
+                evaluated = job.hosts.told(_evaluate(job, here, display) if job.hosts.first else [])
+                each = [a | b for a, b in zip(each, evaluated, strict=True)]
+                here = here._replace(evaluation=seeds.together(evaluated))
                 reached = here.evaluation["evaluation_return"]
                 better = reached > here.best
                 here = here._replace(
@@ -145,7 +145,9 @@ def _loop(here: Position, keeper: Keeper | Follower, interruption: Interruption)
                 )
                 if better:
                     keeper.save_best(here)
-            keeper.row(sinks.Row(here.steps, here.seconds_before + job.phases.elapsed(), values))
+            values = seeds.together(each) | {"steps_per_second": _speed(job)}
+            seconds = here.seconds_before + job.phases.elapsed()
+            keeper.row(sinks.Row(here.steps, seconds, values, each if each[1:] else ()))
             if not warned and (fault := _not_finite(values)):
                 warned = True
                 display.message(f"at {metrics.count(here.steps)} steps: {fault}")
@@ -173,19 +175,25 @@ def _ended(job: Job, here: Position) -> str:
     return ""
 
 
-def _advance(job: Job, here: Position) -> tuple[Position, dict[str, float]]:
-    """One call of the program: the new position, and what to write down."""
+def _advance(job: Job, here: Position) -> tuple[Position, list[dict[str, float]]]:
+    """One call of the program: the new position, and what to write down of each seed."""
     phases, per_call = job.phases, job.config.learner.steps_per_call
     with phases("train"):
         state, report = job.learner.train_step(here.state)
         report = jax.device_get(report)
-    values = {name: float(value) for name, value in report.metrics.items()}
+    each = seeds.apart(report.metrics, job.config.num_seeds)
     phases.mark("first update")
-    values["return"] = values.pop("episode_return")
-    calls = phases.calls["train"]  # the first one compiled: it says nothing about speed
-    values["steps_per_second"] = per_call / calls[-1] if calls[1:] else math.nan
-    steps, diverged = here.steps + per_call, bool(report.diverged)
-    return here._replace(state=state, steps=steps, diverged=diverged), values
+    for values in each:
+        values["return"] = values.pop("episode_return")
+    steps, diverged = here.steps + per_call, bool(report.diverged.any())
+    return here._replace(state=state, steps=steps, diverged=diverged), each
+
+
+def _speed(job: Job) -> float:
+    """Environment steps a second, of each seed, in the last call; the first one compiled, and says
+    nothing about it."""
+    calls = job.phases.calls["train"]
+    return job.config.learner.steps_per_call / calls[-1] if calls[1:] else math.nan
 
 
 def _not_finite(values: dict[str, float]) -> str:
@@ -211,22 +219,28 @@ def _evaluation_due(config: TrainConfig, steps: int) -> bool:
     return mark(steps) > mark(steps - config.learner.steps_per_call)
 
 
-def _evaluate(job: Job, here: Position, display: sinks.Display) -> dict[str, float]:
-    """The deterministic policy on starts that are the same each time and never trained on; some of
-    its episodes become the replay."""
-    policy = job.learner.policy(here.state)
-    key = jax.random.fold_in(jax.random.key(job.config.seed), 2**31 - 1)
-    with job.phases("evaluate"):
-        episodes = job.evaluation(policy, key)
-        found = {name: float(value) for name, value in episodes.summary().items()}
-    with job.phases("show"):
-        _show(job, here, episodes, display)
-    return {
-        "evaluation_return": found["return_mean"],
-        "evaluation_std": found["return_std"],
-        "evaluation_length": found["length_mean"],
-        "evaluation_alive": found["alive"],
-    }
+def _evaluate(job: Job, here: Position, display: sinks.Display) -> list[dict[str, float]]:
+    """The deterministic policy, of each seed, on starts that are the same each time and never
+    trained on; some episodes of the first seed become the replay."""
+    learner, each = job.learner, []
+    for which in range(job.config.num_seeds):
+        policy = learner.policy(learner.of_seed(here.state, which))
+        key = jax.random.fold_in(jax.random.key(job.config.seed + which), 2**31 - 1)
+        with job.phases("evaluate"):
+            episodes = job.evaluation(policy, key)
+            found = {name: float(value) for name, value in episodes.summary().items()}
+        if which == 0:
+            with job.phases("show"):
+                _show(job, here, episodes, display)
+        each.append(
+            {
+                "evaluation_return": found["return_mean"],
+                "evaluation_std": found["return_std"],
+                "evaluation_length": found["length_mean"],
+                "evaluation_alive": found["alive"],
+            }
+        )
+    return each
 
 
 def _show(job: Job, here: Position, episodes: Episodes, display: sinks.Display) -> None:
