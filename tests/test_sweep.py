@@ -1,5 +1,6 @@
 """gpusim.sweep: what may vary is understood; with Ray, trials run, fail, take over and resume."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -85,7 +86,8 @@ def test_a_space_is_flags_and_numbers(tmp_path: Path):
     assert space["learning_rate"] == ("loguniform", [1e-4, 1e-2])
     chosen = {"policy_hidden": [8, 8], "learning_rate": 2e-3, "env.reset_noise_scale": 0.2}
     found = sweep.trial_config(flags(["--env", "hopper"]), chosen)
-    assert (found.learner.policy_hidden, found.learner.learning_rate) == ((8, 8), 2e-3)
+    learner = dataclasses.asdict(found.learner)
+    assert (learner["policy_hidden"], learner["learning_rate"]) == ((8, 8), 2e-3)
     assert found.env_options == {"reset_noise_scale": 0.2}
     space = {"clip": ("uniform", [0, 1]), "num_epochs": ("randint", [1, 5]), "seed": ("grid", [9])}
     values = {"clip": 1.2, "num_epochs": 6, "seed": 7}

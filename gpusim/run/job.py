@@ -15,7 +15,7 @@ from gpusim.agents.learner import Learner
 from gpusim.config import ConfigError, TrainConfig
 from gpusim.lanes.cache import private
 from gpusim.metrics import Metric
-from gpusim.run import archive, hosts
+from gpusim.run import archive, hosts, memory
 from gpusim.run.clock import Phases
 from gpusim.run.hosts import Hosts
 from gpusim.run.showing import watcher
@@ -62,6 +62,7 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    memory.check(config, learner)
     whole = config.episode_length or world.max_episode_steps
     evaluation = Evaluation(world, config.eval_envs, whole, watcher(world))
     return Job(config, folder, learner, evaluation, phases, here)
