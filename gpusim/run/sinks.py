@@ -23,6 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from gpusim.config import ConfigError
 from gpusim.metrics import RUN, SPREAD, Metric, count, duration
 from gpusim.report import report
 from gpusim.run.files import write_atomic
@@ -158,18 +159,26 @@ class WandB:
     def __init__(self, folder: Path, project: str, config: Mapping[str, Any]):
         import wandb  # pyright: ignore[reportMissingImports]
 
-        name = folder.resolve().name
-        self._run = wandb.init(
-            project=project, name=name, id=f"{name}-{zlib.crc32(str(folder.resolve()).encode()):x}",
-            dir=str(folder), config=dict(config), resume="allow",
-        )  # fmt: skip
+        name, self._error = folder.resolve().name, wandb.Error
+        try:
+            self._run = wandb.init(
+                project=project, name=name, dir=str(folder), config=dict(config), resume="allow",
+                id=f"{name}-{zlib.crc32(str(folder.resolve()).encode()):x}",
+            )  # fmt: skip
+        except wandb.Error as error:
+            line = " ".join(str(error).split())
+            raise ConfigError(f"--wandb: {line}; WANDB_MODE=offline needs no login") from error
 
     def write(self, row: Row) -> None:
         values = {name: x for name, x in row.values.items() if math.isfinite(x)}
-        self._run.log({**values, "seconds": row.seconds}, step=row.steps)
+        try:
+            self._run.log({**values, "seconds": row.seconds}, step=row.steps)
+        except self._error as error:  # training goes on, as when a disk is full
+            raise OSError(str(error)) from error
 
     def close(self) -> None:
-        self._run.finish()
+        with contextlib.suppress(self._error):
+            self._run.finish()
 
 
 class TensorBoard:
