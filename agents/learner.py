@@ -83,8 +83,11 @@ class Learner(abc.ABC):
         episode_length: int | None = None,
         devices: sharding.Devices | int | None = None,
         spmd: sharding.Mode = "pmap",
+        num_seeds: int = 1,
     ):
-        """episode_length: time limit in control steps, by default the world's own."""
+        """episode_length: time limit in control steps, by default the world's own. num_seeds: so
+        many runs in one program; every array of the state and of reports then has an axis for them,
+        behind that of the devices, and `init` takes as many keys."""
         self.devices = sharding.all_devices(devices)
         config.check(len(self.devices))
         self.config: Any = config
@@ -94,9 +97,11 @@ class Learner(abc.ABC):
         self.all_worlds = worlds(config.num_envs)
         self.worlds = worlds(config.num_envs // len(self.devices))
         compiled = partial(sharding.spmd, devices=self.devices, mode=spmd)
-        self._init = compiled(self._init_one)
-        self.train_step = compiled(self._train_step, donate=(0,), out_axes=(0, None))
-        self.rollout = compiled(self.play)
+        self.num_seeds = num_seeds
+        each = jax.vmap if num_seeds > 1 else lambda function: function
+        self._init = compiled(each(self._init_one))
+        self.train_step = compiled(each(self._train_step), donate=(0,), out_axes=(0, None))
+        self.rollout = compiled(each(self.play))
 
     # ---- what the host calls; train_step(state) -> (state, Report) consumes its argument, ----
     # ---- rollout(state) is the playing of one update by itself, to be timed
@@ -109,11 +114,18 @@ class Learner(abc.ABC):
 
     def blank(self) -> TrainState:
         """Shapes and dtypes of the state, computed without computing."""
-        return jax.eval_shape(self._init, sharding.replicate(jax.random.key(0), self.devices))
+        key = jax.random.key(0)
+        keys = jax.random.split(key, self.num_seeds) if self.num_seeds > 1 else key
+        return jax.eval_shape(self._init, sharding.replicate(keys, self.devices))
+
+    def of_seed(self, state: TrainState, which: int) -> TrainState:
+        """The state of one of the seeds, counted from 0, as a learner of one has it."""
+        return jax.tree.map(lambda x: x[:, which], state) if self.num_seeds > 1 else state
 
     def env_steps(self, state: TrainState) -> int:
-        """Environment steps made so far by all worlds together; a Python int never overflows."""
-        return int(state.updates[0]) * self.config.steps_per_update
+        """Environment steps made so far by all worlds of a seed together; a Python int never
+        overflows."""
+        return int(state.updates.reshape(-1)[0]) * self.config.steps_per_update
 
     @abc.abstractmethod
     def policy(self, state: TrainState) -> Policy:

@@ -36,6 +36,10 @@ RUN: Mapping[str, Metric] = {
 """What every run measures, whatever learns in it; in the order of the report."""
 
 
+SPREAD = "/spread"
+"""What follows a metric's name where its standard deviation among seeds is meant."""
+
+
 def count(number: float) -> str:
     """1234567 -> 1.23M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -8,6 +8,7 @@ Evaluates the newest checkpoint of a run on fixed starts and writes RUN/replay.h
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 import warnings
@@ -60,10 +61,13 @@ def load(
     run: str | Path,
     which: str | Path | None = None,
     said: Sequence[tuple[str, Words]] = (),
+    *,
+    seed_index: int = 0,
 ) -> Player:
     """The policy of a run folder, from its newest checkpoint or the one given by its steps, as
     "best" or as a file.
 
+    seed_index: which of a run of several seeds, counted from 0.
     said: flags that change the run's configuration, those of the environment above all. Only the
     policy is read, so it does not matter on how many devices it was trained. Raises ConfigError or
     CheckpointError, with a message of one line.
@@ -83,13 +87,16 @@ def load(
     )
     # A learner on one device, for what it knows about the policy.
     kind = agents.find(agents.name_of(settings.learner)).Learner
-    learner = kind(settings.learner, env, devices=1)
+    learner = kind(settings.learner, env, devices=1, num_seeds=settings.num_seeds)
+    if not 0 <= seed_index < settings.num_seeds:
+        raise ConfigError(f"seed {seed_index} of {run}: it has {settings.num_seeds}, from 0 on")
     state = checkpoint.load_part(path, learner.essentials(learner.blank()))
     try:
         chex.assert_tree_all_finite(state)
     except AssertionError:
         raise CheckpointError(f"checkpoint {path}: its policy is not finite") from None
-    return Player(settings, env, learner.policy(state), path)
+    settings = dataclasses.replace(settings, seed=settings.seed + seed_index, num_seeds=1)
+    return Player(settings, env, learner.policy(learner.of_seed(state, seed_index)), path)
 
 
 def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:
@@ -135,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _play(options: argparse.Namespace, said: Sequence[tuple[str, Words]]) -> None:
     if options.episodes < 1:
         raise ConfigError(f"--episodes is {options.episodes}, needs to be at least 1")
-    player = load(options.run, options.checkpoint, said)
+    player = load(options.run, options.checkpoint, said, seed_index=options.seed_index)
     key = player.evaluation_key if options.seed is None else jax.random.key(options.seed)
     episodes = record(player, key, options.episodes)
     print(_table(player, episodes))
@@ -231,6 +238,9 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Wor
     parser.add_argument("--episodes", type=int, default=128, help="how many (default: 128)")
     parser.add_argument(
         "--seed", type=int, help="of the starts (default: those of the run's own evaluations)"
+    )
+    parser.add_argument(
+        "--seed-index", type=int, default=0, help="which of a run's --num-seeds (default: 0)"
     )
     parser.add_argument(
         "--checkpoint", metavar="STEPS|best|FILE", help="which to read (default: the newest)"

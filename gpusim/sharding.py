@@ -46,18 +46,26 @@ def cores_as_devices(fits: Callable[[int], bool]) -> None:
 
 
 def all_devices(devices: Devices | int | None = None) -> tuple[Any, ...]:
-    """The devices to run on: all (of every process), the first so many, or exactly those given."""
-    found = jax.devices()
-    if devices is None:
-        return tuple(found)
-    if not isinstance(devices, int):
+    """The devices to run on: all, or of every process the first so many, or exactly those given.
+
+    Those of a process are neighbours, and every process has as many.
+    """
+    if devices is not None and not isinstance(devices, int):
         return tuple(devices)
-    if not 1 <= devices <= len(found):
+    found = [
+        [device for device in jax.devices() if device.process_index == process]
+        for process in range(jax.process_count())
+    ]
+    least = min(map(len, found))
+    if devices is not None and not 1 <= devices <= least:
         raise ValueError(
-            f"{devices} devices asked for, {len(found)} {found[0].platform} device(s) found; for "
+            f"{devices} devices asked for, {least} {found[0][0].platform} device(s) found; for "
             f"more CPU devices set XLA_FLAGS={DEVICE_COUNT}=N"
         )
-    return tuple(found[:devices])
+    if devices is None and least < max(map(len, found)):
+        numbers = ", ".join(str(len(its)) for its in found)
+        raise ValueError(f"processes have {numbers} devices; say how many each: --devices {least}")
+    return tuple(device for its in found for device in its[:devices])
 
 
 def spmd(

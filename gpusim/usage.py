@@ -15,7 +15,7 @@ from gpusim.spellings import SPELLINGS
 
 # What people look for, in this order; a flag named nowhere is the learner's.
 GROUPS: Mapping[str, Sequence[str]] = {
-    "what to train": ("env", "physics", "learner", "total_steps", "num_envs", "seed"),
+    "what to train": ("env", "physics", "learner", "total_steps", "num_envs", "seed", "num_seeds"),
     "the run folder": (
         *(
             "out",
@@ -34,6 +34,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     ),
     "when to end, besides --steps": ("max_seconds", "stop_return", "patience"),
     "speed and devices": ("devices", "spmd", "unroll_length", "updates_per_call"),
+    "several processes as one run": ("coordinator", "num_processes", "process_id"),
 }
 
 

@@ -19,6 +19,7 @@ ALLOWED = {
     "__main__": {"suggest"},
     "adapters": {"gpusim", "envs", "lanes"},
     "train": {"config", "run", "usage"},
+    "sweep": {"config", "parse", "run"},
     "play": {"agents", "config", "envs", "parse", "report", "run", "suggest"},
     "checkpoint": {"metrics", "run"},
     "list": {"agents", "envs", "metrics", "report"},

@@ -1,9 +1,10 @@
 """The command line of `gpusim.train`."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpusim.config.files import of_run, same_run
 from gpusim.config.merging import dashed, meant, merge, merged, resumed
@@ -26,6 +27,7 @@ def parse(argv: Sequence[str]) -> Command:
         given = flags(argv)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    kinds = {"resume": Path, "out": Path, "dry_run": bool, **Processes.__annotations__}
     about = {field.name for field in dataclasses.fields(Command)} - {"train"}
     its = {
         name: Setting(words, dashed(flag))
@@ -34,7 +36,6 @@ def parse(argv: Sequence[str]) -> Command:
     }
     said = [(flag, words) for flag, words in given if not {*about, "help", "h"} & {*meant(flag)}]
     configs = [Path(word) for name, words in given if name == "config" for word in words]
-    kinds = {"resume": Path, "out": Path, "dry_run": bool}
     values = {name: typed_by(its[name], kind) for name, kind in kinds.items() if name in its}
     auto = values.get("resume") == Path("auto")
     if not auto and {"config", "resume"} <= its.keys():
@@ -47,6 +48,43 @@ def parse(argv: Sequence[str]) -> Command:
     if {"help", "h"} & {name for name, _ in given}:
         raise HelpWanted(command)
     return command
+
+
+class Processes(NamedTuple):
+    """What is said of the processes of a run."""
+
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+
+
+def processes(argv: Sequence[str]) -> tuple[Processes | None, list[str]]:
+    """What a command line says of processes, None if there is this one alone; and the rest of it.
+
+    Raises ConfigError for what cannot be understood.
+    """
+    try:
+        given = flags(argv)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    said = {}
+    for name, words in given:
+        if kind := Processes.__annotations__.get(name):
+            said[name] = typed_by(Setting(words, dashed(name)), kind)
+    rest = [
+        word
+        for name, words in given
+        if name not in Processes._fields
+        for word in (dashed(name), *words)
+    ]
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    helping = any(name in ("help", "h") for name, _ in given)
+    several = bool(said) or tasks not in ("", "1")
+    if helping or not several or said.get("num_processes") == 1:
+        return None, rest
+    if said.get("coordinator") == "auto":
+        del said["coordinator"]
+    return Processes(**said), rest
 
 
 def _auto(values: Mapping[str, Any], train: TrainConfig) -> dict[str, Path | None]:

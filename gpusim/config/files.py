@@ -16,7 +16,7 @@ from gpusim.suggest import nearest
 def of_file(path: Path) -> Settings:
     """What a configuration file says, or part of one."""
     try:
-        return _of_text(path.read_text(), path)
+        return of_text(path.read_text(), path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
 
@@ -29,7 +29,7 @@ def of_run(run: Path) -> tuple[Settings, Settings | None]:
         text = found.extra.get("config")
     except archive.CheckpointError:
         path, text = run, None
-    saved = None if text is None else _of_text(text, path)
+    saved = None if text is None else of_text(text, path)
     try:
         now = of_file(run / "config.yaml")
     except ConfigError:
@@ -48,7 +48,7 @@ def of_run(run: Path) -> tuple[Settings, Settings | None]:
     return now, saved
 
 
-def _of_text(text: str, path: Path) -> Settings:
+def of_text(text: str, path: Path) -> Settings:
     """What the text of a configuration file says, flat."""
     try:
         values = yaml.safe_load(text) or {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpusim import agents
-from gpusim.config.files import of_file, of_run, same_run
+from gpusim.config.files import of_file, of_run, of_text, same_run
 from gpusim.config.schema import Command, TrainConfig, whole_path
 from gpusim.config.settings import ConfigError, Setting, Settings, learner_kind, make, typed_by
 from gpusim.envs import registry
@@ -22,6 +22,11 @@ def merge(files: Sequence[Path], said: Sequence[tuple[str, Words]] = ()) -> Trai
     for file in files:
         settings |= of_file(file)
     return merged(settings, said)
+
+
+def from_yaml(text: str) -> TrainConfig:
+    """The inverse of `to_yaml`."""
+    return merged(of_text(text, Path("configuration")), ())
 
 
 def resumed(run: Path, said: Sequence[tuple[str, Words]] = ()) -> TrainConfig:

@@ -17,7 +17,7 @@ from gpusim.envs import registry
 class TrainConfig:
     """Everything that decides the course of a run."""
 
-    FIXED: ClassVar = ("env", "physics", "env_options", "seed", "episode_length")
+    FIXED: ClassVar = ("env", "physics", "env_options", "seed", "num_seeds", "episode_length")
     """What a run keeps from its beginning to its end."""
 
     env: str = "ant"
@@ -30,6 +30,9 @@ class TrainConfig:
     """Options of the environment's constructor; as flags, --env.NAME VALUE."""
     seed: int = 0
     """Seed of everything random."""
+    num_seeds: int = 1
+    """Train with so many seeds, --seed and those after it, in one program: as many runs, each of
+    --num-envs worlds and --total-steps, shown by their mean and spread."""
     episode_length: int | None = None
     """Time limit in control steps; None: the environment's own."""
     devices: int | None = None
@@ -76,14 +79,16 @@ class TrainConfig:
     def check(self, num_devices: int) -> None:
         """Raise ConfigError if this cannot run on so many devices."""
         lowest = {"seed": 0, "evaluations": 0, "eval_envs": 1, "keep_checkpoints": 1}
+        lowest |= {"num_seeds": 1}
         lowest |= {"checkpoint_seconds": 0, "episode_length": 1, "max_seconds": 0, "patience": 1}
         lowest |= {"archive_steps": 1, "max_failures": 0}
         for name, least in lowest.items():
             value = getattr(self, name)
             if value is not None and not value >= least:  # nor NaN
                 raise ConfigError(f"{name} is {value}, needs to be at least {least}")
-        if self.seed >= 2**32:
-            raise ConfigError(f"seed is {self.seed}, needs to be below 2**32 = {2**32}")
+        if self.seed + self.num_seeds > 2**32:
+            last = "" if self.num_seeds == 1 else f" and num_seeds {self.num_seeds}: the last"
+            raise ConfigError(f"seed is {self.seed}{last}, needs to be below 2**32 = {2**32}")
         try:
             self.learner.check(num_devices)
         except ValueError as error:
@@ -109,6 +114,14 @@ class Command:
     starts the run in --out, or goes on with it: one command for a job that is queued again."""
     out: Path | None = None
     """The run folder to write; None: runs/ENV-SEED-TIME."""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes, on any number of machines, that are one run; any
+    free port. Every process gets the same flags but for --process-id. In a step of SLURM with
+    several tasks it is found; `auto`: wherever else JAX finds it."""
+    num_processes: int | None = None
+    """How many processes there are; 1: this one is a run by itself, whatever SLURM says."""
+    process_id: int | None = None
+    """Which of them this is, from 0 on; 0 alone writes the run folder."""
     dry_run: bool = False
     """Say what would be done and how much memory it takes, and do nothing."""
 

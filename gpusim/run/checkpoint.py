@@ -6,7 +6,7 @@ first that differs.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ import numpy as np
 from gpusim.run import archive
 from gpusim.run.archive import CheckpointError
 from gpusim.run.files import write_atomic
+from gpusim.run.hosts import Hosts
 
 Tree = TypeVar("Tree")
 Snapshot = dict[str, tuple[np.ndarray, str]]
@@ -74,16 +75,28 @@ def load(path: Path, template: Tree) -> tuple[Tree, dict[str, Any]]:
 
 
 def load_newest(
-    folder: Path, template: Tree, told: Callable[[str], Any]
+    folder: Path, template: Tree, told: Callable[[str], Any], hosts: Hosts
 ) -> tuple[Tree, dict[str, Any]]:
     """`load` of the newest checkpoint that is sound; `told` hears of those that are not. Newer ones
-    get names that are no checkpoints': what comes is not to be taken for older than they are."""
-    path, found = archive.newest(folder, told)
-    loaded = _restored(path, found, template)
-    for other in archive.checkpoints(folder):
-        if other.name > path.name:
-            other.rename(other.with_suffix(".npz.damaged"))
-    return loaded
+    get names that are no checkpoints': what comes is not to be taken for older than they are.
+
+    The first process reads it, and every process gets the rows of its own devices.
+    """
+    extra: dict[str, Any] = {}
+
+    def read() -> dict[str, np.ndarray]:
+        path, found = archive.newest(folder, told)
+        _compare(path, _named_leaves(template), found.leaves, hosts.count)
+        for other in archive.checkpoints(folder):
+            if other.name > path.name:
+                other.rename(other.with_suffix(".npz.damaged"))
+        extra.update(found.extra)
+        return found.members
+
+    own = snapshot(template)
+    whole = {name: np.concatenate([data] * hosts.count) for name, (data, _) in own.items()}
+    rows = {name: hosts.own(data) for name, data in hosts.shared(read, whole).items()}
+    return _placed(rows, template), hosts.told(extra)
 
 
 def load_part(path: Path, template: Tree) -> Tree:
@@ -104,12 +117,14 @@ def load_part(path: Path, template: Tree) -> Tree:
 
 def _restored(path: Path, found: archive.Archive, template: Tree) -> tuple[Tree, dict[str, Any]]:
     """The template with what was saved."""
-    expected, saved = _named_leaves(template), found.leaves
-    _compare(path, expected, saved)
-    leaves = [
-        _from_numpy(found.members[name], saved[name]["dtype"], leaf) for name, leaf in expected
-    ]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves), found.extra
+    _compare(path, _named_leaves(template), found.leaves)
+    return _placed(found.members, template), found.extra
+
+
+def _placed(members: Mapping[str, np.ndarray], template: Tree) -> Tree:
+    """The template with these arrays, on its devices."""
+    leaves = [_from_numpy(members[name], leaf) for name, leaf in _named_leaves(template)]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
 def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
@@ -118,8 +133,11 @@ def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in flat]
 
 
-def _compare(path: Path, expected: list[tuple[str, Any]], saved: dict[str, Any]) -> None:
-    """Raise for the first leaf that the checkpoint and the template do not share exactly."""
+def _compare(
+    path: Path, expected: list[tuple[str, Any]], saved: dict[str, Any], processes: int = 1
+) -> None:
+    """Raise for the first leaf that the checkpoint and so many templates, one behind the other, do
+    not share exactly."""
     names = [name for name, _ in expected]
     for name in names:
         if name not in saved:
@@ -129,6 +147,7 @@ def _compare(path: Path, expected: list[tuple[str, Any]], saved: dict[str, Any])
             raise CheckpointError(f"checkpoint {path}: leaf {name} is unknown to this program")
     for name, leaf in expected:
         data, dtype = _description(leaf)
+        data = (data[0] * processes, *data[1:]) if processes > 1 else data
         there = (tuple(saved[name]["shape"]), saved[name]["dtype"])
         if there != (data, dtype):
             raise CheckpointError(
@@ -158,13 +177,14 @@ def _to_numpy(leaf: Any) -> tuple[np.ndarray, str]:
     return data, dtype
 
 
-def _from_numpy(data: np.ndarray, dtype: str, like: Any) -> Any:
-    """Inverse of `_to_numpy`, on the devices of `like`."""
+def _from_numpy(data: np.ndarray, like: Any) -> Any:
+    """Inverse of `_to_numpy`, on the devices of `like` and of its dtype."""
     if _is_key(like):
         return jax.device_put(
             jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(like)),
             like.sharding,
         )
+    dtype = _description(like)[1]
     data = data.view(jnp.dtype(dtype)) if data.dtype.name != dtype else data
     if isinstance(like, jax.Array):
         return jax.device_put(data, like.sharding)

@@ -15,14 +15,15 @@ from gpusim.agents.learner import Learner
 from gpusim.config import ConfigError, TrainConfig
 from gpusim.lanes.cache import private
 from gpusim.metrics import Metric
-from gpusim.run import archive
+from gpusim.run import archive, hosts, memory
 from gpusim.run.clock import Phases
+from gpusim.run.hosts import Hosts
 from gpusim.run.showing import watcher
 
 LEAVINGS = (
     *("config.yaml", "labels.json", "metrics.jsonl", "metrics.csv", "summary.json"),
     *("report.html", "replay.html", "heartbeat.json", "events.out.tfevents.*", "wandb"),
-    *("checkpoints", ".*.part"),
+    *("checkpoints", "seeds", ".*.part"),
 )
 """What a run leaves in its folder, as patterns."""
 
@@ -35,22 +36,17 @@ class Job(NamedTuple):
     learner: Learner
     evaluation: Evaluation
     phases: Phases
+    hosts: Hosts
 
 
 def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> Job:
     """Put the parts together, and find out what cannot be before anything is written."""
-    if not resume:
-        _free(folder)
-    if config.wandb and importlib.util.find_spec("wandb") is None:
-        raise ConfigError("--wandb needs the package: pip install wandb")
-    if config.restore is not None and not resume:
-        try:
-            archive.newest(config.restore / "checkpoints")
-        except archive.CheckpointError as error:
-            raise ConfigError(f"--restore: {error}") from error
+    here = hosts.current()
+    if here.first:
+        _check_files(config, folder, resume)
     _use_compilation_cache()
-    if config.devices is None:
-        sharding.cores_as_devices(config.learner.fits)  # before anything computes
+    if config.devices is None:  # before anything computes
+        sharding.cores_as_devices(lambda num: config.learner.fits(num * here.count))
     world = config.world()
     try:
         devices = sharding.all_devices(config.devices)
@@ -62,12 +58,27 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
             episode_length=config.episode_length,
             devices=devices,
             spmd=config.spmd,
+            num_seeds=config.num_seeds,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    memory.check(config, learner)
     whole = config.episode_length or world.max_episode_steps
     evaluation = Evaluation(world, config.eval_envs, whole, watcher(world))
-    return Job(config, folder, learner, evaluation, phases)
+    return Job(config, folder, learner, evaluation, phases, here)
+
+
+def _check_files(config: TrainConfig, folder: Path, resume: bool) -> None:
+    """Raise ConfigError if what is to be read is not there, or what is to be written cannot be."""
+    if not resume:
+        _free(folder)
+    if config.wandb and importlib.util.find_spec("wandb") is None:
+        raise ConfigError("--wandb needs the package: pip install wandb")
+    if config.restore is not None and not resume:
+        try:
+            archive.newest(config.restore / "checkpoints")
+        except archive.CheckpointError as error:
+            raise ConfigError(f"--restore: {error}") from error
 
 
 def _free(folder: Path) -> None:
@@ -95,7 +106,7 @@ def headline(job: Job) -> str:
     physics = "" if config.physics == TrainConfig.physics else f" by {config.physics}"
     return (
         f"{config.env}{physics}: {config.learner.num_envs} worlds on {devices}, {_steps(job)}, "
-        f"seed {config.seed}, in {job.folder}"
+        f"{_seeds(config)}, in {job.folder}"
     )
 
 
@@ -126,6 +137,11 @@ def outline(job: Job) -> str:
         "nothing was trained or written: leave out --dry-run to do it",
     ]
     return "\n".join(lines)
+
+
+def _seeds(config: TrainConfig) -> str:
+    last = config.seed + config.num_seeds - 1
+    return f"seed {last}" if last == config.seed else f"each of the seeds {config.seed} to {last}"
 
 
 def _steps(job: Job) -> str:

@@ -24,6 +24,7 @@ from gpusim.agents.learner import TrainState
 from gpusim.run import archive, checkpoint, sinks
 from gpusim.run.files import write_atomic
 from gpusim.run.job import Job, shown_metrics
+from gpusim.run.summary import Run
 
 
 class Position(NamedTuple):
@@ -44,9 +45,11 @@ class Keeper:
     ATTEMPTS, PAUSE = 3, 1.0  # to save at the end; seconds between them
 
     def __init__(self, job: Job, files: Sequence[sinks.Sink], display: sinks.Display, saved: int):
-        """saved: environment steps of the newest checkpoint."""
+        """files: the report is the last. saved: environment steps of the newest checkpoint."""
         self.job, self.files, self.display = job, files, display
+        self._report = files[-1]
         self.saved, self.saved_at = saved, job.phases.elapsed()
+        self._begun = saved  # the newest of which a checkpoint was begun, or is there
         self._told: set[str] = set()
         self._host = socket.gethostname()
         self._writer = ThreadPoolExecutor(1, "checkpoint")
@@ -71,6 +74,8 @@ class Keeper:
 
     def due(self, here: Position) -> bool:
         """Is it time for a checkpoint?"""
+        if here.steps == self._begun:
+            return False
         waited = self.job.phases.elapsed() - self.saved_at
         return waited >= self.job.config.checkpoint_seconds or self._for_good(here.steps)
 
@@ -83,6 +88,7 @@ class Keeper:
     def save(self, here: Position) -> None:
         """Begin a checkpoint on the way; one that cannot be written is missed."""
         self._begin("a checkpoint", here, self._save, here.steps)
+        self._begun = here.steps
         self.saved_at = self.job.phases.elapsed()
 
     def save_best(self, here: Position) -> None:
@@ -93,22 +99,33 @@ class Keeper:
     def finish(self, here: Position) -> None:
         """The last checkpoint. Raises OSError if it cannot be written."""
         self.settle()
+        leaves = snapshot(self.job, here)
         for attempt in range(self.ATTEMPTS):
             try:
-                return self._save_now(here)
+                return self._save_now(here, leaves)
             except OSError:
                 if attempt == self.ATTEMPTS - 1:
                     raise
                 time.sleep(self.PAUSE)
 
     def rescue(self, here: Position) -> None:
-        """Save what was learned before something went wrong, if it is still there."""
+        """Save what was learned before something went wrong, if it is still there. Other processes
+        would have to give their parts, and may not know of it."""
         self.settle()
         lost = any(leaf.is_deleted() for leaf in jax.tree.leaves(here.state))
-        if here.steps > self.saved and not lost and not here.diverged:
+        alone = self.job.hosts.count == 1
+        if here.steps > self.saved and alone and not lost and not here.diverged:
             with suppress(Exception):  # what went wrong first is what is to be told
-                self._save_now(here)
+                self._save_now(here, snapshot(self.job, here))
                 self.display.message(f"what was learned in {here.steps} steps is saved")
+
+    def conclude(self, run: Run) -> None:
+        """Write what came of the run; what was learned is saved already."""
+        for write in (run.write, self._report.close):
+            try:
+                write()
+            except OSError as error:
+                self.display.message(str(error))
 
     def settle(self) -> None:
         """Wait for what is being written."""
@@ -130,15 +147,15 @@ class Keeper:
         """
         self.settle()
         with self._telling(what), self.job.phases("save"):
+            leaves = snapshot(self.job, here)
             self._restore()
-            leaves = checkpoint.snapshot(here.state)
             future = self._writer.submit(write, leaves, **self._about(here))
             self._pending = what, steps, future
 
-    def _save_now(self, here: Position) -> None:
+    def _save_now(self, here: Position, leaves: checkpoint.Snapshot) -> None:
         self._restore()
         with self.job.phases("save"):
-            self._save(checkpoint.snapshot(here.state), **self._about(here))
+            self._save(leaves, **self._about(here))
         self.saved = here.steps
 
     def _save(self, leaves: checkpoint.Snapshot, **about: Any) -> None:
@@ -176,6 +193,34 @@ class Keeper:
             if what not in self._told:
                 self._told.add(what)
                 self.display.message(f"{what} cannot be written: {error}; training goes on")
+
+
+class Follower:
+    """Stands for the Keeper in every process but the first: writes nothing, and hands over its part
+    of the state whenever the first one saves."""
+
+    def __init__(self, job: Job, display: sinks.Display):
+        self.job, self.display = job, display
+
+    def row(self, row: sinks.Row) -> None: ...
+    def rescue(self, here: Position) -> None: ...
+    def conclude(self, run: Run) -> None: ...
+
+    def due(self, here: Position) -> bool:
+        """It is the first who knows."""
+        return False
+
+    def save(self, here: Position) -> None:
+        """Give."""
+        snapshot(self.job, here)
+
+    save_best = finish = save
+
+
+def snapshot(job: Job, here: Position) -> checkpoint.Snapshot:
+    """The state of all processes, as they all ask for it at the same time."""
+    own = checkpoint.snapshot(here.state)
+    return {name: (job.hosts.gathered(data), dtype) for name, (data, dtype) in own.items()}
 
 
 def describe(job: Job) -> None:

@@ -2,28 +2,33 @@
 
 import dataclasses
 import math
+import shutil
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import yaml
 
 from gpusim import config as configs
-from gpusim import sharding
 from gpusim.agents.learner import TrainState
 from gpusim.config import ConfigError
-from gpusim.run import archive, checkpoint, sinks
+from gpusim.run import archive, checkpoint, seeds, sinks
 from gpusim.run.archive import CheckpointError
 from gpusim.run.files import locked, remove_parts
 from gpusim.run.job import Job
-from gpusim.run.keeper import Position, describe
+from gpusim.run.keeper import Follower, Keeper, Position, describe
 
 
 def claim(job: Job, resume: bool, stack: ExitStack) -> None:
-    """Make the folder this process's own. Raises ConfigError if it is another's."""
+    """Make the folder this process's own, if it is the one that writes. Raises ConfigError if it
+    is another's."""
+    if not job.hosts.first:
+        return
     if not resume:
         try:
             job.folder.mkdir(parents=True, exist_ok=True)
@@ -47,11 +52,12 @@ def position(job: Job, resume: bool, display: sinks.Display) -> Position:
     """The first position of a new run, or the last one saved."""
     config, learner = job.config, job.learner
     with job.phases("init"):
-        state = jax.block_until_ready(learner.init(jax.random.key(config.seed)))
+        state = jax.block_until_ready(learner.init(seeds.key(config)))
     if not resume:
         return Position(_restored(job, state), 0, 0.0, {})
     try:
-        state, past = checkpoint.load_newest(job.folder / "checkpoints", state, display.message)
+        folder = job.folder / "checkpoints"
+        state, past = checkpoint.load_newest(folder, state, display.message, job.hosts)
     except CheckpointError as error:
         raise ConfigError(str(error)) from error
     steps = learner.env_steps(state)
@@ -70,17 +76,44 @@ def _restored(job: Job, state: TrainState) -> TrainState:
         return state
     others: Any = dict.fromkeys(("optimizer", "envs", "memory", "key", "updates", "extra"))
     one = lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    template = jax.tree.map(one, dataclasses.replace(state, **others))
-    try:
+    wanted = dataclasses.replace(state, **others)
+    template = jax.tree.map(one, wanted)
+
+    def read() -> dict[str, np.ndarray]:
         path, _ = archive.newest(run / "checkpoints", warnings.warn)
-        found = sharding.first(checkpoint.load_part(path, template))
+        return _by_number(checkpoint.load_part(path, template))
+
+    try:
+        found = job.hosts.shared(read, _by_number(jax.tree.map(lambda x: x[:1], wanted)))
     except CheckpointError as error:
         raise ConfigError(f"--restore: {error}") from error
     place = lambda x, like: jax.device_put(jnp.broadcast_to(x, like.shape), like.sharding)
-    params, normalizer = jax.tree.map(
-        place, (found.params, found.normalizer), (state.params, state.normalizer)
-    )
-    return dataclasses.replace(state, params=params, normalizer=normalizer)
+    learned = map(place, found.values(), jax.tree.leaves(wanted))
+    placed = jax.tree.unflatten(jax.tree.structure(wanted), learned)
+    return dataclasses.replace(state, params=placed.params, normalizer=placed.normalizer)
+
+
+def _by_number(tree: Any) -> dict[str, np.ndarray]:
+    return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def keeper(
+    job: Job,
+    start: Position,
+    resume: bool,
+    display: sinks.Display,
+    listeners: Sequence[sinks.Sink],
+    stack: ExitStack,
+) -> Keeper | Follower:
+    """Who writes the run from here on; `stack` closes what it writes to."""
+    if not job.hosts.first:
+        return Follower(job, display)
+    *logs, report = files(job, start.steps if resume else None)
+    for sink in logs:
+        stack.callback(sink.close)
+    found = Keeper(job, [*logs, *listeners, report], display, start.steps)
+    stack.callback(found.close)
+    return found
 
 
 def files(job: Job, resume_at: int | None) -> list[sinks.Sink]:
@@ -89,9 +122,13 @@ def files(job: Job, resume_at: int | None) -> list[sinks.Sink]:
     if resume_at is None:  # what is there was left by a run that saved nothing
         for path in (path for path in folder.iterdir() if path.is_file()):
             path.unlink()
+        shutil.rmtree(folder / "seeds", ignore_errors=True)
     (folder / "summary.json").unlink(missing_ok=True)  # it was of the run as far as it had come
     describe(job)
     found: list[sinks.Sink] = [sinks.JsonLines(folder / "metrics.jsonl", resume_at=resume_at)]
+    if job.config.num_seeds > 1:
+        numbers = range(job.config.seed, job.config.seed + job.config.num_seeds)
+        found.append(sinks.Seeds(folder / "seeds", numbers, resume_at=resume_at))
     if job.config.tensorboard:
         found.append(sinks.TensorBoard(folder, resume_at=resume_at))
     if job.config.csv:

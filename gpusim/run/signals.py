@@ -10,7 +10,8 @@ class Interruption:
     """Signals noted for the loop to see: those that stop, of which the second stops at once, and
     SIGUSR1, which asks for a checkpoint."""
 
-    caught = 0  # the signal that stops
+    caught = 0  # the signal that stops, at this process
+    agreed = 0  # the same at any process of the run, as far as they have agreed
     save = False  # has a checkpoint been asked for? The loop sets it back
 
     def __enter__(self) -> "Interruption":

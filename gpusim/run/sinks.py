@@ -23,7 +23,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from gpusim.metrics import RUN, Metric, count, duration
+from gpusim.config import ConfigError
+from gpusim.metrics import RUN, SPREAD, Metric, count, duration
 from gpusim.report import report
 from gpusim.run.files import write_atomic
 
@@ -34,6 +35,7 @@ class Row(NamedTuple):
     steps: int  # environment steps since the start of training, over all worlds
     seconds: float  # wall time of training, earlier parts of a resumed run included
     values: Mapping[str, float]
+    seeds: Sequence[Mapping[str, float]] = ()  # the values of each seed, if there are several
 
 
 class Sink(Protocol):
@@ -46,6 +48,15 @@ class Display(Sink, Protocol):
 
     def stage(self, text: str) -> None: ...
     def message(self, text: str) -> None: ...
+
+
+class Nowhere:
+    """A display that nobody watches."""
+
+    def stage(self, text: str) -> None: ...
+    def message(self, text: str) -> None: ...
+    def write(self, row: Row) -> None: ...
+    def close(self) -> None: ...
 
 
 class JsonLines:
@@ -87,6 +98,21 @@ def _steps(line: str) -> float:
         return json.loads(line)["steps"]
     except (ValueError, KeyError):
         return math.inf
+
+
+class Seeds:
+    """seeds/SEED.jsonl: the rows of each seed by itself."""
+
+    def __init__(self, folder: Path, numbers: Sequence[int], *, resume_at: int | None = None):
+        """resume_at: as for JsonLines."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._files = [JsonLines(folder / f"{n}.jsonl", resume_at=resume_at) for n in numbers]
+
+    def write(self, row: Row) -> None:
+        for file, values in zip(self._files, row.seeds, strict=True):
+            file.write(row._replace(values=values))
+
+    def close(self) -> None: ...
 
 
 class Csv:
@@ -133,18 +159,26 @@ class WandB:
     def __init__(self, folder: Path, project: str, config: Mapping[str, Any]):
         import wandb  # pyright: ignore[reportMissingImports]
 
-        name = folder.resolve().name
-        self._run = wandb.init(
-            project=project, name=name, id=f"{name}-{zlib.crc32(str(folder.resolve()).encode()):x}",
-            dir=str(folder), config=dict(config), resume="allow",
-        )  # fmt: skip
+        name, self._error = folder.resolve().name, wandb.Error
+        try:
+            self._run = wandb.init(
+                project=project, name=name, dir=str(folder), config=dict(config), resume="allow",
+                id=f"{name}-{zlib.crc32(str(folder.resolve()).encode()):x}",
+            )  # fmt: skip
+        except wandb.Error as error:
+            line = " ".join(str(error).split())
+            raise ConfigError(f"--wandb: {line}; WANDB_MODE=offline needs no login") from error
 
     def write(self, row: Row) -> None:
         values = {name: x for name, x in row.values.items() if math.isfinite(x)}
-        self._run.log({**values, "seconds": row.seconds}, step=row.steps)
+        try:
+            self._run.log({**values, "seconds": row.seconds}, step=row.steps)
+        except self._error as error:  # training goes on, as when a disk is full
+            raise OSError(str(error)) from error
 
     def close(self) -> None:
-        self._run.finish()
+        with contextlib.suppress(self._error):
+            self._run.finish()
 
 
 class TensorBoard:
@@ -290,12 +324,18 @@ class Terminal:
         }
         for group, title in titles.items():
             cells = [
-                (metric.label, metric.show(self._seen[name]))
+                (metric.label, self._shown(name, metric))
                 for name, metric in self._metrics.items()
                 if metric.label and metric.group == group and name in self._seen
             ]
             if cells:
                 yield title, cells
+
+    def _shown(self, name: str, metric: Metric) -> str:
+        """The number, and how far seeds are from each other in it."""
+        spread = self._seen.get(name + SPREAD)
+        among = "" if spread is None else f" (±{metric.show(spread)} among seeds)"
+        return metric.show(self._seen[name]) + among
 
     def _render(self) -> Group:
         table = Table.grid(padding=(0, 3))

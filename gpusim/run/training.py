@@ -19,10 +19,10 @@ from gpusim import metrics
 from gpusim.agents.evaluate import Episodes
 from gpusim.agents.learner import TrainState
 from gpusim.config import TrainConfig
-from gpusim.run import archive, opening, showing, sinks, summary
+from gpusim.run import archive, opening, seeds, showing, sinks, summary
 from gpusim.run.clock import Phases
 from gpusim.run.job import Job, headline, prepare, shown_metrics
-from gpusim.run.keeper import Keeper, Position
+from gpusim.run.keeper import Follower, Keeper, Position
 from gpusim.run.signals import Interruption
 from gpusim.run.summary import Run
 
@@ -51,7 +51,9 @@ def train(
     with ExitStack() as stack:
         opening.claim(job, resume, stack)
         interruption = stack.enter_context(Interruption())
-        if display is None:
+        if not job.hosts.first:
+            display = sinks.Nowhere()
+        elif display is None:
             display = sinks.Terminal(config.learner.total_steps, shown_metrics(job.learner))
         for sink in (display, *listeners):
             stack.callback(sink.close)
@@ -60,10 +62,11 @@ def train(
         for left in reversed(range(config.max_failures + 1)):
             run, before = _attempt(job, resume, display, listeners, interruption, before)
             rate = getattr(job.config.learner, "learning_rate", None)
-            if not (run.diverged and left and rate) or interruption.caught:
+            stop = job.hosts.most(interruption.caught)[0]
+            if not (run.diverged and left and rate) or stop:
                 break
-            tried = _sound(job, tried)
-            resume = tried is not None
+            tried = _sound(job, tried) if job.hosts.first else None
+            resume = job.hosts.told(tried is not None)
             where = f"at {tried.name}" if tried else "anew"
             display.message(
                 f"{run.divergence()}; it begins again {where}, with a learning rate of {rate / 2:g}"
@@ -101,36 +104,40 @@ def _attempt(
         start = opening.position(job, resume, display)
         if before is not None:  # and not what the newest checkpoint counted of this one
             start = start._replace(seconds_before=before)
-        *logs, report = opening.files(job, start.steps if resume else None)
-        for sink in logs:
-            stack.callback(sink.close)
-        keeper = Keeper(job, [*logs, *listeners, report], display, start.steps)
-        stack.callback(keeper.close)
+        keeper = opening.keeper(job, start, resume, display, listeners, stack)
         end = _loop(start, keeper, interruption)
         if job.config.profile:
             display.stage("timing rollouts by themselves")
-        run = _account(job, end, interruption.caught)
-        for write in (run.write, report.close):
-            try:
-                write()
-            except OSError as error:  # what was learned is saved
-                display.message(str(error))
+        run = _account(job, end, interruption.agreed)
+        keeper.conclude(run)
     return run, start.seconds_before
 
 
-def _loop(here: Position, keeper: Keeper, interruption: Interruption) -> Position:
-    """Train until the steps are made, or a signal comes, or nothing finite is left to learn."""
+def _loop(here: Position, keeper: Keeper | Follower, interruption: Interruption) -> Position:
+    """Train until the steps are made, or a signal comes, or nothing finite is left to learn.
+
+    Whatever one process knows alone, all agree on before they act on it: a signal, the time.
+    """
     job, display, warned = keeper.job, keeper.display, False
     config = job.config
     display.stage("compiling training: physics, policy and learner as one program")
     try:
-        while not (interruption.caught or _ended(job, here)):
-            here, values = _advance(job, here)
+        while True:
+            ended = bool(_ended(job, here)) and job.hosts.first
+            due = keeper.due(here) or interruption.save
+            interruption.agreed, ended, due = job.hosts.most(interruption.caught, ended, due)
+            if interruption.agreed or ended:
+                break
+            if due:
+                interruption.save = False
+                keeper.save(here)
+            here, each = _advance(job, here)
             if _evaluation_due(config, here.steps) and not here.diverged:
                 if "evaluate" not in job.phases.calls:
                     display.stage(f"compiling the evaluation of {config.eval_envs} episodes")
-                here = here._replace(evaluation=_evaluate(job, here, display))
-                values |= here.evaluation
+                evaluated = job.hosts.told(_evaluate(job, here, display) if job.hosts.first else [])
+                each = [a | b for a, b in zip(each, evaluated, strict=True)]
+                here = here._replace(evaluation=seeds.together(evaluated))
                 reached = here.evaluation["evaluation_return"]
                 better = reached > here.best
                 here = here._replace(
@@ -138,15 +145,14 @@ def _loop(here: Position, keeper: Keeper, interruption: Interruption) -> Positio
                 )
                 if better:
                     keeper.save_best(here)
-            keeper.row(sinks.Row(here.steps, here.seconds_before + job.phases.elapsed(), values))
+            values = seeds.together(each) | {"steps_per_second": _speed(job)}
+            seconds = here.seconds_before + job.phases.elapsed()
+            keeper.row(sinks.Row(here.steps, seconds, values, each if each[1:] else ()))
             if not warned and (fault := _not_finite(values)):
                 warned = True
                 display.message(f"at {metrics.count(here.steps)} steps: {fault}")
             if here.diverged:
                 return here
-            if keeper.due(here) or interruption.save:
-                interruption.save = False
-                keeper.save(here)
     except Exception:
         keeper.rescue(here)
         raise
@@ -169,19 +175,25 @@ def _ended(job: Job, here: Position) -> str:
     return ""
 
 
-def _advance(job: Job, here: Position) -> tuple[Position, dict[str, float]]:
-    """One call of the program: the new position, and what to write down."""
+def _advance(job: Job, here: Position) -> tuple[Position, list[dict[str, float]]]:
+    """One call of the program: the new position, and what to write down of each seed."""
     phases, per_call = job.phases, job.config.learner.steps_per_call
     with phases("train"):
         state, report = job.learner.train_step(here.state)
         report = jax.device_get(report)
-    values = {name: float(value) for name, value in report.metrics.items()}
+    each = seeds.apart(report.metrics, job.config.num_seeds)
     phases.mark("first update")
-    values["return"] = values.pop("episode_return")
-    calls = phases.calls["train"]  # the first one compiled: it says nothing about speed
-    values["steps_per_second"] = per_call / calls[-1] if calls[1:] else math.nan
-    steps, diverged = here.steps + per_call, bool(report.diverged)
-    return here._replace(state=state, steps=steps, diverged=diverged), values
+    for values in each:
+        values["return"] = values.pop("episode_return")
+    steps, diverged = here.steps + per_call, bool(report.diverged.any())
+    return here._replace(state=state, steps=steps, diverged=diverged), each
+
+
+def _speed(job: Job) -> float:
+    """Environment steps a second, of each seed, in the last call; the first one compiled, and says
+    nothing about it."""
+    calls = job.phases.calls["train"]
+    return job.config.learner.steps_per_call / calls[-1] if calls[1:] else math.nan
 
 
 def _not_finite(values: dict[str, float]) -> str:
@@ -207,22 +219,28 @@ def _evaluation_due(config: TrainConfig, steps: int) -> bool:
     return mark(steps) > mark(steps - config.learner.steps_per_call)
 
 
-def _evaluate(job: Job, here: Position, display: sinks.Display) -> dict[str, float]:
-    """The deterministic policy on starts that are the same each time and never trained on; some of
-    its episodes become the replay."""
-    policy = job.learner.policy(here.state)
-    key = jax.random.fold_in(jax.random.key(job.config.seed), 2**31 - 1)
-    with job.phases("evaluate"):
-        episodes = job.evaluation(policy, key)
-        found = {name: float(value) for name, value in episodes.summary().items()}
-    with job.phases("show"):
-        _show(job, here, episodes, display)
-    return {
-        "evaluation_return": found["return_mean"],
-        "evaluation_std": found["return_std"],
-        "evaluation_length": found["length_mean"],
-        "evaluation_alive": found["alive"],
-    }
+def _evaluate(job: Job, here: Position, display: sinks.Display) -> list[dict[str, float]]:
+    """The deterministic policy, of each seed, on starts that are the same each time and never
+    trained on; some episodes of the first seed become the replay."""
+    learner, each = job.learner, []
+    for which in range(job.config.num_seeds):
+        policy = learner.policy(learner.of_seed(here.state, which))
+        key = jax.random.fold_in(jax.random.key(job.config.seed + which), 2**31 - 1)
+        with job.phases("evaluate"):
+            episodes = job.evaluation(policy, key)
+            found = {name: float(value) for name, value in episodes.summary().items()}
+        if which == 0:
+            with job.phases("show"):
+                _show(job, here, episodes, display)
+        each.append(
+            {
+                "evaluation_return": found["return_mean"],
+                "evaluation_std": found["return_std"],
+                "evaluation_length": found["length_mean"],
+                "evaluation_alive": found["alive"],
+            }
+        )
+    return each
 
 
 def _show(job: Job, here: Position, episodes: Episodes, display: sinks.Display) -> None:

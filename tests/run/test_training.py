@@ -282,6 +282,8 @@ def test_some_checkpoints_are_kept_for_good(tmp_path: Path):
         (["--num-minibatches", "3"], "not divisible by num_minibatches=3"),
         (["--devices", "9"], "9 devices asked for"),
         (["--eval-envs", "0"], "eval_envs is 0"),
+        (["--num-envs", "4e9"], "GiB; make less of what takes it: --num-envs 4000000000"),
+        (["--num-envs", "8", "--num-seeds", "1_000_000_000"], "--num-seeds 1000000000"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_writes_nothing(
@@ -292,6 +294,13 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(
     assert expected in error
     assert error.startswith("gpusim.train: ")
     assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_replay_that_has_no_room_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["--env", "hopper", "--learner", "sac", "--replay-size", "1e12"]
+    assert train.main([*words, "--out", str(tmp_path / "run")]) == 2
+    assert "GiB of it are for what the learner remembers" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

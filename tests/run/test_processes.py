@@ -1,0 +1,199 @@
+"""Several processes are one run: they leave what one process with as many devices leaves."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gpusim import config
+from gpusim.run import hosts
+from gpusim.run.relay import Relay
+from tests.run.test_training import CALL, ROOT, final_state, flags, python, rows, run
+
+ENDLESS = 10**6  # calls
+SECONDS = 120  # for what should take ten
+
+
+class Processes:
+    """Two processes of one device each that are a run in a folder."""
+
+    def __init__(self, folder: Path, calls: int, *more: str, slurm: bool = False):
+        """slurm: they are told of each other as SLURM does it, and not by flags."""
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        devices = os.environ["XLA_FLAGS"].replace("device_count=2", "device_count=1")
+        said = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2", "--process-id"]
+        job = {"JOB_ID": str(port), "STEP_NODELIST": "localhost", "NTASKS": "2"}
+        job |= {"STEP_NUM_TASKS": "2"}
+        flags_of = lambda index: [] if slurm else [*said, index]
+        found = lambda index: {**job, "PROCID": index, "LOCALID": index} if slurm else {}
+        self.both = [
+            subprocess.Popen(
+                [*python(*flags(folder, calls, *more)), *flags_of(index)],
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    **{f"SLURM_{name}": value for name, value in found(index).items()},
+                    "XLA_FLAGS": devices,
+                },
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for index in ("0", "1")
+        ]
+
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.both:
+            process.kill()
+            process.communicate()
+
+    def reach(self, steps: int) -> None:
+        """Wait until the run is there."""
+        deadline = time.monotonic() + SECONDS
+        file = self.folder / "metrics.jsonl"
+        while not (file.exists() and file.read_text().count("\n") * CALL >= steps):
+            assert time.monotonic() < deadline
+            assert [process.poll() for process in self.both] == [None, None], self.said()
+            time.sleep(0.02)
+
+    def said(self) -> list[tuple[int, str]]:
+        """Exit statuses, and what stderr got of us: JAX and Gloo have words of their own."""
+        texts = [process.communicate(timeout=SECONDS)[1].splitlines() for process in self.both]
+        ours = ["\n".join(line for line in text if "gpusim.train" in line) for text in texts]
+        return [(process.returncode, text) for process, text in zip(self.both, ours, strict=True)]
+
+
+def test_a_signal_at_one_stops_all_at_the_same_update(tmp_path: Path):
+    with Processes(tmp_path / "two", ENDLESS, "--no-anneal") as two:
+        two.reach(3 * CALL)
+        two.both[1].send_signal(signal.SIGTERM)
+        assert two.said() == [(128 + signal.SIGTERM, "")] * 2
+    made = rows(two.folder)[-1]["steps"]
+    one = run(tmp_path / "one", made // CALL, "--no-anneal")
+    assert one.steps == made
+    assert final_state(two.folder) == final_state(tmp_path / "one")
+    same = lambda row: {k: v for k, v in row.items() if "evaluation" not in k}
+    assert list(map(same, rows(two.folder))) == list(map(same, rows(tmp_path / "one")))
+
+
+@pytest.mark.slow
+def test_they_go_on_where_they_were_and_know_when_they_are_done(tmp_path: Path):
+    folder = tmp_path / "two"
+    with Processes(folder, ENDLESS, "--no-anneal") as two:
+        two.reach(2 * CALL)
+        two.both[0].send_signal(signal.SIGINT)
+        assert two.said() == [(128 + signal.SIGINT, "")] * 2
+    calls = rows(folder)[-1]["steps"] // CALL + 3
+    for _ in range(2):
+        with Processes(folder, calls, "--no-anneal", "--resume", "auto", slurm=True) as two:
+            assert two.said() == [(0, "")] * 2
+    run(tmp_path / "one", calls, "--no-anneal")
+    assert final_state(folder) == final_state(tmp_path / "one")
+    assert [row["steps"] for row in rows(folder)] == [CALL * k for k in range(1, calls + 1)]
+    for one in (folder, tmp_path / "one"):  # in one process, with as many devices
+        run(one, calls + 1, "--no-anneal")
+    assert final_state(folder) == final_state(tmp_path / "one")
+    with Processes(tmp_path / "restored", 1, "--restore", str(folder)) as two:
+        assert two.said() == [(0, "")] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("which", "number"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)]
+)
+def test_a_process_that_disappears_ends_the_other_in_a_line(
+    tmp_path: Path, which: int, number: int
+):
+    folder = tmp_path / "two"
+    with Processes(folder, ENDLESS, "--no-anneal", "--checkpoint-seconds", "0") as two:
+        two.reach(3 * CALL)
+        start = time.monotonic()
+        two.both[which].send_signal(number)
+        other = two.both[1 - which]
+        _, error = other.communicate(timeout=SECONDS)
+        assert time.monotonic() - start < 30
+    assert other.returncode == hosts.LOST
+    (line,) = (line for line in error.splitlines() if "gpusim.train" in line)
+    assert f"process {1 - which} of 2 ends; what was saved is whole" in line
+    assert "Check failure stack trace" not in error
+    assert final_state(folder)
+
+
+@pytest.mark.slow
+def test_what_only_one_can_know_ends_all(tmp_path: Path):
+    folder = tmp_path / "two"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with Processes(folder, 3) as two:
+        (first, told), (second, left) = two.said()
+    assert (first, "is not empty" in told, second) == (2, True, hosts.LOST)
+    assert "process 1 of 2 ends" in left
+
+
+def test_which_processes_there_are_is_said_or_found(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    assert config.processes(["--env", "ant"]) == (None, ["--env", "ant"])
+    said = "--coordinator a:1 --num-processes 2 --seed=3 --process-id 1".split()
+    assert config.processes(said) == (config.Processes("a:1", 2, 1), ["--seed", "3"])
+    assert config.processes(["--coordinator", "auto"]) == (config.Processes(), [])
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    assert config.processes(["--seed", "3"]) == (config.Processes(), ["--seed", "3"])
+    assert config.processes(["--num-processes", "1"]) == (None, [])
+    assert config.processes(["--help"]) == (None, ["--help"])
+    with pytest.raises(config.ConfigError, match="--process-id: 'x' is not a number"):
+        config.processes(["--process-id", "x"])
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [((None, None, None), "need --coordinator"), (("a", 2, 0), "HOST:PORT"), (("a:1", 2, 2), "0")],
+)
+def test_processes_that_cannot_be_are_refused(said: tuple, why: str):
+    with pytest.raises(config.ConfigError, match=why):
+        hosts.join(config.Processes(*said))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_one_that_finds_nobody_says_so(index: int):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    code = f"hosts.START_SECONDS = 1; hosts.join(({address!r}, 2, {index}))"
+    command = [sys.executable, "-c", f"from gpusim.run import hosts; {code}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == hosts.LOST
+    assert (
+        done.stderr
+        == f"gpusim.train: process {index} of 2 waited 1 s for the others at {address}\n"
+    )
+
+
+def test_a_relay_passes_on_and_tells_when_the_coordinator_goes():
+    gone = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        relay = Relay("127.0.0.1", server.getsockname()[1], lambda: gone.append(True))
+        host, port = relay.address.split(":")
+        for ends, told in (("client", []), ("coordinator", [True])):
+            client = socket.create_connection((host, int(port)))
+            there, _ = server.accept()
+            client.sendall(b"a" * 100_000)
+            there.sendall(b"b")
+            assert client.recv(1) == b"b"
+            assert len(there.recv(100_000, socket.MSG_WAITALL)) == 100_000
+            closing, other = (client, there) if ends == "client" else (there, client)
+            closing.close()
+            assert other.recv(1) == b""
+            other.close()
+            time.sleep(0.1)
+            assert gone == told
