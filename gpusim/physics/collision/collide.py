@@ -21,7 +21,7 @@ from gpusim.physics.collision.groups import KINDS, Group, bounding_radius, list_
 from gpusim.physics.collision.hulls import Hull, hulls
 from gpusim.physics.collision.shapes import HFIELD, MESH, PLANE, Shape, Touch, sides
 from gpusim.physics.kinematics import Pose, positions
-from gpusim.physics.linalg import Array, contract, pick
+from gpusim.physics.linalg import Array, contract, dot, pick
 from gpusim.physics.model import Model
 
 
@@ -100,6 +100,9 @@ class _World:
         self.reference = pick(pose.reference, _bodies(model, self.geoms))
         self.bound = jnp.asarray(_bounds(model, self.geoms, shapes.size))
         dtype = shapes.pos.dtype
+        self.boxes = None  # (n, 6) middle and half extents in the geom's axes, if known
+        if isinstance(shapes.size, np.ndarray):
+            self.boxes = np.asarray(model.mj.geom_aabb)[self.geoms].astype(dtype)
         self.margin = np.array([p.margin + p.gap for p in model.topology.pairs], dtype)
         meshes, place = self._assets(model, MESH)
         self.hulls, ranges = hulls(model.mj, meshes, dtype) if meshes else (None, None)
@@ -133,6 +136,18 @@ class _World:
             hull,
             margin,
         )
+
+
+def _apart(a: Shape, b: Shape, first: Array, second: Array, margin: Array) -> jax.Array:
+    """() whether a face of one's bounding box (6,) has all of the other's before it."""
+    turn = dot(a.mat[0].T, b.mat[0])
+    across = dot(a.mat[0].T, b.pos[0] - a.pos[0]) + dot(turn, second[:3]) - first[:3]
+    size = jnp.abs(turn)
+    # rounding must not part what touches
+    room = margin + 1e-5 * (first[3:].sum() + second[3:].sum())
+    of_first = jnp.abs(across) - first[3:] - dot(size, second[3:])
+    of_second = jnp.abs(dot(across, turn)) - second[3:] - dot(first[3:], size)
+    return (of_first > room).any() | (of_second > room).any()
 
 
 def _bounds(model: Model, geoms: Sequence[int], size: Array) -> Array:
@@ -193,6 +208,8 @@ def _search(world: _World, group: Group, found: _List, slots: int) -> _List:
         else:
             reach = rolled.at(world.bound, g) + rolled.at(world.bound, h) + margin
             near = (between * between).sum() < reach * reach
+            if world.boxes is not None and group.kind in KINDS and not KINDS[group.kind].few:
+                near &= ~_apart(a, b, rolled.at(world.boxes, g), rolled.at(world.boxes, h), margin)
         put = lambda found, touch, near: _append(
             found, touch, near, margin, rolled.at(pairs, k), slots
         )
