@@ -15,11 +15,12 @@ ROOT = Path(__file__).parent.parent
 
 # What each part (a module or package of gpusim) may import of the others.
 ALLOWED = {
-    "gpusim": {"envs", "lanes"},
+    "gpusim": {"envs", "lanes", "play", "train"},
+    "callable": set(),
     "__main__": {"suggest"},
     "adapters": {"gpusim", "envs", "lanes"},
-    "train": {"config", "run", "usage"},
-    "play": {"agents", "config", "envs", "parse", "report", "run", "suggest"},
+    "train": {"callable", "config", "report", "run", "usage"},
+    "play": {"agents", "callable", "config", "envs", "parse", "report", "run", "suggest"},
     "checkpoint": {"metrics", "run"},
     "list": {"agents", "envs", "metrics", "report"},
     "doctor": {"lanes"},
@@ -51,6 +52,7 @@ ONLY = {
     ("checkpoint", "run"): {"gpusim.run.archive"},
     ("list", "agents"): {"gpusim.agents"},
     ("list", "envs"): {"gpusim.envs.registry"},
+    ("train", "report"): {"gpusim.report.live"},
     ("list", "report"): {"gpusim.report.folder"},
     ("run", "lanes"): {"gpusim.lanes.cache"},
     ("run", "report"): {"gpusim.report.report", "gpusim.report.replay"},

@@ -8,12 +8,12 @@ says is what was run.
 Nothing here imports JAX, so `--help` and a mistyped flag are answered at once.
 """
 
-from gpusim.config.command import HelpWanted, parse
+from gpusim.config.command import HelpWanted, of_flags, parse
 from gpusim.config.merging import merge, resumed
 from gpusim.config.schema import Command, TrainConfig, to_yaml
 from gpusim.config.settings import ConfigError, preset
 
 __all__ = [
-    "Command", "ConfigError", "HelpWanted", "TrainConfig", "merge", "parse", "preset", "resumed",
-    "to_yaml",
+    "Command", "ConfigError", "HelpWanted", "TrainConfig", "merge", "of_flags", "parse", "preset",
+    "resumed", "to_yaml",
 ]  # fmt: skip
