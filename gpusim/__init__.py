@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gpusim import export as export
     from gpusim import lanes as lanes
     from gpusim.envs import State as State
     from gpusim.envs import make as make
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["State", "__version__", "lanes", "make", "play", "train"]
+__all__ = ["State", "__version__", "export", "lanes", "make", "play", "train"]
 
 
 def __getattr__(name: str) -> Any:
     """The public names, imported on first use (PEP 562)."""
     if name in ("make", "State"):
         value = getattr(importlib.import_module("gpusim.envs"), name)
-    elif name in ("lanes", "play", "train"):
+    elif name in ("export", "lanes", "play", "train"):
         value = importlib.import_module(f"gpusim.{name}")
     elif name == "__version__":
         value = metadata.version("gpusim")

@@ -7,7 +7,6 @@ Evaluates the newest checkpoint of a run on fixed starts; the command writes RUN
 """
 
 import argparse
-import json
 import os
 import sys
 import warnings
@@ -213,30 +212,6 @@ def _played(player: Player, key: jax.Array, episodes: int) -> Played:
     return Played(player, key, record(player, key, episodes))
 
 
-def export(player: Player, folder: str | Path) -> tuple[Path, Path]:
-    """Write the policy for programs without gpusim: policy.npz, and policy.json to explain it.
-
-    Both are plain: arrays and numbers, no pickle. Raises ConfigError for a policy that cannot be.
-    """
-    try:
-        folder, (arrays, told) = Path(folder), player.policy.export()
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    description = {
-        "format": "gpusim policy 1",
-        "env": player.config.env,
-        "control_step_seconds": player.env.dt,
-        "observation_size": player.env.observation_size,
-        "action_size": player.env.action_size,
-        "arrays": {name: list(array.shape) for name, array in arrays.items()},
-        **told,
-    }
-    files = folder / "policy.npz", folder / "policy.json"
-    np.savez(files[0], allow_pickle=False, **arrays)
-    files[1].write_text(json.dumps(description, indent=1) + "\n")
-    return files
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 with one line of explanation."""
     try:
@@ -261,8 +236,6 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
         print(f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)")
     for path in filter(None, (options.video, options.gif)):
         print(f"film: {played.film(path, size=_size(options.size), seconds=options.seconds)}")
-    if options.export:
-        print("policy: {} and {}".format(*export(player, options.run)))
     if options.open and page:
         webbrowser.open(page.resolve().as_uri())
 
@@ -307,9 +280,6 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Any
     )
     parser.add_argument(
         "--in", dest="elsewhere", choices=["mujoco"], help="play it there too, and compare"
-    )
-    parser.add_argument(
-        "--export", action="store_true", help="write policy.npz and policy.json: no pickle, no JAX"
     )
     for name, kinds in (("video", "mp4, webm, mov"), ("gif", "gif, webp")):
         parser.add_argument(

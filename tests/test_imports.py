@@ -15,12 +15,13 @@ ROOT = Path(__file__).parent.parent
 
 # What each part (a module or package of gpusim) may import of the others.
 ALLOWED = {
-    "gpusim": {"envs", "lanes", "play", "train"},
+    "gpusim": {"envs", "export", "lanes", "play", "train"},
     "callable": set(),
     "__main__": {"suggest"},
     "adapters": {"gpusim", "envs", "lanes"},
     "train": {"callable", "config", "report", "run", "usage"},
     "play": {"agents", "callable", "config", "envs", "parse", "report", "run", "suggest"},
+    "export": {"play"},
     "checkpoint": {"metrics", "run"},
     "list": {"agents", "envs", "metrics", "report"},
     "doctor": {"lanes"},
@@ -167,6 +168,11 @@ def test_environments_come_without_brax_and_learners():
 
 def test_parsing_the_command_line_needs_no_jax():
     assert not {"jax", "mujoco"} & modules_after("import gpusim.train")
+
+
+def test_loading_a_policy_needs_numpy_alone():
+    heavy = {"jax", "mujoco", "gpusim.play", "onnx", "yaml"}
+    assert not heavy & modules_after("import gpusim; gpusim.export.load")
 
 
 def test_no_form_of_import_escapes(tmp_path: Path):

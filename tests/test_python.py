@@ -114,9 +114,9 @@ def test_an_exception_in_a_callback_saves_the_run(tmp_path):
 
 
 def test_mistakes_are_those_of_the_command():
-    with pytest.raises(ConfigError, match="--num-env: there is no such flag; .*--num-envs"):
+    with pytest.raises(ConfigError, match=r"--num-env: there is no such flag; .*--num-envs"):
         gpusim.train("hopper", num_env=3)
-    with pytest.raises(ConfigError, match="--env.nose: hopper has no such option"):
+    with pytest.raises(ConfigError, match=r"--env.nose: hopper has no such option"):
         gpusim.train("hopper", env_options={"nose": 3})
     with pytest.raises(ConfigError, match="--seed: 'x' is not a number"):
         gpusim.train("hopper", seed="x")
