@@ -42,7 +42,9 @@ ALLOWED = {
 # Of these parts only these modules may be imported by that part.
 ONLY = {
     ("agents", "envs"): {"gpusim.envs.world", "gpusim.envs.vec_env"},
-    ("adapters", "envs"): {"gpusim.envs.registry", "gpusim.envs.world"},
+    ("adapters", "envs"): {
+        *("gpusim.envs.registry", "gpusim.envs.vec_env", "gpusim.envs.world"),
+    },
     ("config", "agents"): {"gpusim.agents", "gpusim.agents.config"},
     ("usage", "agents"): {"gpusim.agents"},
     ("config", "envs"): {"gpusim.envs.registry"},
