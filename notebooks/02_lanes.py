@@ -58,11 +58,11 @@ print("many:", angles.shape, speeds.shape)
 # %% [markdown]
 # ## The same numbers as JAX's own
 #
-# A kernel is the function itself, to rounding: `env.transition` is the ant's step before it is
+# A kernel is the function itself, to rounding: `env.transition` is the hopper's step before it is
 # compiled.
 
 # %%
-env = gpusim.make("ant")
+env = gpusim.make("hopper")
 worlds = 16 if TINY else 1024
 states = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), worlds))
 actions = jax.random.uniform(jax.random.key(1), (worlds, env.action_size), minval=-1.0)
@@ -88,7 +88,7 @@ def steps_a_second(step, count):
     return worlds * count / (time.perf_counter() - start)
 
 
-count = 3 if TINY else 100
+count = 3 if TINY else 20
 for name, step in (("XLA", by_xla), ("kernel", by_kernel)):
     print(f"{name:8}{steps_a_second(step, count):12,.0f} steps a second")
 
