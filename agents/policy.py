@@ -9,6 +9,7 @@ from flax import struct
 
 from gpusim.agents import normalize
 from gpusim.agents.distributions import DISTRIBUTIONS
+from gpusim.agents.networks import joined
 
 
 @struct.dataclass
@@ -41,28 +42,30 @@ class NetworkPolicy:
     def export(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Arrays by name, and in words and numbers what a program needs to act with them.
 
-        Raises ValueError for a policy on a dict of observations.
+        An observation in parts is one vector there: the parts that the policy sees, by name.
         """
         stack = self.params["params"]["MLP_0"]
         layers = [stack[name] for name in sorted(stack, key=lambda name: int(name.split("_")[1]))]
+        layers = [{name: np.asarray(x) for name, x in layer.items()} for layer in layers]
+        output = self.distribution
+        if output == "squash":  # the second half of the numbers is the spread
+            layers[-1] = {name: np.split(x, 2)[0] for name, x in layers[-1].items()}
+            output = "tanh"
         size = layers[0]["weight"].shape[1]
         arrays = {"mean": np.zeros(size, np.float32), "std": np.ones(size, np.float32)}
         if self.normalizer is not None:
-            seen = self.normalizer
-            if not hasattr(seen.mean, "shape"):
-                raise ValueError("a policy on a dict of observations cannot be exported yet")
-            std = np.sqrt(np.asarray(seen.variance + normalize.EPSILON))
-            arrays = {"mean": np.asarray(seen.mean), "std": std}
+            seen = lambda x: np.asarray(joined(x, privileged=False))
+            std = np.sqrt(seen(self.normalizer.variance) + normalize.EPSILON)
+            arrays = {"mean": seen(self.normalizer.mean), "std": std}
         for i, layer in enumerate(layers):
-            arrays |= {f"{name}{i}": np.asarray(layer[name]) for name in ("weight", "bias")}
+            arrays |= {f"weight{i}": layer["weight"], f"bias{i}": layer["bias"]}
         return arrays, {
             "observation_clip": None if self.normalizer is None else normalize.CLIP,
             "layers": len(layers),
             "activation": self.network.activation,
-            "output": self.distribution,
+            "output": output,
             "formula": "x = (observation - mean) / std, clipped to +-observation_clip; for each "
             "layer x = weight @ x + bias, followed by the activation except after the last; "
-            "action = x clipped to [-1, 1] if output is clip, tanh(x) if output is tanh, tanh of "
-            "the first half of x if output is squash, the index of the largest x if output is "
-            "choice",
+            "action = x clipped to [-1, 1] if output is clip, tanh(x) if output is tanh, the "
+            "index of the largest x if output is choice",
         }

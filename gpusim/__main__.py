@@ -9,7 +9,8 @@ from gpusim.suggest import unknown
 COMMANDS = {
     "train": "train a policy: gpusim train --env ant",
     "sweep": "search for good values with Ray Tune: gpusim sweep --env ant --space FILE --out DIR",
-    "play": "evaluate a trained policy, write its replay, a video, a file: gpusim play RUN",
+    "play": "evaluate a trained policy, write its replay, a video: gpusim play RUN",
+    "export": "write a policy as one file, ONNX or NumPy: gpusim export RUN --onnx policy.onnx",
     "report": "rebuild a run's report, or lay several over each other: gpusim report RUN [RUN ...]",
     "checkpoint": "what is saved of a run, verified: gpusim checkpoint RUN",
     "list": "environments, learners and runs: gpusim list",

@@ -1,22 +1,22 @@
-"""Watch a trained policy: ``python -m gpusim.play RUN``.
+"""Watch a trained policy: ``python -m gpusim.play RUN``, or from Python
 
-Evaluates the newest checkpoint of a run on fixed starts and writes RUN/replay.html. From Python:
+    played = gpusim.play("runs/ant")  # a table; in a notebook the replay
+    played.film("ant.webp", seconds=5)
 
-    player = play.load("runs/ant-0-20260101-120000")
-    episodes = play.record(player, jax.random.key(0), 16)
-    replay.write("replay.html", player.env.drawing(), play.tracks(episodes), player.env.dt)
+Evaluates the newest checkpoint of a run on fixed starts; the command writes RUN/replay.html too.
 """
 
 import argparse
 import dataclasses
-import json
+import os
 import sys
 import warnings
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import chex
 import jax
@@ -25,12 +25,13 @@ import numpy as np
 from gpusim import agents, config
 from gpusim.agents.evaluate import Episodes, Evaluation
 from gpusim.agents.learner import Policy
+from gpusim.callable import callable_module
 from gpusim.config import ConfigError, TrainConfig
-from gpusim.envs.engines import in_mujoco
+from gpusim.envs import engines
 from gpusim.envs.mujoco_task import MujocoTask
 from gpusim.envs.world import World
-from gpusim.parse import Words, flags
-from gpusim.report import film, report
+from gpusim.parse import flags
+from gpusim.report import film, replay, report
 from gpusim.run import archive, checkpoint
 from gpusim.run.archive import CheckpointError
 from gpusim.run.showing import drawing as drawing_of
@@ -45,6 +46,7 @@ class Player(NamedTuple):
     env: World
     policy: Policy
     path: Path  # the checkpoint it was read from
+    run: Path  # the run folder
 
     @property
     def episode_length(self) -> int:
@@ -58,9 +60,9 @@ class Player(NamedTuple):
 
 
 def load(
-    run: str | Path,
-    which: str | Path | None = None,
-    said: Sequence[tuple[str, Words]] = (),
+    run: str | os.PathLike[str],
+    which: str | int | Path | None = None,
+    said: Sequence[tuple[str, Any]] = (),
     *,
     seed_index: int = 0,
 ) -> Player:
@@ -96,7 +98,7 @@ def load(
     except AssertionError:
         raise CheckpointError(f"checkpoint {path}: its policy is not finite") from None
     settings = dataclasses.replace(settings, seed=settings.seed + seed_index, num_seeds=1)
-    return Player(settings, env, learner.policy(learner.of_seed(state, seed_index)), path)
+    return Player(settings, env, learner.policy(learner.of_seed(state, seed_index)), path, run)
 
 
 def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:
@@ -105,28 +107,117 @@ def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:
     return evaluation(player.policy, key)
 
 
-def export(player: Player, folder: str | Path) -> tuple[Path, Path]:
-    """Write the policy for programs without gpusim: policy.npz, and policy.json to explain it.
+@dataclass(frozen=True, repr=False)
+class Played:
+    """Episodes of a policy; in a notebook, their replay."""
 
-    Both are plain: arrays and numbers, no pickle. Raises ConfigError for a policy that cannot be.
+    player: Player
+    key: jax.Array  # the starts were drawn with it
+    episodes: Episodes
+
+    def text(self) -> str:
+        """What was played and what came of it, in a few lines."""
+        total, length = np.asarray(self.episodes.total), np.asarray(self.episodes.length)
+        head = f"{'':8}{'mean':>10}{'std':>10}{'min':>10}{'max':>10}"
+        row = lambda label, x: (
+            f"{label:8}{x.mean():10,.1f}{x.std():10,.1f}{x.min():10,.1f}{x.max():10,.1f}"
+        )
+        return "\n".join([self._name(), head, row("return", total), row("length", length)])
+
+    def __repr__(self) -> str:
+        total = np.asarray(self.episodes.total)
+        return f"<{self._name()}: return {total.mean():,.0f} ± {total.std():,.0f}>"
+
+    def _name(self) -> str:
+        player = self.player
+        return f"{player.config.env}, {len(self.episodes.total)} episodes of {player.path}"
+
+    def tracks(self) -> list[replay.Track]:
+        """The median, the best and the worst episode by return, for `gpusim.report.replay`."""
+        return tracks(self.episodes)
+
+    def replay(self) -> Path | None:
+        """Write RUN/replay.html, and the report with it; None if the world cannot be drawn."""
+        run = self.player.run
+        with _told(self.player):
+            page = write_replay(run, self.player.env, self.tracks(), self._title())
+        if (run / "metrics.jsonl").exists():
+            report.write(run)
+        return page
+
+    def film(
+        self, path: str | Path, *, size: tuple[int, int] = (640, 400), seconds: float | None = None
+    ) -> Path:
+        """Film the median episode: mp4, webm, mov, gif or webp; size in pixels, and by default the
+        whole episode. Raises ConfigError for what cannot be filmed."""
+        player, path = self.player, Path(path)
+        if not min(size) > 0:
+            raise ConfigError(f"--size: {size} needs to be positive")
+        if seconds is not None and not seconds > 0:
+            raise ConfigError(f"--seconds is {seconds}, needs to be positive")
+        with _told(player):
+            drawing = drawing_of(player.env)
+        if drawing is None:
+            raise ConfigError(f"{path}: {player.config.env} offers no drawing (docs/envs.md)")
+        try:
+            return film.write(
+                path, drawing, self.tracks()[0], player.env.dt, size=size, seconds=seconds
+            )
+        except film.FilmError as error:
+            raise ConfigError(str(error)) from error
+
+    def in_mujoco(self) -> "Played":
+        """The same policy from the same starts, computed by C MuJoCo."""
+        player = self.player
+        if not isinstance(player.env, MujocoTask):
+            raise ConfigError(f"--in mujoco: {player.config.env} is no task on a MuJoCo model")
+        there = player._replace(env=engines.in_mujoco(player.env))
+        return _played(there, self.key, len(self.episodes.total))
+
+    def _title(self) -> str:
+        return f"{self.player.env.name} · {self.player.run.resolve().name}"
+
+    def _repr_html_(self) -> str | None:
+        drawing, dt = drawing_of(self.player.env), self.player.env.dt
+        if drawing is None:
+            return None
+        return replay.show(drawing, self.tracks(), dt, title=self._title())._repr_html_()
+
+
+def play(
+    run: str | os.PathLike[str],
+    *,
+    episodes: int = 128,
+    seed: int | None = None,
+    checkpoint: str | int | Path | None = None,
+    seed_index: int = 0,
+    env: str | None = None,
+    physics: str | None = None,
+    env_options: Mapping[str, Any] | None = None,
+) -> Played:
+    """Play whole episodes of a run's policy, without exploring.
+
+    run: a run folder, or what `gpusim.train` returned. seed: of the starts; None: those of the
+    run's own evaluations. checkpoint: steps, "best" or a file; None: the newest. seed_index: which
+    of a run of several seeds. env, physics, env_options: another environment than the run's.
+    Raises ConfigError or CheckpointError, both ValueErrors.
     """
-    try:
-        folder, (arrays, told) = Path(folder), player.policy.export()
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    description = {
-        "format": "gpusim policy 1",
-        "env": player.config.env,
-        "control_step_seconds": player.env.dt,
-        "observation_size": player.env.observation_size,
-        "action_size": player.env.action_size,
-        "arrays": {name: list(array.shape) for name, array in arrays.items()},
-        **told,
-    }
-    files = folder / "policy.npz", folder / "policy.json"
-    np.savez(files[0], allow_pickle=False, **arrays)
-    files[1].write_text(json.dumps(description, indent=1) + "\n")
-    return files
+    options = {f"env.{name}": value for name, value in (env_options or {}).items()}
+    given = {"env": env, "physics": physics} | options
+    said = [(name, value) for name, value in given.items() if value is not None]
+    player = load(run, checkpoint, said, seed_index=seed_index)
+    return _played(player, _starts(player, seed), episodes)
+
+
+def _starts(player: Player, seed: int | None) -> jax.Array:
+    """What the starts are drawn with."""
+    return player.evaluation_key if seed is None else jax.random.key(seed)
+
+
+def _played(player: Player, key: jax.Array, episodes: int) -> Played:
+    if episodes < 1:
+        raise ConfigError(f"--episodes is {episodes}, needs to be at least 1")
+    return Played(player, key, record(player, key, episodes))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -139,46 +230,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _play(options: argparse.Namespace, said: Sequence[tuple[str, Words]]) -> None:
-    if options.episodes < 1:
-        raise ConfigError(f"--episodes is {options.episodes}, needs to be at least 1")
+def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
     player = load(options.run, options.checkpoint, said, seed_index=options.seed_index)
-    key = player.evaluation_key if options.seed is None else jax.random.key(options.seed)
-    episodes = record(player, key, options.episodes)
-    print(_table(player, episodes))
+    played = _played(player, _starts(player, options.seed), options.episodes)
+    print(played.text())
     if options.elsewhere:
-        there = _elsewhere(player)
         print("the same policy from the same starts in C MuJoCo:")
-        print(_table(there, record(there, key, options.episodes)))
-    page = _draw(player, episodes, options.run)
-    if (options.run / "metrics.jsonl").exists():
-        report.write(options.run)
+        print(played.in_mujoco().text())
+    if page := played.replay():
+        shown = ", ".join(track.label for track in played.tracks())
+        print(f"replay: {page} shows {shown}")
+    else:
+        print(f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)")
     for path in filter(None, (options.video, options.gif)):
-        print(f"film: {_film(player, episodes, path, options.size, options.seconds)}")
-    if options.export:
-        print("policy: {} and {}".format(*export(player, options.run)))
+        print(f"film: {played.film(path, size=_size(options.size), seconds=options.seconds)}")
     if options.open and page:
         webbrowser.open(page.resolve().as_uri())
-
-
-def _elsewhere(player: Player) -> Player:
-    """The same task, computed by C MuJoCo."""
-    if not isinstance(player.env, MujocoTask):
-        raise ConfigError(f"--in mujoco: {player.config.env} is no task on a MuJoCo model")
-    return player._replace(env=in_mujoco(player.env))
-
-
-def _draw(player: Player, episodes: Episodes, run: Path) -> Path | None:
-    """Write the replay, if the world can be drawn."""
-    shown = tracks(episodes)
-    title = f"{player.env.name} · {run.resolve().name}"
-    with _told(player):
-        page = write_replay(run, player.env, shown, title)
-    if page is None:
-        print(f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)")
-    else:
-        print(f"replay: {page} shows {', '.join(track.label for track in shown)}")
-    return page
 
 
 @contextmanager
@@ -190,35 +257,12 @@ def _told(player: Player) -> Iterator[None]:
         raise ConfigError(f"{player.config.env} cannot be drawn: {error}") from error
 
 
-def _film(player: Player, episodes: Episodes, path: Path, size: str, seconds: float | None) -> Path:
-    """Film the median episode."""
-    wide, _, high = size.partition("x")
-    with _told(player):
-        drawing = drawing_of(player.env)
+def _size(text: str) -> tuple[int, int]:
+    """Pixels of 640x400."""
+    wide, _, high = text.partition("x")
     if not (wide.isdecimal() and high.isdecimal() and int(wide) and int(high)):
-        raise ConfigError(f"--size: {size!r} is not of the form 640x400")
-    if seconds is not None and not seconds > 0:
-        raise ConfigError(f"--seconds is {seconds}, needs to be positive")
-    if drawing is None:
-        raise ConfigError(f"{path}: {player.config.env} offers no drawing (docs/envs.md)")
-    try:
-        return film.write(
-            path, drawing, tracks(episodes)[0], player.env.dt,
-            size=(int(wide), int(high)), seconds=seconds,
-        )  # fmt: skip
-    except film.FilmError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _table(player: Player, episodes: Episodes) -> str:
-    """What was played and what came of it, in a few lines."""
-    total, length = np.asarray(episodes.total), np.asarray(episodes.length)
-    name = f"{player.config.env}, {len(total)} episodes of {player.path}"
-    head = f"{'':8}{'mean':>10}{'std':>10}{'min':>10}{'max':>10}"
-    row = lambda label, x: (
-        f"{label:8}{x.mean():10,.1f}{x.std():10,.1f}{x.min():10,.1f}{x.max():10,.1f}"
-    )
-    return "\n".join([name, head, row("return", total), row("length", length)])
+        raise ConfigError(f"--size: {text!r} is not of the form 640x400")
+    return int(wide), int(high)
 
 
 _SUMMARY = "Evaluate a trained policy on fixed starts and write a 3D replay of it."
@@ -230,7 +274,7 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(message)
 
 
-def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Words]]]:
+def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Any]]]:
     parser = _Parser(
         prog="python -m gpusim.play", description=_SUMMARY, epilog=_EPILOG, allow_abbrev=False
     )
@@ -247,9 +291,6 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Wor
     )
     parser.add_argument(
         "--in", dest="elsewhere", choices=["mujoco"], help="play it there too, and compare"
-    )
-    parser.add_argument(
-        "--export", action="store_true", help="write policy.npz and policy.json: no pickle, no JAX"
     )
     for name, kinds in (("video", "mp4, webm, mov"), ("gif", "gif, webp")):
         parser.add_argument(
@@ -268,8 +309,10 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Wor
     for name, _ in said:
         if name not in ("env", "physics") and not name.startswith("env."):
             raise ConfigError(f"unrecognized arguments: {' '.join(rest)}")
-    return options, said
+    return options, [*said]
 
+
+callable_module(__name__)
 
 if __name__ == "__main__":
     sys.exit(main())

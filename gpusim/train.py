@@ -1,7 +1,8 @@
-"""Train a policy: ``python -m gpusim.train --env ant --num-envs 4096``.
+"""Train a policy: ``python -m gpusim.train --env ant --num-envs 4096``, or from Python
 
-From the command line to a run folder. The only file with argv and print; the run itself, which
-notebooks call too, is `gpusim.run.training.train`.
+    run = gpusim.train("ant", num_envs=4096)
+
+From flags, or keywords of their names, to a run folder; the run itself is `gpusim.run.training`.
 """
 
 import dataclasses
@@ -10,15 +11,54 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpusim import config, usage
+from gpusim.callable import callable_module
 from gpusim.config import Command, ConfigError, HelpWanted, TrainConfig
 from gpusim.run import archive, blame
 from gpusim.run.archive import CheckpointError
+
+if TYPE_CHECKING:
+    from gpusim.run.sinks import Display, Row, Sink
+    from gpusim.run.summary import Run
+
+
+def train(
+    env: str | None = None,
+    *,
+    env_options: Mapping[str, Any] | None = None,
+    callbacks: "Sequence[Callable[[Row], object] | Sink]" = (),
+    display: "Display | None" = None,
+    **flags: Any,
+) -> "Run":
+    """Train a policy and write its run folder: `train("ant", total_steps=5e6, out="runs/ant")`.
+
+    env: a name of `gpusim.make`. flags: those of `python -m gpusim.train` (`--help` lists them), as
+    keywords: `learner="sac"`, `policy_hidden=(64, 64)`, `config="mine.yaml"`, `resume="runs/ant"`.
+    callbacks: called with every `Row`, its `steps`, `seconds` and `values`; an exception of theirs
+    ends the run, which is saved first, and `signal.raise_signal(signal.SIGINT)` is a Ctrl-C.
+    display: a curve in a notebook, lines elsewhere.
+
+    Raises ConfigError, a ValueError, for what cannot be understood. A run that is interrupted or
+    diverges says so in what is returned.
+    """
+    said = [] if env is None else [("env", env)]
+    said += [(f"env.{name}", value) for name, value in (env_options or {}).items()]
+    command = config.of_flags([*said, *flags.items()])
+    if command.dry_run:
+        raise ConfigError("dry_run: python -m gpusim.train --dry-run prints what would be done")
+
+    from gpusim.report import live
+    from gpusim.run import sinks
+
+    if display is None and live.in_notebook():
+        display = live.LiveCurve(command.train.learner.total_steps)
+    listeners = [sinks.Callback(x) if callable(x) else x for x in callbacks]
+    return _perform(command, _folder(command), display=display, listeners=listeners)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +87,7 @@ def _together(here: Any, argv: list[str]) -> Command:
     """The command of all processes: what the first one makes of its flags and folders."""
     if here.first:
         mine = config.parse(argv)
-        mine = dataclasses.replace(mine, out=mine.out or mine.resume or _new_folder(mine.train))
+        mine = dataclasses.replace(mine, out=_folder(mine))
         told = [argv, config.to_yaml(mine.train), str(mine.out), bool(mine.resume), mine.dry_run]
         here.told(told)
         return mine
@@ -65,10 +105,10 @@ def _main(parse: Callable[[], Command]) -> int:
     """Do what the command says; the exit status."""
     try:
         command = parse()
-        folder = command.resume or command.out or _new_folder(command.train)
+        folder = _folder(command)
 
         # Not above: it imports JAX, and --help or a mistyped flag are answered without.
-        from gpusim.run import clock, hosts, job, training
+        from gpusim.run import clock, hosts, job
 
         here = hosts.current()
         if command.resume and here.told(here.first and _complete(command.resume, command.train)):
@@ -79,8 +119,7 @@ def _main(parse: Callable[[], Command]) -> int:
             if here.first:
                 print(outline)
             return 0
-        age = clock.process_age()
-        run = training.train(command.train, folder, resume=bool(command.resume), age=age)
+        run = _perform(command, folder, age=clock.process_age())
     except HelpWanted as wanted:
         _say(usage.text(wanted.args[0], shutil.get_terminal_size().columns))
         return 0
@@ -114,6 +153,13 @@ def _main(parse: Callable[[], Command]) -> int:
     return 0
 
 
+def _perform(command: Command, folder: Path, **options: Any) -> "Run":
+    """The run that is meant; options of `training.train`."""
+    from gpusim.run import training
+
+    return training.train(command.train, folder, resume=bool(command.resume), **options)
+
+
 def _complete(folder: Path, config: TrainConfig) -> bool:
     """Say so if all steps of the run are made: whoever started it again is not to worry."""
     steps = archive.newest(folder / "checkpoints")[1].step
@@ -123,10 +169,11 @@ def _complete(folder: Path, config: TrainConfig) -> bool:
     return complete
 
 
-def _new_folder(config: TrainConfig) -> Path:
-    """runs/ENV-SEED-TIME."""
-    name = config.env.rpartition(":")[2]
-    return Path("runs") / f"{name}-{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+def _folder(command: Command) -> Path:
+    """Where the run is, or will be: runs/ENV-SEED-TIME, if nothing else was said."""
+    name, seed = command.train.env.rpartition(":")[2], command.train.seed
+    new = Path("runs") / f"{name}-{seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    return command.resume or command.out or new
 
 
 def _say(text: str) -> None:
@@ -141,6 +188,8 @@ def _complain(message: str, status: int) -> int:
     print(f"gpusim.train: {message}", file=sys.stderr)
     return status
 
+
+callable_module(__name__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,21 +18,14 @@
 # does the same: `python -m gpusim.train --env ant`.
 
 # %%
-import dataclasses
 import os
 import time
-from datetime import datetime
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 import gpusim
-from gpusim import play
-from gpusim.config import TrainConfig
-from gpusim.report import replay, report
-from gpusim.report.live import LiveCurve
-from gpusim.run import training
+from gpusim.report import report
 
 # The tests run this notebook at a tiny size.
 TINY = os.environ.get("GPUSIM_NOTEBOOK_TINY") == "1"
@@ -82,22 +75,17 @@ print(f"mean reward {reward:.3f}, {worlds * steps / seconds:,.0f} environment st
 # %% [markdown]
 # ## Train
 #
-# The settings are frozen dataclasses with one preset for each environment; `dataclasses.replace`
-# changes them. The run writes a folder with its configuration, metrics and checkpoints. To stop
-# early, interrupt the kernel: it saves first.
+# Every flag of the command is a keyword; what is not said comes from the environment's preset. The
+# run writes a folder with its configuration, metrics and checkpoints. To stop early, interrupt the
+# kernel: it saves first.
 
 # %%
-settings = TrainConfig(env="ant", seed=0)
+settings = {"seed": 0}
 if TINY:
-    small = dataclasses.replace(
-        settings.learner, total_steps=512, num_envs=16, unroll_length=4, num_minibatches=2
-    )
-    settings = dataclasses.replace(
-        settings, learner=small, episode_length=20, evaluations=1, eval_envs=4, tensorboard=False
-    )
+    settings |= {"total_steps": 512, "num_envs": 16, "unroll_length": 4, "num_minibatches": 2}
+    settings |= {"episode_length": 20, "evaluations": 1, "eval_envs": 4, "tensorboard": False}
 
-folder = Path("runs") / f"ant-notebook-{datetime.now():%Y%m%d-%H%M%S}"
-run = training.train(settings, folder, display=LiveCurve(settings.learner.total_steps))
+run = gpusim.train("ant", **settings)
 print(run.text())
 
 # %% [markdown]
@@ -106,8 +94,7 @@ print(run.text())
 # The report is a page of its own, `report.html` in the run folder.
 
 # %%
-report.write(folder)
-report.show(folder)
+report.show(run)
 
 # %% [markdown]
 # ## Watch it walk
@@ -116,7 +103,4 @@ report.show(folder)
 # worst. Drag to orbit, scroll to zoom, space to pause.
 
 # %%
-player = play.load(folder)
-episodes = play.record(player, jax.random.key(1), 4 if TINY else 32)
-print(f"return {episodes.total.mean():,.0f} ± {episodes.total.std():,.0f}")
-replay.show(env.drawing(), play.tracks(episodes), env.dt, title="the ant")
+gpusim.play(run, episodes=4 if TINY else 32, seed=1)

@@ -15,12 +15,14 @@ ROOT = Path(__file__).parent.parent
 
 # What each part (a module or package of gpusim) may import of the others.
 ALLOWED = {
-    "gpusim": {"envs", "lanes"},
+    "gpusim": {"envs", "export", "lanes", "play", "train"},
+    "callable": set(),
     "__main__": {"suggest"},
     "adapters": {"gpusim", "envs", "lanes"},
-    "train": {"config", "run", "usage"},
+    "train": {"callable", "config", "report", "run", "usage"},
     "sweep": {"config", "parse", "run"},
-    "play": {"agents", "config", "envs", "parse", "report", "run", "suggest"},
+    "play": {"agents", "callable", "config", "envs", "parse", "report", "run", "suggest"},
+    "export": {"play"},
     "checkpoint": {"metrics", "run"},
     "list": {"agents", "envs", "metrics", "report"},
     "doctor": {"lanes"},
@@ -41,7 +43,9 @@ ALLOWED = {
 # Of these parts only these modules may be imported by that part.
 ONLY = {
     ("agents", "envs"): {"gpusim.envs.world", "gpusim.envs.vec_env"},
-    ("adapters", "envs"): {"gpusim.envs.registry", "gpusim.envs.world"},
+    ("adapters", "envs"): {
+        *("gpusim.envs.registry", "gpusim.envs.vec_env", "gpusim.envs.world"),
+    },
     ("config", "agents"): {"gpusim.agents", "gpusim.agents.config"},
     ("usage", "agents"): {"gpusim.agents"},
     ("config", "envs"): {"gpusim.envs.registry"},
@@ -52,6 +56,7 @@ ONLY = {
     ("checkpoint", "run"): {"gpusim.run.archive"},
     ("list", "agents"): {"gpusim.agents"},
     ("list", "envs"): {"gpusim.envs.registry"},
+    ("train", "report"): {"gpusim.report.live"},
     ("list", "report"): {"gpusim.report.folder"},
     ("run", "lanes"): {"gpusim.lanes.cache"},
     ("run", "report"): {"gpusim.report.report", "gpusim.report.replay"},
@@ -166,6 +171,11 @@ def test_environments_come_without_brax_and_learners():
 
 def test_parsing_the_command_line_needs_no_jax():
     assert not {"jax", "mujoco"} & modules_after("import gpusim.train")
+
+
+def test_loading_a_policy_needs_numpy_alone():
+    heavy = {"jax", "mujoco", "gpusim.play", "onnx", "yaml"}
+    assert not heavy & modules_after("import gpusim; gpusim.export.load")
 
 
 def test_no_form_of_import_escapes(tmp_path: Path):

@@ -29,26 +29,60 @@ def test_notebook_and_text_are_one(name):
     assert not any(cell.outputs or cell.execution_count for cell in code)
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebook_runs(name, tmp_path, monkeypatch):
-    """In a kernel of its own; the last cell shows a replay."""
-    root = str(FOLDER.parent)
-    monkeypatch.setenv("GPUSIM_NOTEBOOK_TINY", "1")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
-    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    client = nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
-    )
-    client.execute()
-    pages = [
-        output.data["text/html"]
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if "text/html" in output.get("data", {})
-    ]
-    live, told, shown = pages
+@pytest.fixture
+def execute(tmp_path, monkeypatch):
+    """Runs a notebook in a kernel of its own; gives what its cells showed as pages, and printed."""
+
+    def run(name: str) -> tuple[list[str], str]:
+        root = str(FOLDER.parent)
+        monkeypatch.setenv("GPUSIM_NOTEBOOK_TINY", "1")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
+        notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+        client = nbclient.NotebookClient(
+            notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+        )
+        client.execute()
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        shown = [output.data for output in outputs if "data" in output]
+        pages = [data["text/html"] for data in shown if "text/html" in data]
+        texts = [data["text/plain"] for data in shown if "text/plain" in data]
+        return pages, "\n".join([output.get("text", "") for output in outputs] + texts)
+
+    return run
+
+
+def test_01_trains_reports_and_replays(execute, tmp_path):
+    live, told, shown = execute("01_train_ant")[0]
     assert 'class="progress"><i style="width:100.0%"' in live
     assert "<polyline" in live
     assert "Where the wall time went" in told
     assert 'id="replay"' in shown.replace("&quot;", '"')
     assert list(tmp_path.glob("runs/*/report.html"))
+
+
+def test_02_compares_a_kernel_with_xla(execute):
+    _, said = execute("02_lanes")
+    assert "XLA " in said
+    assert "(spectrum); rewrite that line" in said  # what a kernel cannot do is told
+
+
+def test_03_trains_a_robot_of_its_own(execute):
+    (_, shown), said = execute("03_your_own_robot")
+    assert "4 observations, 1 actions" in said
+    assert ": Balance, 512 steps, return " in said
+    assert "iframe" in shown
+
+
+@pytest.mark.slow
+def test_04_plays_what_it_trained_elsewhere(execute):
+    _, said = execute("04_randomisation")
+    assert said.count("played with a spread of") == 6
+    assert "<policy for VariedHopper: 11 observations>" in said
+
+
+@pytest.mark.slow
+def test_05_runs_an_environment_of_brax(execute):
+    pytest.importorskip("brax")
+    (_, shown), said = execute("05_brax")
+    assert "11 3 gpusim" in said
+    assert "iframe" in shown

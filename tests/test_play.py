@@ -1,7 +1,6 @@
 """Playing a trained policy: what is loaded, played, shown and exported is what was trained."""
 
 import dataclasses
-import json
 from typing import Any, ClassVar
 
 import jax
@@ -171,27 +170,9 @@ def test_track_ends_where_the_world_blew_up():
     np.testing.assert_array_equal(track.extras["return"], [0, 1, 2])
 
 
-def test_exported_policy_works_without_us(trained, tmp_path):
-    player = play.load(trained[0])
-    arrays_path, description_path = play.export(player, tmp_path)
-    told = json.loads(description_path.read_text())
-    with np.load(arrays_path, allow_pickle=False) as arrays:
-        assert {name: list(arrays[name].shape) for name in arrays} == told["arrays"]
-        obs = np.random.default_rng(0).normal(size=(5, told["observation_size"])) * 3
-        x = ((obs - arrays["mean"]) / arrays["std"]).T
-        x = x.clip(-told["observation_clip"], told["observation_clip"])
-        for i in range(told["layers"]):
-            x = arrays[f"weight{i}"] @ x + arrays[f"bias{i}"][:, None]
-            x = np.tanh(x) if i + 1 < told["layers"] else x
-    assert (told["activation"], told["output"]) == ("tanh", "clip")
-    np.testing.assert_allclose(
-        x.clip(-1, 1).T, player.policy.act((), jnp.asarray(obs, jnp.float32))[1], atol=1e-5
-    )
-
-
 def test_the_command(trained, capsys):
     folder, run = trained
-    assert play.main([str(folder), "--episodes", "6", "--export"]) == 0
+    assert play.main([str(folder), "--episodes", "6"]) == 0
     said = capsys.readouterr().out
     numbers = said.splitlines()[2].split()
     assert numbers[0] == "return"
@@ -202,7 +183,6 @@ def test_the_command(trained, capsys):
     assert [t["label"].split()[0] for t in payload["tracks"]] == ["median", "best", "worst"]
     assert {"reward", "return", "speed, m/s"} == set(payload["tracks"][0]["extras"])
     assert replay.read((folder / "report.html").read_text(encoding="utf-8"))["dt"] == payload["dt"]
-    assert (folder / "policy.npz").exists()
 
 
 def test_seeds_are_fixed_and_can_be_chosen(trained, capsys):

@@ -1,6 +1,7 @@
 """Worlds as Brax's environments, for Brax's learners; each step is one kernel.
 
     train(environment=adapters.brax.Env(gpusim.make("hopper")), num_timesteps=..., ...)
+    page = adapters.brax.html(env, gpusim.play(run).tracks()[0].qpos)  # Brax's viewer
 
 The other way, Brax's environments here, is `gpusim.make(name, physics="brax-spring")`, and
 `lanes.vectorize` makes kernels of them for Brax's own learners.
@@ -10,7 +11,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from brax import envs
+from brax import base, envs, kinematics
+from brax.io import html as viewer
+from brax.io import mjcf
+from numpy.typing import ArrayLike
 
 from gpusim.envs.world import State, World
 
@@ -65,3 +69,30 @@ class Env(envs.Env):
     def dt(self) -> float:
         """Length of a control step, s."""
         return self.world.dt
+
+
+def html(world: World, poses: ArrayLike, height: int | str = 480) -> str:
+    """Positions (T, nq) as the page of Brax's viewer, which fetches its scripts from the network.
+
+    Raises ValueError for a world that has no drawing; Brax refuses models it does not know.
+    """
+    system, states = trajectory(world, poses)
+    return viewer.render(system, states, height=height)
+
+
+def trajectory(world: World, poses: ArrayLike) -> tuple[base.System, list[base.State]]:
+    """The world's drawing and positions (T, nq) of it in Brax's terms; velocities are 0."""
+    drawing = world.drawing()
+    if drawing is None:
+        raise ValueError(f"{world.name} offers no drawing (docs/envs.md says how it could)")
+    system = mjcf.load_model(drawing)
+    still = jnp.zeros(system.qd_size())
+
+    @jax.jit
+    @jax.vmap
+    def placed(q: jax.Array) -> base.State:
+        x, xd = kinematics.forward(system, q, still)
+        return base.State(q=q, qd=still, x=x, xd=xd, contact=None)
+
+    states = placed(jnp.asarray(poses))
+    return system, [jax.tree.map(lambda x, t=t: x[t], states) for t in range(len(states.q))]

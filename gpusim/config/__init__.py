@@ -8,12 +8,12 @@ says is what was run.
 Nothing here imports JAX, so `--help` and a mistyped flag are answered at once.
 """
 
-from gpusim.config.command import HelpWanted, Processes, parse, processes
+from gpusim.config.command import HelpWanted, Processes, of_flags, parse, processes
 from gpusim.config.merging import from_yaml, merge, resumed
 from gpusim.config.schema import Command, TrainConfig, to_yaml
 from gpusim.config.settings import ConfigError, preset
 
 __all__ = [
     "Command", "ConfigError", "HelpWanted", "Processes", "TrainConfig", "from_yaml", "merge",
-    "parse", "preset", "processes", "resumed", "to_yaml",
+    "of_flags", "parse", "preset", "processes", "resumed", "to_yaml",
 ]  # fmt: skip

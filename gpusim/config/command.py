@@ -27,15 +27,28 @@ def parse(argv: Sequence[str]) -> Command:
         given = flags(argv)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    kinds = {"resume": Path, "out": Path, "dry_run": bool, **Processes.__annotations__}
+    said = [(flag, words) for flag, words in given if flag not in ("help", "h")]
+    command = of_flags(said)
+    if len(said) < len(given):
+        raise HelpWanted(command)
+    return command
+
+
+def of_flags(given: Sequence[tuple[str, Any]]) -> Command:
+    """A Command from flags: names, with the words behind them or with values of Python's.
+
+    Raises ConfigError for what cannot be understood.
+    """
     about = {field.name for field in dataclasses.fields(Command)} - {"train"}
     its = {
-        name: Setting(words, dashed(flag))
-        for flag, words in given
+        name: Setting(value, dashed(flag))
+        for flag, value in given
         for name in about.intersection(meant(flag))
     }
-    said = [(flag, words) for flag, words in given if not {*about, "help", "h"} & {*meant(flag)}]
-    configs = [Path(word) for name, words in given if name == "config" for word in words]
+    said = [(flag, value) for flag, value in given if not about & {*meant(flag)}]
+    several = lambda value: [value] if isinstance(value, str | Path) else value
+    configs = [Path(x) for flag, value in given if flag == "config" for x in several(value)]
+    kinds = {"resume": Path, "out": Path, "dry_run": bool, **Processes.__annotations__}
     values = {name: typed_by(its[name], kind) for name, kind in kinds.items() if name in its}
     auto = values.get("resume") == Path("auto")
     if not auto and {"config", "resume"} <= its.keys():
@@ -44,10 +57,7 @@ def parse(argv: Sequence[str]) -> Command:
         raise ConfigError("--resume continues in the run's own folder; leave out --out")
     train = merge(configs, said) if auto or "resume" not in its else resumed(values["resume"], said)
     values |= _auto(values, train) if auto else {}
-    command = Command(train, config=tuple(configs), **values)
-    if {"help", "h"} & {name for name, _ in given}:
-        raise HelpWanted(command)
-    return command
+    return Command(train, config=tuple(configs), **values)
 
 
 class Processes(NamedTuple):

@@ -11,13 +11,13 @@ from gpusim.config.files import of_file, of_run, of_text, same_run
 from gpusim.config.schema import Command, TrainConfig, whole_path
 from gpusim.config.settings import ConfigError, Setting, Settings, learner_kind, make, typed_by
 from gpusim.envs import registry
-from gpusim.parse import Words, fields_of
+from gpusim.parse import fields_of
 from gpusim.spellings import ANSWERS, SPELLINGS
 from gpusim.suggest import nearest
 
 
-def merge(files: Sequence[Path], said: Sequence[tuple[str, Words]] = ()) -> TrainConfig:
-    """Preset, files from left to right, and flags (name, words) together."""
+def merge(files: Sequence[Path], said: Sequence[tuple[str, Any]] = ()) -> TrainConfig:
+    """Preset, files from left to right, and flags together: (name, words or a value)."""
     settings: Settings = {}
     for file in files:
         settings |= of_file(file)
@@ -29,7 +29,7 @@ def from_yaml(text: str) -> TrainConfig:
     return merged(of_text(text, Path("configuration")), ())
 
 
-def resumed(run: Path, said: Sequence[tuple[str, Words]] = ()) -> TrainConfig:
+def resumed(run: Path, said: Sequence[tuple[str, Any]] = ()) -> TrainConfig:
     """The configuration of a run folder, with the changes that flags make to it.
 
     Raises ConfigError for a change of what a run cannot change on its way.
@@ -41,7 +41,7 @@ def resumed(run: Path, said: Sequence[tuple[str, Words]] = ()) -> TrainConfig:
     return now
 
 
-def merged(settings: Settings, said: Sequence[tuple[str, Words]]) -> TrainConfig:
+def merged(settings: Settings, said: Sequence[tuple[str, Any]]) -> TrainConfig:
     """Preset, what files say, and flags together."""
     settings = dict(settings)
     learner = Setting(agents.DEFAULT, "")

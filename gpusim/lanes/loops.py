@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core as jex
 from jax.interpreters import ad, batching, mlir
+from jax.typing import ArrayLike
 
 T = TypeVar("T")
 SIDE_BY_SIDE = 16
@@ -49,7 +51,7 @@ ad.primitive_jvps[any_world_p] = lambda primals, tangents: (any_world_p.bind(*pr
 mlir.register_lowering(any_world_p, lambda ctx, x: [x])
 
 
-def any_world(x: jax.Array) -> jax.Array:
+def any_world(x: ArrayLike) -> jax.Array:
     """Whether x, a bool (), is true in this world, or in one that is computed beside it.
 
     All worlds of a group of lanes have the same answer, so that a branch on it is a jump and merges

@@ -110,7 +110,7 @@ def derive(model: Model, state: State, now: Dynamics) -> Derived:
 
 
 def _dropped(contacts: list[Contacts]) -> jax.Array:
-    return sum((c.dropped for c in contacts), jnp.zeros((), jnp.int32))
+    return sum((jnp.asarray(c.dropped) for c in contacts), jnp.zeros((), jnp.int32))
 
 
 def _lower(a: jax.Array) -> jax.Array:

@@ -1,10 +1,11 @@
 """The display of a training run in a notebook: progress, numbers and the curve as it grows.
 
-A sink like `gpusim.run.sinks.Terminal`: training.train(config, folder, display=LiveCurve(total)).
+A sink like `gpusim.run.sinks.Terminal`, which `gpusim.train` takes where there is a notebook.
 """
 
 import html
 import math
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,12 @@ from gpusim.report.charts import short
 
 _STYLE = (Path(__file__).parent / "chart.css").read_text(encoding="utf-8")
 _QUIET_SECONDS = 0.5  # between two pictures
+
+
+def in_notebook() -> bool:
+    """Is there a notebook to show something in?"""
+    ipython: Any = sys.modules.get("IPython")
+    return hasattr(ipython and ipython.get_ipython(), "kernel")
 
 
 class LiveCurve:

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -56,6 +56,15 @@ class Nowhere:
     def stage(self, text: str) -> None: ...
     def message(self, text: str) -> None: ...
     def write(self, row: Row) -> None: ...
+    def close(self) -> None: ...
+
+
+class Callback:
+    """A function that wants to hear of every row."""
+
+    def __init__(self, function: Callable[[Row], object]):
+        self.write = function
+
     def close(self) -> None: ...
 
 

@@ -36,19 +36,32 @@ class Run:
     seconds: dict[str, float]  # wall time of this process, by phase
     machine: dict[str, Any]
 
+    def __repr__(self) -> str:
+        state = "diverged" if self.diverged else "interrupted" if self.interrupted_by else ""
+        told = [f"{self.env}, {count(self.steps)} steps", self._reached(), state]
+        return f"<run {self.folder}: {', '.join(filter(None, told))}>"
+
+    def __fspath__(self) -> str:
+        """A run stands for its folder wherever a path is wanted."""
+        return self.folder
+
     def text(self) -> str:
         """The summary for people."""
         lines = []
         if self.evaluation:
-            lines.append(
-                f"{self.env}, evaluated: return {self.evaluation['evaluation_return']:,.0f} "
-                f"± {self.evaluation['evaluation_std']:,.0f}, episode length "
-                f"{self.evaluation['evaluation_length']:,.0f}"
-            )
+            length = self.evaluation["evaluation_length"]
+            lines.append(f"{self.env}, evaluated: {self._reached()}, episode length {length:,.0f}")
         total = duration(sum(self.seconds.values()))
         lines.append(f"{count(self.steps)} environment steps; {total} in this process:")
         lines += [f"  {name:<30} {value:7.1f} s" for name, value in self.seconds.items()]
         return "\n".join(lines)
+
+    def _reached(self) -> str:
+        """The evaluated return, if there is one."""
+        found = self.evaluation
+        if not found:
+            return ""
+        return f"return {found['evaluation_return']:,.0f} ± {found['evaluation_std']:,.0f}"
 
     def divergence(self) -> str:
         """What to say of a run that diverged."""

@@ -1,7 +1,10 @@
 """gpusim.adapters.brax: our worlds in Brax's learners."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 
@@ -51,3 +54,52 @@ def test_brax_s_ppo_trains_it():
     )  # fmt: skip
     assert len(progress) == 2
     assert all(np.isfinite(m["eval/episode_reward"]) for m in progress)
+
+
+LEARNERS = {
+    "sac": {
+        "num_timesteps": 2048,
+        "num_envs": 16,
+        "batch_size": 32,
+        "min_replay_size": 64,
+        "max_replay_size": 1024,
+    },
+    "es": {"num_timesteps": 2048, "population_size": 16},
+    "apg": {"policy_updates": 4, "horizon_length": 8, "num_envs": 8},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LEARNERS)
+def test_brax_s_other_learners_train_it(name):
+    restore_device_put_replicated()
+    progress = []
+    importlib.import_module(f"brax.training.agents.{name}.train").train(
+        environment=adapter.Env(Ring(cars=4)), episode_length=16, num_evals=2, num_eval_envs=8,
+        max_devices_per_host=1, progress_fn=lambda steps, metrics: progress.append(metrics),
+        **LEARNERS[name],
+    )  # fmt: skip
+    assert len(progress) >= 2
+    assert all(np.isfinite(m["eval/episode_reward"]) for m in progress)
+
+
+@pytest.mark.filterwarnings("ignore:Brax System")
+@pytest.mark.parametrize("name", ["hopper", "ant"])
+def test_brax_s_viewer_shows_a_trajectory(name):
+    """Its links stand where MuJoCo puts the bodies."""
+    world = gpusim.make(name)
+    keys = jax.random.split(jax.random.key(0), 3)
+    poses = jax.vmap(lambda key: world.pose(world.reset(key)))(keys)
+    system, states = adapter.trajectory(world, poses)
+    model: mujoco.MjModel = world.drawing()  # pyright: ignore[reportAttributeAccessIssue]
+    data = mujoco.MjData(model)  # pyright: ignore[reportAttributeAccessIssue]
+    bodies = [system.link_names.index(model.body(i).name) for i in range(1, model.nbody)]
+    for pose, state in zip(poses, states, strict=True):
+        data.qpos[:] = pose
+        mujoco.mj_kinematics(model, data)  # pyright: ignore[reportAttributeAccessIssue]
+        np.testing.assert_allclose(state.x.pos[np.array(bodies)], data.xpos[1:], atol=1e-5)
+    page = adapter.html(world, poses)
+    assert "brax" in page
+    assert len(adapter.html(world, jnp.tile(poses, (50, 1)))) > len(page)
+    with pytest.raises(ValueError, match="offers no drawing"):
+        adapter.html(Ring(), poses)

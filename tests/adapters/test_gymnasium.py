@@ -151,3 +151,18 @@ def test_the_name_alone_is_enough():
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1:] == ["(2, 11)"], done.stderr
+
+
+@pytest.mark.slow
+def test_stable_baselines_3_learns():
+    """Its PPO learns to keep a pole up: episodes become longer."""
+    sb3 = pytest.importorskip("stable_baselines3")
+    vec_env = pytest.importorskip("stable_baselines3.common.vec_env")
+    make = lambda: gymnasium.make("gpusim/inverted_pendulum", max_episode_steps=200)
+    envs = vec_env.VecMonitor(vec_env.DummyVecEnv([make] * 4))
+    ppo = sb3.PPO("MlpPolicy", envs, n_steps=256, batch_size=64, learning_rate=1e-3, seed=0)
+    ppo.learn(1024)
+    early = np.mean([episode["l"] for episode in ppo.ep_info_buffer])
+    ppo.learn(5120, reset_num_timesteps=False)
+    late = np.mean([episode["l"] for episode in ppo.ep_info_buffer])
+    assert late > 2 * early

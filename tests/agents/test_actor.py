@@ -87,8 +87,9 @@ def test_observations_in_parts_and_a_critic_that_knows_more():
     np.testing.assert_allclose(action[:, 0], 0.5 * coins[0][0], atol=0.1)
     blind = Evaluation(Secret(), 4, 2)(learner.policy(state), jax.random.key(0))
     assert blind.total.shape == (4,)
-    with pytest.raises(ValueError, match="cannot be exported"):
-        learner.policy(state).export()
+    arrays, _ = learner.policy(state).export()  # of what the policy sees
+    assert arrays["mean"].shape == (1,)
+    np.testing.assert_array_equal(arrays["mean"], statistics.mean["open"])
 
 
 def test_without_statistics_a_dict_is_used_as_it_is():

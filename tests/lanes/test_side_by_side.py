@@ -36,7 +36,7 @@ def test_a_list_for_all_gives_each_world_its_own_sum(worlds, dtype):
         x = np.random.default_rng(0).uniform(0, 1, (worlds, 9)).astype(dtype)
         expected = np.where(x > 0.5, x * np.arange(1, 10), 0).sum(1)
         for run in (lanes.kernel(listed), listed):
-            np.testing.assert_allclose(jax.vmap(run)(x), expected, rtol=1e-6)
+            np.testing.assert_allclose(jax.vmap(run)(jnp.asarray(x)), expected, rtol=1e-6)
 
 
 def test_neighbours_change_no_bit():
@@ -50,7 +50,9 @@ def test_neighbours_change_no_bit():
 
 def test_outside_a_kernel_nobody_is_beside():
     assert lanes.any_world(True)
-    np.testing.assert_array_equal(jax.vmap(lanes.any_world)(np.array([True, False])), [True, False])
+    np.testing.assert_array_equal(
+        jax.vmap(lanes.any_world)(jnp.array([True, False])), [True, False]
+    )
     tangent = jax.jvp(lambda x: jnp.where(lanes.any_world(x > 0), x * x, x), (3.0,), (1.0,))[1]
     assert tangent == 6
 

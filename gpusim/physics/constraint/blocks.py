@@ -194,9 +194,8 @@ class Slots(NamedTuple):
 
     def _lever(self, s: Array) -> Lever:
         """How constraint s acts."""
-        lever = lever_of(
-            *(rolled.at(x, s) for x in (self.pair, self.point, self.frame)), self.aref.shape[1]
-        )
+        pair, point, frame = (rolled.at(x, s) for x in (self.pair, self.point, self.frame))
+        lever = lever_of(pair, point, frame, self.aref.shape[1])
         return lever._replace(axes=lever.axes * rolled.at(self.scale, s)[:, None])
 
     def _fill(self, one: Callable) -> jax.Array:
