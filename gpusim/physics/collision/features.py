@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from gpusim.physics import rolled
+from gpusim.physics.collision.hulls import Hulls
 from gpusim.physics.collision.shapes import BOX, CAPSULE, CYLINDER, MESH, Shape
 from gpusim.physics.linalg import Array, dot, rowdot
 
@@ -102,13 +103,13 @@ def _mesh_normals(shape: Shape, at: Corners) -> Normals:
     t, mat = shape.hull.tables, shape.mat[0]
     most = int(np.diff(t.corners).max())
     start, stop = jnp.asarray(t.corners)[at.first]
-    all_normals, around = jnp.asarray(t.normals), jnp.asarray(t.around)
+    all_normals = jnp.asarray(t.normals)
     second = jnp.where(at.dim > 1, at.second, at.first)
     third = jnp.where(at.dim > 2, at.third, at.first)
 
     def has(corner: Array, vertex: Array) -> jax.Array:
-        look = lambda k, found: found | (around[corner, k] == vertex)
-        return rolled.loop(around.shape[1], look, jnp.asarray(False))
+        look = lambda k, found: found | (_of_ring(t, corner, k) == vertex)
+        return rolled.loop(_longest(t), look, jnp.asarray(False))
 
     def trip(k: Array, out: Normals) -> Normals:
         corner = jnp.minimum(start + k, stop - 1)
@@ -180,13 +181,22 @@ def polygon(kind: int, shape: Shape, face: Array) -> Polygon:
         return Polygon(pos + dot(rim, mat.T), jnp.int32(16))
     assert shape.hull is not None
     t = shape.hull.tables
-    ring = jnp.asarray(t.around)[face]
-    vertices = jnp.asarray(t.vertices)
+    vertices, most = jnp.asarray(t.vertices), _longest(t)
+    start, stop = jnp.asarray(t.ring)[face]
 
     def trip(k: Array, points: jax.Array) -> jax.Array:
-        vertex = jnp.maximum(jnp.asarray(t.around)[face, k], 0)
-        return rolled.put(points, k, pos + dot(mat, vertices[vertex]))
+        return rolled.put(points, k, pos + dot(mat, vertices[_of_ring(t, face, k)]))
 
-    count = (ring >= 0).sum().astype(jnp.int32)
-    points = rolled.loop_while(ring.shape[0], count, trip, jnp.zeros((ring.shape[0], 3), mat.dtype))
-    return Polygon(points, count)
+    none = jnp.zeros((most, 3), mat.dtype)
+    return Polygon(rolled.loop_while(most, stop - start, trip, none), stop - start)
+
+
+def _longest(t: Hulls) -> int:
+    """How many vertices a face has at most."""
+    return int(np.diff(t.ring).max())
+
+
+def _of_ring(t: Hulls, corner: Array, k: Array) -> jax.Array:
+    """Vertex k of a corner's face; of those there are not, the last."""
+    start, stop = jnp.asarray(t.ring)[corner]
+    return jnp.asarray(t.rings)[jnp.minimum(start + k, stop - 1)]

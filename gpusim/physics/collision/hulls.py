@@ -28,7 +28,8 @@ class Hulls(NamedTuple):
     spread: (
         np.ndarray
     )  # (c, 3) further vertices of the face: with this one the widest four; -1: none
-    around: np.ndarray  # (c, d) all of the face's, the way round that C goes, and then -1
+    rings: np.ndarray  # (r,) the vertices of all faces, each the way round that C goes
+    ring: np.ndarray  # (c, 2) where that of the corner's face begins and ends
     before: np.ndarray  # (c,) the one before this in the mesh's order
 
 
@@ -45,10 +46,7 @@ def hulls(m: mujoco.MjModel, meshes: Sequence[int], dtype) -> tuple[Hulls, np.nd
     parts = [_hull(m, mesh) for mesh in meshes]
     vertices = np.cumsum([0, *(len(p.vertices) for p in parts)])
     corners = np.cumsum([0, *(len(p.normals) for p in parts)])
-    most = max(p.around.shape[1] for p in parts)
-    padded = [
-        np.pad(p.around, ((0, 0), (0, most - p.around.shape[1])), constant_values=-1) for p in parts
-    ]
+    rings = np.cumsum([0, *(len(p.rings) for p in parts)])
     as_int = lambda x: np.concatenate(x).astype(np.int32)
     later = lambda xs: as_int(
         [np.where(x < 0, -1, x + k) for x, k in zip(xs, vertices, strict=False)]
@@ -58,7 +56,8 @@ def hulls(m: mujoco.MjModel, meshes: Sequence[int], dtype) -> tuple[Hulls, np.nd
         as_int([p.corners + k for p, k in zip(parts, corners, strict=False)]),
         np.concatenate([p.normals for p in parts]).astype(dtype),
         later([p.spread for p in parts]),
-        later(padded),
+        later([p.rings for p in parts]),
+        as_int([p.ring + k for p, k in zip(parts, rings, strict=False)]),
         later([p.before for p in parts]),
     )
     return joined, np.stack([vertices[:-1], vertices[1:]], 1).astype(np.int32)
@@ -72,7 +71,10 @@ def _hull(m: mujoco.MjModel, mesh: int) -> Hulls:
     used = np.flatnonzero(m.mesh_polymapnum[start : start + count])
     place = np.full(count, -1)
     place[used] = np.arange(len(used))
-    normals, spread, corners, rings, before = [], [], [], [], []
+    normals, spread, corners, ring, before = [], [], [], [], []
+    rings: dict[int, np.ndarray] = {}  # by face
+    ends: dict[int, tuple[int, int]] = {}
+    length = 0
     for v in used:
         begin = int(m.mesh_polymapadr[start + v])
         faces = m.mesh_polymap[begin : begin + int(m.mesh_polymapnum[start + v])]
@@ -83,18 +85,19 @@ def _hull(m: mujoco.MjModel, mesh: int) -> Hulls:
             normals.append(m.mesh_polynormal[first + face])
             chosen = [place[turned[k]] for k in _widest(every[turned])]
             spread.append([*chosen, -1][:3])
-            rings.append(place[around[::-1]])
+            if face not in rings:
+                rings[face], ends[face] = place[around[::-1]], (length, length + len(around))
+                length += len(around)
+            ring.append(ends[face])
             before.append(place[turned[-1]])
         corners.append((len(normals) - len(faces), len(normals)))
-    ring = np.full((len(rings), max(map(len, rings))), -1)
-    for row, vertices in zip(ring, rings, strict=True):
-        row[: len(vertices)] = vertices
     return Hulls(
         every[used],
         np.array(corners),
         np.array(normals),
         np.array(spread),
-        ring,
+        np.concatenate([*rings.values()]),
+        np.array(ring),
         np.array(before),
     )
 

@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from gpusim import lanes
 from gpusim.physics import rolled
@@ -40,6 +41,10 @@ class Coordinates(NamedTuple):
     def count(self) -> int:
         """How many constraints there are."""
         return len(self.dofs)
+
+    def among(self, active: Array) -> "Coordinates":
+        """For worlds where `active` is true."""
+        return self
 
     def row(self, s: Array) -> jax.Array:
         """The Jacobian (1, nv) of constraint s."""
@@ -94,6 +99,10 @@ class Written(NamedTuple):
         """How many constraints there are."""
         return len(self.reach)
 
+    def among(self, active: Array) -> "Written":
+        """For worlds where `active` is true."""
+        return self
+
     def row(self, s: Array) -> jax.Array:
         """The Jacobian (k, nv) of constraint s, scaled."""
         return rolled.at(self.jacobian * self.scale[:, :, None], s)
@@ -146,6 +155,13 @@ class Slots(NamedTuple):
     scale: Array  # (n, k) what rows are multiplied by
     aref: Array  # (n, k) scaled
     count: Array  # ()
+    active: Array | None = None  # () whether this world wants anything; None: it wants all
+
+    def among(self, active: Array) -> "Slots":
+        """For worlds where `active` is true: what acts in none of them is jumped over, and what it
+        would have given is unknown.
+        """
+        return self._replace(active=active)
 
     def row(self, s: Array) -> jax.Array:
         """The Jacobian (k, nv) of constraint s, scaled."""
@@ -188,9 +204,19 @@ class Slots(NamedTuple):
         """The lower triangle of matrix (nv, nv) + Jᵀ f J, with f (n, k, k)."""
         levers = self.levers
         rows, columns = levers.rows, levers.columns_of
-        add = lambda s, out: levers.stiffen(self._lever(s), self._one(f, s, values)[0], out)
+
+        def add(s: Array, out: jax.Array) -> jax.Array:
+            middle = self._one(f, s, values)[0]
+            some = lanes.any_world(self._wanted & (middle != 0).any())
+            grow = lambda out: levers.stiffen(self._lever(s), middle, out)
+            return lax.cond(some, grow, lambda out: out, out)
+
         numbers = jnp.append(matrix[rows, columns], jnp.zeros((), matrix.dtype))
         return matrix.at[rows, columns].set(self._loop(add, numbers)[:-1])
+
+    @property
+    def _wanted(self) -> Array:
+        return np.True_ if self.active is None else self.active
 
     def _lever(self, s: Array) -> Lever:
         """How constraint s acts."""
@@ -208,7 +234,12 @@ class Slots(NamedTuple):
         return f(Params(*map(row, self.params)), *map(row, values))
 
     def _loop(self, body: Callable, init):
-        return rolled.loop_to(self.count, body, init)
+        def trip(s: Array, carry):
+            acts = rolled.at(self.params.stiffness, s) > 0
+            some = lanes.any_world(self._wanted & acts)
+            return lax.cond(some, body, lambda s, carry: carry, s, carry)
+
+        return rolled.loop_to(self.count, body if self.active is None else trip, init)
 
 
 Block: TypeAlias = Coordinates | Written | Slots

@@ -62,9 +62,18 @@ class Levers:
 
     def along(self, at: Lever, x: Array) -> jax.Array:
         """J x (k,)."""
-        second, first = self._parts(at, lambda d, m: m + rolled.at(x, d) * self._motion(d), 6)
+        path = self._path(at)
+        middle, end = rolled.at(self.second, path), rolled.at(self.length, path)
+
+        def add(l: Array, motion: jax.Array) -> jax.Array:
+            d = self._dof(at, l)
+            return motion + rolled.at(x, d) * self._motion(d)
+
+        none = jnp.zeros(6, self.dtype)
+        second = rolled.loop_to(middle, add, none)
         moved, turned = self._point(second, at.point), second[:3]
-        if first is not None:
+        if self.apart:
+            first = rolled.loop_to(end, add, none, middle)
             moved = moved - self._point(first, self._first_point(at))
             turned = turned - first[:3]
         straight = dot(at.axes[:3], moved)
@@ -76,14 +85,14 @@ class Levers:
         """out (nv,) + Jᵀ f."""
         force = dot(f[:3], at.axes[:3])
         torque = dot(f[3:], at.axes[3:]) if at.axes.shape[0] > 3 else jnp.zeros_like(force)
+        path = self._path(at)
+        middle, end = rolled.at(self.second, path), rolled.at(self.length, path)
         add = lambda wrench: lambda l, out: self._add(at, l, wrench, out)
-        second = self._wrench(force, torque, at.point)
-        out = rolled.loop_to(rolled.at(self.second, self._path(at)), add(second), out)
+        out = rolled.loop_to(middle, add(self._wrench(force, torque, at.point)), out)
         if not self.apart:
             return out
         first = -self._wrench(force, torque, self._first_point(at))
-        length = rolled.at(self.length, self._path(at))
-        return rolled.loop_to(length, add(first), out, rolled.at(self.second, self._path(at)))
+        return rolled.loop_to(end, add(first), out, middle)
 
     def columns(self, at: Lever) -> jax.Array:
         """(L, k) the Jacobian's columns that belong to the pair's path, the first ones."""
@@ -100,12 +109,12 @@ class Levers:
 
             return trip
 
-        second = rolled.at(self.second, self._path(at))
-        out = rolled.loop_to(second, fill(at.point, 1), out)
+        path = self._path(at)
+        middle, end = rolled.at(self.second, path), rolled.at(self.length, path)
+        out = rolled.loop_to(middle, fill(at.point, 1), out)
         if not self.apart:
             return out
-        length = rolled.at(self.length, self._path(at))
-        return rolled.loop_to(length, fill(self._first_point(at), -1), out, second)
+        return rolled.loop_to(end, fill(self._first_point(at), -1), out, middle)
 
     def dense(self, at: Lever) -> jax.Array:
         """J (k, nv)."""
@@ -168,16 +177,6 @@ class Levers:
     def _add(self, at: Lever, l: Array, wrench: Array, out: jax.Array) -> jax.Array:
         d = self._dof(at, l)
         return rolled.put(out, d, rolled.at(out, d) + dot(self._motion(d), wrench))
-
-    def _parts(self, at: Lever, f, size: int) -> tuple[jax.Array, jax.Array | None]:
-        """Sums over what moves the second body, and over what moves the first."""
-        trip = lambda l, m: f(self._dof(at, l), m)
-        none = jnp.zeros(size, self.dtype)
-        second = rolled.at(self.second, self._path(at))
-        there = rolled.loop_to(second, trip, none)
-        if not self.apart:
-            return there, None
-        return there, rolled.loop_to(rolled.at(self.length, self._path(at)), trip, none, second)
 
 
 class _Paths:

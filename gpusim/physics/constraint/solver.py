@@ -41,19 +41,19 @@ def solve_constraints(
     scale: Array,
     matrix: jax.Array,
     qacc_smooth: jax.Array,
-    blocks: Sequence[Block],
+    every: Sequence[Block],
     warmstart: Array,
 ) -> Solution:
     """Minimise the cost from the better of the warm start and the unconstrained acceleration.
 
     scale: 1 / (mean inertia · nv), which makes options.tolerance a pure number; matrix: (nv, nv)
-    mass matrix, lower triangle; qacc_smooth, warmstart: (nv,). A world in which
+    mass matrix, lower triangle; qacc_smooth, warmstart: (nv,); every: all blocks. A world in which
     no row acts stops where it starts, at qacc_smooth; one that is not finite stops at once too.
     """
-    start = _start(options, scale, matrix, qacc_smooth, blocks, warmstart)
+    start = _start(options, scale, matrix, qacc_smooth, every, warmstart)
 
     def newton(at: _Iterate) -> _Iterate:
-        hessian = matrix
+        hessian, blocks = matrix, [block.among(at.active) for block in every]
         for block, r in zip(blocks, at.residual, strict=True):
             hessian = block.stiffen(hessian, block.law.stiffness, r)
         step = -solve(factorize(hessian), at.gradient)
@@ -77,7 +77,7 @@ def solve_constraints(
 
     end = lax.while_loop(lambda at: at.active, newton, start)
     gradient = sum(
-        (block.push(block.law.gradient, r) for block, r in zip(blocks, end.residual, strict=True)),
+        (block.push(block.law.gradient, r) for block, r in zip(every, end.residual, strict=True)),
         jnp.zeros_like(qacc_smooth),
     )
     return Solution(end.qacc, -gradient, end.iteration, end.residual)
