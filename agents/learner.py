@@ -114,9 +114,10 @@ class Learner(abc.ABC):
 
     def blank(self) -> TrainState:
         """Shapes and dtypes of the state, computed without computing."""
-        key = jax.random.key(0)
-        keys = jax.random.split(key, self.num_seeds) if self.num_seeds > 1 else key
-        return jax.eval_shape(self._init, sharding.replicate(keys, self.devices))
+        several = (self.num_seeds,) if self.num_seeds > 1 else ()
+        keys = jax.ShapeDtypeStruct(several, jax.random.key(0).dtype)
+        every = jax.eval_shape(lambda keys: sharding.replicate(keys, self.devices), keys)
+        return jax.eval_shape(self._init, every)
 
     def of_seed(self, state: TrainState, which: int) -> TrainState:
         """The state of one of the seeds, counted from 0, as a learner of one has it."""
