@@ -81,12 +81,15 @@ class Policy:
         path = Path(path)
         if path.suffix not in (".npz", ".onnx"):
             raise ValueError(f"{path}: a policy is written as .npz or .onnx")
+        from gpusim.run.files import write_atomic  # not above: to read needs no locks of Unix
+
         if path.suffix == ".onnx":
-            path.write_bytes(onnx_model(self).SerializeToString())
-            return path
-        told = np.frombuffer(json.dumps(self.description).encode(), np.uint8)
-        with path.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{DESCRIPTION: told}, **self.arrays)
+            content = onnx_model(self).SerializeToString()
+            write_atomic(path, lambda file: file.write(content))
+        else:
+            told = np.frombuffer(json.dumps(self.description).encode(), np.uint8)
+            members = {DESCRIPTION: told, **self.arrays}
+            write_atomic(path, lambda file: np.savez(file, allow_pickle=False, **members))
         return path
 
 

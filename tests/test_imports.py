@@ -22,7 +22,7 @@ ALLOWED = {
     "train": {"callable", "config", "report", "run", "usage"},
     "sweep": {"config", "parse", "run"},
     "play": {"agents", "callable", "config", "envs", "parse", "report", "run", "suggest"},
-    "export": {"play"},
+    "export": {"play", "run"},
     "checkpoint": {"metrics", "run"},
     "list": {"agents", "envs", "metrics", "report"},
     "doctor": {"lanes"},

@@ -4,17 +4,17 @@ from typing import Any
 
 from gpusim.lanes.budget import LanesWarning
 from gpusim.lanes.kernel import kernel
-from gpusim.lanes.loops import SIDE_BY_SIDE, any_world, empty, fori_loop
+from gpusim.lanes.loops import any_world, empty, fori_loop, side_by_side
 from gpusim.lanes.scalarize import LanesError
 
 __all__ = [
-    "SIDE_BY_SIDE",
     "LanesError",
     "LanesWarning",
     "any_world",
     "empty",
     "fori_loop",
     "kernel",
+    "side_by_side",
     "vectorize",
 ]
 

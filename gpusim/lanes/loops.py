@@ -11,9 +11,9 @@ from jax.extend import core as jex
 from jax.interpreters import ad, batching, mlir
 from jax.typing import ArrayLike
 
+from gpusim.lanes.host import target as host
+
 T = TypeVar("T")
-SIDE_BY_SIDE = 16
-"""Worlds that one group of lanes has at most, in any kernel."""
 ROLLED = "gpusim.rolled"  # the name of the counter of a loop that is not to be unrolled
 
 
@@ -49,6 +49,11 @@ any_world_p.def_abstract_eval(lambda x: x)
 batching.defvectorized(any_world_p)
 ad.primitive_jvps[any_world_p] = lambda primals, tangents: (any_world_p.bind(*primals), *tangents)
 mlir.register_lowering(any_world_p, lambda ctx, x: [x])
+
+
+def side_by_side() -> int:
+    """How many worlds a kernel computes side by side at most, here: on a GPU each is alone."""
+    return host.host().vector_bits // 32 if jax.default_backend() == "cpu" else 1
 
 
 def any_world(x: ArrayLike) -> jax.Array:

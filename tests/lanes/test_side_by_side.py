@@ -65,7 +65,7 @@ def test_groups_are_no_wider_than_said():
     seen = lanes.kernel(lambda x: lanes.any_world(x > 0).astype(jnp.int32))
     x = np.zeros(256, np.float32)
     x[100] = 1
-    assert 1 <= int(jax.vmap(seen)(x).sum()) <= lanes.SIDE_BY_SIDE
+    assert 1 <= int(jax.vmap(seen)(x).sum()) <= lanes.side_by_side()
 
 
 @pytest.mark.parametrize("trips", [1, 2, 9])

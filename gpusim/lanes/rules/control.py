@@ -261,32 +261,31 @@ def _limit(g: Graph, p, consts, init, carried):
     long as it is less than a number that stays. In a lane that has had all its trips it stays too.
     """
     (test, _), (body, _) = map(jaxprs.open_jaxpr, (p["cond_jaxpr"], p["body_jaxpr"]))
-    inside = body.invars[p["body_nconsts"] :]
-    made = {v: eqn for eqn in (*test.eqns, *body.eqns) for v in eqn.outvars}
-    compared = (
-        made.get(test.outvars[0]) if not isinstance(test.outvars[0], jaxprs.Literal) else None
+    if [eqn.primitive.name for eqn in test.eqns] != ["lt"] or test.outvars != test.eqns[0].outvars:
+        return
+    counter, end = test.eqns[0].invars
+    given, before = [*consts, *init], body.invars[p["body_nconsts"] :]
+    scalar = not counter.aval.shape and counter.aval.dtype == np.int32
+    if counter not in test.invars[len(consts) :] or not scalar:
+        return
+    k = test.invars.index(counter) - len(consts)
+    steps = [eqn for eqn in body.eqns if eqn.outvars == [body.outvars[k]]]
+    adds_one = [eqn.primitive.name for eqn in steps] == ["add"] and any(
+        a is before[k] and isinstance(b, jaxprs.Literal) and b.val == 1
+        for a, b in (steps[0].invars, steps[0].invars[::-1])
     )
-    if compared is None or compared.primitive.name != "lt" or len(test.eqns) > 1:
-        return
-    ends = [*consts, *init]
-    k, m = (test.invars.index(v) if v in test.invars else -1 for v in compared.invars)
-    k -= len(consts)
-    if k < 0 or init[k].shape or g.type[init[k].item()] != "i32":
-        return
-    step = made.get(body.outvars[k])
-    if step is None or step.primitive.name != "add":
-        return
-    one = [v.val for v in step.invars if isinstance(v, jaxprs.Literal)]
-    stays = m < len(consts) or body.outvars[m - len(consts)] is inside[m - len(consts)]
-    if m < 0:
-        last = int(compared.invars[1].val), int(compared.invars[1].val)
-    elif stays and not ends[m].shape:
-        last = bounds(g, ends[m].item())
+    if isinstance(end, jaxprs.Literal):
+        last = int(end.val)
+    elif end in test.invars:
+        m = test.invars.index(end) - len(consts)
+        if m >= 0 and body.outvars[m] is not before[m]:
+            return
+        _, last = bounds(g, given[m + len(consts)].item())
     else:
         return
-    if one == [1] and inside[k] in step.invars:
+    if adds_one:
         low, high = bounds(g, init[k].item())
-        g.limits[carried[k].item()] = low, max(high, last[1])
+        g.limits[carried[k].item()] = low, max(high, last)
 
 
 def _kept(s: Scalarizer, want: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:

@@ -169,7 +169,8 @@ class _List(NamedTuple):
     frame: jax.Array
     pair: jax.Array
     count: jax.Array
-    own: jax.Array  # () how many are this world's; may exceed what it may have
+    own: jax.Array  # () how many are this world's
+    dropped: jax.Array  # () how many of its own found no place
 
 
 def _touching(world: _World, dim: int, groups: Sequence[Group], slots: int) -> Contacts:
@@ -181,11 +182,12 @@ def _touching(world: _World, dim: int, groups: Sequence[Group], slots: int) -> C
         lanes.empty((places,), jnp.int32),
         jnp.int32(0),
         jnp.int32(0),
+        jnp.int32(0),
     )
     for group in groups:
         found = _search(world, group, found, slots)
     count = jnp.minimum(found.count, places - 1)  # as it is: the compiler should know
-    return Contacts(dim, *found[:4], count, dropped=jnp.maximum(found.own - slots, 0))
+    return Contacts(dim, *found[:4], count, found.dropped)
 
 
 def _search(world: _World, group: Group, found: _List, slots: int) -> _List:
@@ -232,7 +234,9 @@ def _append(
     for p in range(touch.dist.shape[1]):
         dist = touch.dist[0, p]
         touches = near & (dist < margin)
-        there = touches & (found.own < slots)
+        # There is always room, but in a process that has a GPU and uses its CPU.
+        room = found.count < found.pair.shape[0] - 1
+        there = touches & (found.own < slots) & room
         put = lambda x, value, place=found.count: rolled.put(x, place, value)
         # Written in any case: what is not counted, the next one overwrites.
         found = _List(
@@ -241,6 +245,7 @@ def _append(
             put(found.frame, jnp.where(there, frame[0, p], 0)),
             put(found.pair, pair),
             found.count + lanes.any_world(there),
-            found.own + touches,
+            found.own + there,
+            found.dropped + (touches & ~there),
         )
     return found

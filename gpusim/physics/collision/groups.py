@@ -132,7 +132,7 @@ def slots(found: Sequence[Group]) -> int | None:
 
 def list_length(found: Sequence[Group], slots: int) -> int:
     """Places of a list that never overflows: of all the worlds computed side by side."""
-    most = slots * lanes.SIDE_BY_SIDE
+    most = slots * lanes.side_by_side()
     if any(g.kind in hfield.KINDS for g in found):  # each world touches its own prisms
         return most
     return min(sum(map(_points, found)), most)

@@ -98,8 +98,8 @@ def _own(
     model: Model, found: Contacts, force: jax.Array, reach: np.ndarray
 ) -> tuple[Contacts, jax.Array]:
     """The contacts of this world alone, without those that touch beside it, and their forces."""
-    most = model.topology.slots
-    assert most is not None
+    assert model.topology.slots is not None
+    most = min(model.topology.slots, len(force) - 1)
     numbers = (*found[1:5], force)
     none = tuple(jnp.zeros((most, *x.shape[1:]), x.dtype) for x in numbers)
 
