@@ -22,8 +22,16 @@ SECONDS = 120  # for what should take ten
 class Processes:
     """Two processes of one device each that are a run in a folder."""
 
-    def __init__(self, folder: Path, calls: int, *more: str, slurm: bool = False):
-        """slurm: they are told of each other as SLURM does it, and not by flags."""
+    def __init__(
+        self,
+        folder: Path,
+        calls: int,
+        *more: str,
+        slurm: bool = False,
+        second: tuple[str, ...] = (),
+    ):
+        """slurm: they are told of each other as SLURM does it, and not by flags. second: flags that
+        only the second is given."""
         self.folder = folder
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -32,7 +40,8 @@ class Processes:
         said = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2", "--process-id"]
         job = {"JOB_ID": str(port), "STEP_NODELIST": "localhost", "NTASKS": "2"}
         job |= {"STEP_NUM_TASKS": "2"}
-        flags_of = lambda index: [] if slurm else [*said, index]
+        own = {"0": (), "1": second}
+        flags_of = lambda index: own[index] if slurm else [*said, index, *own[index]]
         found = lambda index: {**job, "PROCID": index, "LOCALID": index} if slurm else {}
         self.both = [
             subprocess.Popen(
@@ -85,6 +94,16 @@ def test_a_signal_at_one_stops_all_at_the_same_update(tmp_path: Path):
     assert final_state(two.folder) == final_state(tmp_path / "one")
     same = lambda row: {k: v for k, v in row.items() if "evaluation" not in k}
     assert list(map(same, rows(two.folder))) == list(map(same, rows(tmp_path / "one")))
+
+
+@pytest.mark.slow
+def test_other_flags_are_refused(tmp_path: Path):
+    with Processes(tmp_path / "two", 1, second=("--learning-rate", "0.5")) as two:
+        (first, lost), (second, refused) = two.said()
+    assert (first, second) == (hosts.LOST, 2)
+    assert "process 1" in lost
+    assert "they need to be the same" in refused
+    assert not (tmp_path / "two" / "metrics.jsonl").exists()
 
 
 @pytest.mark.slow
