@@ -56,7 +56,7 @@ def main(args: Args) -> None:
             found = common.child("bench.robots", flags, threads=1)
         except RuntimeError as error:
             found = {"failure": str(error).strip().splitlines()[-1]}
-        results.append({"model": f"{path.parent.name}/{path.stem}", **found})
+        results.append({"model": "/".join(path.with_suffix("").parts[-3:]), **found})
         print(json.dumps(results[-1]), flush=True)
     report(results)
     common.write(args.out or common.RESULTS / "robots.json", {"models": results})
