@@ -5,6 +5,7 @@ The environment is set before anything imports jax, and child processes inherit 
 
 import os
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -43,6 +44,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         slow = {"slow", "gpu"} & {marker.name for marker in item.iter_markers()}
         if not slow and any(item.path == here / name for name in QUICK):
             item.add_marker("quick")
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """What XLA has compiled for the tests of a file goes with the last of them.
+
+    A process has 65,530 memory maps on Linux and crashes at the next one. An executable holds
+    three or more, and this suite compiles more of them than that.
+    """
+    if "jax" in sys.modules and (nextitem is None or nextitem.path != item.path):
+        sys.modules["jax"].clear_caches()
 
 
 def pytest_unconfigure() -> None:
