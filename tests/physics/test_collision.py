@@ -9,7 +9,7 @@ import pytest
 
 from gpusim.physics.collision import convex
 from gpusim.physics.collision.groups import KINDS
-from gpusim.physics.collision.hulls import Hull, hulls
+from gpusim.physics.collision.hulls import hulls
 from gpusim.physics.collision.shapes import BOX, MESH, PLANE, Shape
 from tests.physics.harness import over_worlds
 
@@ -57,10 +57,10 @@ def model(kind: tuple[int, int], rng: np.random.Generator) -> mujoco.MjModel:
 
 def touches(kind: tuple[int, int], m: mujoco.MjModel, data: list[mujoco.MjData], dtype):
     """Our distances (n, p), points and normals (n, p, 3) in poses."""
-    tables, ranges = hulls(m, range(m.nmesh), dtype)
+    every = hulls(m, range(m.nmesh), dtype)
 
     def shape(pos, mat, k: int) -> Shape:
-        hull = Hull(tables, *ranges[m.geom_dataid[k]]) if kind[k] == MESH else None
+        hull = every[m.geom_dataid[k]] if kind[k] == MESH else None
         return Shape(pos[k][None], mat[k][None], m.geom_size[[k]].astype(dtype), hull)
 
     touch = over_worlds(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gpusim import lanes
 from gpusim.physics import rolled
 from gpusim.physics.collision.features import Polygon
 from gpusim.physics.linalg import Array, cross, dot
@@ -20,7 +21,7 @@ def clipped(face: Polygon, other: Polygon, normal: jax.Array, height: Array) -> 
     Sutherland and Hodgman's algorithm. normal: (3,) of the face, that goes around against it.
     """
     most = face.points.shape[0] + other.points.shape[0]
-    grown = jnp.zeros((most, 3), normal.dtype)
+    grown = lanes.empty((most, 3), normal.dtype)
     around = face.points.shape[0]
 
     def cut(e: Array, now: Polygon) -> Polygon:

@@ -18,7 +18,7 @@ from gpusim import lanes
 from gpusim.physics import rolled
 from gpusim.physics.collision import hfield
 from gpusim.physics.collision.groups import KINDS, Group, bounding_radius, list_length
-from gpusim.physics.collision.hulls import Hull, hulls
+from gpusim.physics.collision.hulls import hulls
 from gpusim.physics.collision.shapes import HFIELD, MESH, PLANE, Shape, Touch, sides
 from gpusim.physics.kinematics import Pose, positions
 from gpusim.physics.linalg import Array, contract, dot, pick
@@ -105,9 +105,10 @@ class _World:
             self.boxes = np.asarray(model.mj.geom_aabb)[self.geoms].astype(dtype)
         self.margin = np.array([p.margin + p.gap for p in model.topology.pairs], dtype)
         meshes, place = self._assets(model, MESH)
-        self.hulls, ranges = hulls(model.mj, meshes, dtype) if meshes else (None, None)
-        if ranges is not None:
-            self.ranges = ranges[place]
+        if meshes:
+            self.hull, *_ = found = hulls(model.mj, meshes, dtype)
+            own = [(h.start, h.stop, h.cell, h.fineness) for h in found]
+            self.places = np.array(own, np.int32)[place]
         used, place = self._assets(model, HFIELD)
         if used:
             tables = hfield.fields(model.mj, used, dtype)
@@ -126,9 +127,9 @@ class _World:
 
     def shape(self, geom: Array, kind: int, margin: Array) -> Shape:
         hull = None
-        if kind == MESH and self.hulls is not None:
-            start, stop = rolled.at(self.ranges, geom)
-            hull = Hull(self.hulls, start, stop)
+        if kind == MESH:
+            start, stop, cell, fineness = rolled.at(self.places, geom)
+            hull = self.hull._replace(start=start, stop=stop, cell=cell, fineness=fineness)
         return Shape(
             rolled.at(self.pos, geom)[None],
             rolled.at(self.mat, geom).reshape(1, 3, 3),

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gpusim import lanes
 from gpusim.physics.collision.epa import Deepest, deepest
 from gpusim.physics.collision.gjk import nearest
-from gpusim.physics.collision.manifold import manifold
+from gpusim.physics.collision.manifold import manifold, nothing
 from gpusim.physics.collision.shapes import (
     BOX,
     CAPSULE,
@@ -52,9 +53,13 @@ def convex(kinds: tuple[int, int]) -> Callable[[Shape, Shape], Touch]:
 def _touch(kinds: tuple[int, int], a: Shape, b: Shape) -> Touch:
     radius_a, radius_b = radius(kinds[0], a), radius(kinds[1], b)
     found = penetration(kinds, a, b, radius_a + radius_b + a.margin)
-    if kinds in SEVERAL:
-        return manifold(kinds, a, b, found, (radius_a, radius_b))
     dist = -(found.depth + radius_a + radius_b)
+    if kinds in SEVERAL:
+        several = lambda _: manifold(kinds, a, b, found, (radius_a, radius_b))
+        none = nothing(dist.dtype)
+        touches = dist < a.margin
+        touch = lax.cond(lanes.any_world(touches), several, lambda _: none, None)
+        return touch._replace(dist=jnp.where(touches, touch.dist, none.dist))
     middle = found.on_a + found.normal * (0.5 * (radius_a - radius_b - found.depth))
     return one(dist[None], middle[None], found.normal[None])
 

@@ -48,7 +48,7 @@ class _Polytope(NamedTuple):
     free: jax.Array  # (F,) numbers of faces that are no more
     n_free: jax.Array  # ()
     n_faces: jax.Array  # () faces that ever were
-    hole: jax.Array  # (V,) what comes next around the hole, as `_next` reads it; 0: not at the hole
+    hole: jax.Array  # (V,) a step around the hole, see `_code`; 0: not at the hole
     best: jax.Array  # () the nearest face
     normal: jax.Array  # (3,) of the face along which the set reaches least
     corner: jax.Array  # () of the same
@@ -130,7 +130,7 @@ def _huge(dtype) -> jax.Array:
 
 def _first(corners: Support, inside: _Inside) -> _Polytope:
     dtype = inside.point.dtype
-    grown = lambda x: jnp.zeros((VERTICES, *x.shape[1:]), x.dtype).at[:4].set(x)
+    room = lambda n, x: lanes.empty((n, *x.shape[1:]), x.dtype).at[: len(x)].set(x)
     at = corners.point
     planes = [_plane(at[i], at[j], at[k], inside) for i, j, k in _START]
     up = dot(_cross(corners.point[1] - corners.point[0], corners.point[2] - corners.point[0]),
@@ -141,11 +141,12 @@ def _first(corners: Support, inside: _Inside) -> _Polytope:
     ]
     zero = jnp.int32(0)
     return _Polytope(
-        grown(corners.point), grown(corners.on_a), grown(corners.features),
-        jnp.zeros((_FACES, 3), dtype).at[:4].set(jnp.stack([n for n, _ in planes])),
+        room(VERTICES, corners.point), room(VERTICES, corners.on_a),
+        room(VERTICES, corners.features),
+        room(_FACES, jnp.stack([n for n, _ in planes])),
         jnp.full(_FACES, _huge(dtype)).at[:4].set(jnp.stack([o for _, o in planes])),
-        jnp.zeros(_FACES, jnp.int32).at[:4].set(jnp.stack(packed).astype(jnp.int32)),
-        jnp.zeros(_FACES, jnp.int32), zero, zero + 4,
+        room(_FACES, jnp.stack(packed).astype(jnp.int32)),
+        lanes.empty((_FACES,), jnp.int32), zero, zero + 4,
         jnp.zeros(VERTICES, jnp.int32), zero,
         jnp.zeros(3, dtype), zero, zero, _huge(dtype), jnp.asarray(False),
     )  # fmt: skip
@@ -203,17 +204,22 @@ def _opened(state: _Polytope, v: Array, point: Array, least: Array) -> _Polytope
     best = state.best
     nearest = _unpacked(state.corners[best])
 
-    def look(i: jax.Array, carry: tuple) -> tuple:
-        normal, offset = rolled.at(carry[0].normals, i), rolled.at(carry[0].offsets, i)
-        seen = (dot(normal, point) > offset + least) & (i != best)
-        return lax.cond(seen, lambda c: remove(i, *c), lambda c: c, carry)
+    def look(i: jax.Array, seen: tuple) -> tuple:
+        normal, offset = rolled.at(state.normals, i), rolled.at(state.offsets, i)
+        sees = (dot(normal, point) > offset + least) & (i != best)
+        # Written in any case: the next one overwrites a face that does not count.
+        return seen[0].at[seen[1]].set(i, mode="promise_in_bounds"), seen[1] + sees
 
-    def remove(i: jax.Array, state: _Polytope, beside: jax.Array) -> tuple:
-        corners = _unpacked(rolled.at(state.corners, i))
+    def remove(k: jax.Array, carry: tuple) -> tuple:
+        state, beside = carry
+        corners = _unpacked(state.corners[seen[k]])
         common = sum((a == b).astype(jnp.int32) for a in corners for b in nearest)
-        return _removed(state, i), beside | (common > 1)
+        return _removed(state, seen[k]), beside | (common > 1)
 
-    state, beside = lanes.fori_loop(0, 2 * v - 4, look, (state, jnp.asarray(False)))
+    # A list first, for every world sees others: the k-th of them is removed in all at once.
+    none = lanes.empty((_FACES + 1,), jnp.int32), jnp.int32(0)
+    seen, count = lanes.fori_loop(0, 2 * v - 4, look, none)
+    state, beside = rolled.loop_while(_FACES, count, remove, (state, jnp.asarray(False)))
     # The nearest face sees it too. If none of its neighbours does, but others do, it is a splinter
     # that rounding has turned: it stays, without a plane.
     alone = ~beside & (state.hole != 0).any()
@@ -222,14 +228,14 @@ def _opened(state: _Polytope, v: Array, point: Array, least: Array) -> _Polytope
 
 
 def _removed(state: _Polytope, i: Array) -> _Polytope:
-    corners = _unpacked(rolled.at(state.corners, i))
+    corners = _unpacked(state.corners[i])
     hole = state.hole
     for k in range(3):
         after, before = corners[(k + 1) % 3], corners[(k + 2) % 3]
         hole = hole.at[corners[k]].add(_code(after) - _code(before))
     return state._replace(
         hole=hole,
-        offsets=rolled.put(state.offsets, i, _huge(state.offsets.dtype)),
+        offsets=state.offsets.at[i].set(_huge(state.offsets.dtype)),
         free=state.free.at[state.n_free].set(i),
         n_free=state.n_free + 1,
     )
@@ -245,10 +251,16 @@ def _code(vertex: jax.Array) -> jax.Array:
     return vertex * _HIGH + vertex * vertex
 
 
-def _next(left: jax.Array) -> jax.Array:
-    difference = (left + _HIGH // 2) >> 14
-    squares = left - difference * _HIGH
-    return (squares // jnp.where(difference == 0, 1, difference) + difference) // 2
+def _step(left: jax.Array) -> jax.Array:
+    """From the last vertex to the next one."""
+    return (left + _HIGH // 2) >> 14
+
+
+def _last(left: jax.Array) -> jax.Array:
+    step = _step(left)
+    squares = (left - step * _HIGH).astype(jnp.float32)  # exact, and so is the quotient: a sum
+    total = squares / jnp.where(step == 0, 1, step).astype(jnp.float32)
+    return (total.astype(jnp.int32) - step) // 2
 
 
 def _unpacked(packed: jax.Array) -> list[jax.Array]:
@@ -265,8 +277,8 @@ def _filled(state: _Polytope, v: Array, point: Array, inside: _Inside) -> _Polyt
     start, count = lanes.fori_loop(0, v, look, (jnp.int32(0), jnp.int32(0)))
 
     def join(_: jax.Array, walk: tuple) -> tuple:
-        state, a = walk
-        b = jnp.clip(_next(state.hole[a]), 0, VERTICES - 1)
+        state, last, a = walk
+        b = jnp.clip(last + _step(state.hole[a]), 0, VERTICES - 1)
         normal, offset = _plane(state.points[a], state.points[b], point, inside)
         again = state.n_free > 0
         place = jnp.where(again, state.free[jnp.maximum(state.n_free - 1, 0)], state.n_faces)
@@ -278,9 +290,10 @@ def _filled(state: _Polytope, v: Array, point: Array, inside: _Inside) -> _Polyt
             n_free=state.n_free - again,
             n_faces=state.n_faces + ~again,
         )
-        return state, b
+        return state, a, b
 
-    state, end = rolled.loop_while(VERTICES, count, join, (state, start))
+    walk = state, _last(state.hole[start]), start
+    state, _, end = rolled.loop_while(VERTICES, count, join, walk)
     # Several holes, torn by rounding: this is as far as it goes.
     return state._replace(done=end != start)
 

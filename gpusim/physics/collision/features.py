@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gpusim import lanes
 from gpusim.physics import rolled
 from gpusim.physics.collision.hulls import Hulls
 from gpusim.physics.collision.shapes import BOX, CAPSULE, CYLINDER, MESH, Shape
@@ -102,14 +103,17 @@ def _mesh_normals(shape: Shape, at: Corners) -> Normals:
     assert shape.hull is not None
     t, mat = shape.hull.tables, shape.mat[0]
     most = int(np.diff(t.corners).max())
-    start, stop = jnp.asarray(t.corners)[at.first]
-    all_normals = jnp.asarray(t.normals)
-    second = jnp.where(at.dim > 1, at.second, at.first)
-    third = jnp.where(at.dim > 2, at.third, at.first)
+    ends = jnp.asarray(t.corners)
+    start, stop = ends[at.first]
+    all_normals, faces = jnp.asarray(t.normals), jnp.asarray(t.ring)[:, 0]
+    second = ends[jnp.where(at.dim > 1, at.second, at.first)]
+    third = ends[jnp.where(at.dim > 2, at.third, at.first)]
 
-    def has(corner: Array, vertex: Array) -> jax.Array:
-        look = lambda k, found: found | (_of_ring(t, corner, k) == vertex)
-        return rolled.loop(_longest(t), look, jnp.asarray(False))
+    def has(corner: Array, others: Array) -> jax.Array:
+        """Whether a corner's face has one of these corners too."""
+        face, count = faces[corner], others[1] - others[0]
+        look = lambda k, found: found | (faces[others[0] + k] == face)
+        return rolled.loop_while(most, count, look, jnp.asarray(False))
 
     def trip(k: Array, out: Normals) -> Normals:
         corner = jnp.minimum(start + k, stop - 1)
@@ -121,7 +125,9 @@ def _mesh_normals(shape: Shape, at: Corners) -> Normals:
             out.count + mine,
         )
 
-    none = Normals(jnp.zeros((most, 3), mat.dtype), jnp.zeros(most, jnp.int32), jnp.int32(0))
+    none = Normals(
+        lanes.empty((most, 3), mat.dtype), lanes.empty((most,), jnp.int32), jnp.int32(0)
+    )
     return rolled.loop_while(most, stop - start, trip, none)
 
 
@@ -161,7 +167,7 @@ def edges(kind: int, shape: Shape, at: Corners, witness: jax.Array) -> Edges:
         return rolled.put(ends, k, place(other))
 
     count = jnp.where(at.dim == 2, 1, stop - first)
-    ends = rolled.loop_while(most, count, trip, jnp.zeros((most, 3), mat.dtype))
+    ends = rolled.loop_while(most, count, trip, lanes.empty((most, 3), mat.dtype))
     return Edges(_ways(ends - start), start, ends, count)
 
 
@@ -187,7 +193,7 @@ def polygon(kind: int, shape: Shape, face: Array) -> Polygon:
     def trip(k: Array, points: jax.Array) -> jax.Array:
         return rolled.put(points, k, pos + dot(mat, vertices[_of_ring(t, face, k)]))
 
-    none = jnp.zeros((most, 3), mat.dtype)
+    none = lanes.empty((most, 3), mat.dtype)
     return Polygon(rolled.loop_while(most, stop - start, trip, none), stop - start)
 
 

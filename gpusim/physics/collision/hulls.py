@@ -13,7 +13,12 @@ import numpy as np
 
 from gpusim import lanes
 from gpusim.physics import rolled
+from gpusim.physics.collision import cells
+from gpusim.physics.collision.cells import Cells
 from gpusim.physics.linalg import Array, dot
+
+
+_SMALL = 256  # vertices: fewer are tried faster than looked up
 
 
 class Hulls(NamedTuple):
@@ -39,12 +44,19 @@ class Hull(NamedTuple):
     tables: Hulls
     start: Array  # () its first vertex
     stop: Array  # ()
+    cells: Cells | None  # of all hulls; None: they are so small that all vertices are tried
+    cell: Array  # () the first of its cells
+    fineness: Array  # () how many of them lie along an edge of the cube
 
 
-def hulls(m: mujoco.MjModel, meshes: Sequence[int], dtype) -> tuple[Hulls, np.ndarray]:
-    """The hulls of meshes in this order, and where each begins and ends (n, 2)."""
+def hulls(m: mujoco.MjModel, meshes: Sequence[int], dtype) -> list[Hull]:
+    """Of meshes, in this order."""
     parts = [_hull(m, mesh) for mesh in meshes]
-    vertices = np.cumsum([0, *(len(p.vertices) for p in parts)])
+    sizes = [len(p.vertices) for p in parts]
+    vertices = np.cumsum([0, *sizes])
+    table, places = None, np.zeros((len(parts), 2), np.int32)
+    if max(sizes) > _SMALL:
+        table, places = cells.cells([p.vertices for p in parts], dtype)
     corners = np.cumsum([0, *(len(p.normals) for p in parts)])
     rings = np.cumsum([0, *(len(p.rings) for p in parts)])
     as_int = lambda x: np.concatenate(x).astype(np.int32)
@@ -60,7 +72,8 @@ def hulls(m: mujoco.MjModel, meshes: Sequence[int], dtype) -> tuple[Hulls, np.nd
         as_int([p.ring + k for p, k in zip(parts, rings, strict=False)]),
         later([p.before for p in parts]),
     )
-    return joined, np.stack([vertices[:-1], vertices[1:]], 1).astype(np.int32)
+    ends = zip(vertices.astype(np.int32), vertices[1:].astype(np.int32), places, strict=False)
+    return [Hull(joined, start, stop, table, *place) for start, stop, place in ends]
 
 
 def _hull(m: mujoco.MjModel, mesh: int) -> Hulls:
@@ -131,17 +144,23 @@ def _widest(polygon: np.ndarray) -> tuple[int, ...]:
     return tuple(k % n for k in here)
 
 
-def farthest(hull: Hull, direction: Array) -> jax.Array:
-    """The number of the vertex farthest in a direction (3,) of the geom's axes."""
+def farthest(hull: Hull, direction: Array) -> tuple[jax.Array, jax.Array]:
+    """The vertex farthest in a direction (3,) of the geom's axes, of equals the first: its number
+    and the point.
+    """
     direction = jnp.asarray(direction)
+    if hull.cells is not None:
+        return cells.farthest(hull.cells, hull.cell, hull.fineness, direction)
+    points = jnp.asarray(hull.tables.vertices)
 
     def trip(k: Array, best: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        height = dot(rolled.at(hull.tables.vertices, k), direction)
+        height = dot(rolled.at(points, k), direction)
         better = height > best[0]
         return jnp.where(better, height, best[0]), jnp.where(better, k, best[1])
 
     none = jnp.asarray(-np.inf, direction.dtype), jnp.asarray(hull.start, jnp.int32)
-    return lanes.fori_loop(hull.start, hull.stop, trip, none)[1]
+    found = lanes.fori_loop(hull.start, hull.stop, trip, none)[1]
+    return found, points[found]
 
 
 def facing(hull: Hull, vertex: Array, direction: Array) -> jax.Array:

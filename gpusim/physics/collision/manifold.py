@@ -83,6 +83,12 @@ def manifold(
     return Touch(dist[None], point[None], jnp.broadcast_to(normal * flip, (1, _POINTS, 3)))
 
 
+def nothing(dtype) -> Touch:
+    """Of a pair that does not touch."""
+    zero = jnp.zeros((1, _POINTS, 3), dtype)
+    return Touch(jnp.full((1, _POINTS), FAR, dtype), zero, zero)
+
+
 def _side(kind: int, shape: Shape, features, out, witness, half) -> _Side:
     at = corners(features)
     return _Side(

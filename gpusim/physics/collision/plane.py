@@ -87,7 +87,7 @@ def plane_mesh(a: Shape, b: Shape) -> Touch:
     assert hull is not None
     normal, mat = a.axis[0], b.mat[0]
     down = -dot(normal, mat)
-    lowest = farthest(hull, down)
+    lowest, _ = farthest(hull, down)
     others = jnp.asarray(hull.tables.spread)[facing(hull, lowest, down)]
     vertices = jnp.concatenate([lowest[None], others])
     arms = dot(jnp.asarray(hull.tables.vertices)[jnp.maximum(vertices, 0)], mat.T)

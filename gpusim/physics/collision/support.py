@@ -65,8 +65,8 @@ def core(kind: int, shape: Shape, direction: jax.Array) -> tuple[jax.Array, jax.
         return pos + dot(mat, three[jnp.argmax(dot(three, d))]), none
     if kind == MESH:
         assert shape.hull is not None
-        corner = farthest(shape.hull, d)
-        return pos + dot(mat, jnp.asarray(shape.hull.tables.vertices)[corner]), corner
+        corner, point = farthest(shape.hull, d)
+        return pos + dot(mat, point), corner
     if kind == CAPSULE:
         return pos + mat[:, 2] * (up[2] * size[1]), none
     if kind == ELLIPSOID:
