@@ -43,16 +43,21 @@ def poses(
     return out
 
 
-def model(kind: tuple[int, int], rng: np.random.Generator) -> mujoco.MjModel:
-    """Two bodies of a geom each: a mesh is a stone, or a prism if it is the first."""
+def model(kind: tuple[int, int], rng: np.random.Generator, pebble=False) -> mujoco.MjModel:
+    """Two bodies of a geom each: a mesh is a stone, or a prism if it is the first; a pebble is a
+    stone worn round: all of its 500 vertices are corners of the hull.
+    """
     words = lambda numbers: " ".join(map(str, np.ravel(numbers)))
     sizes = ["1 1 1" if k == PLANE else words(rng.uniform(0.05, 0.3, 3)) for k in kind]
     geoms = [
         f'type="mesh" mesh="{mesh}"' if k == MESH else f'type="{NAMES[k]}" size="{size}"'
         for k, size, mesh in zip(kind, sizes, ("prism", "stone"), strict=True)
     ]
-    stone = words(rng.standard_normal((30, 3)) * [0.1, 0.15, 0.08])
-    return mujoco.MjModel.from_xml_string(MODEL.format(stone, words(PRISM), *geoms))
+    stone = rng.standard_normal((500 if pebble else 30, 3))
+    if pebble:
+        stone *= 2 / np.linalg.norm(stone, axis=1, keepdims=True)
+    stone *= [0.1, 0.15, 0.08]
+    return mujoco.MjModel.from_xml_string(MODEL.format(words(stone), words(PRISM), *geoms))
 
 
 def touches(kind: tuple[int, int], m: mujoco.MjModel, data: list[mujoco.MjData], dtype):
@@ -74,7 +79,19 @@ def touches(kind: tuple[int, int], m: mujoco.MjModel, data: list[mujoco.MjData],
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: f"{NAMES[k[0]]}-{NAMES[k[1]]}")
 def test_contacts_are_c_s(kind: tuple[int, int]):
     rng = np.random.default_rng(sum(kind))
-    m = model(kind, rng)
+    check(kind, model(kind, rng), rng)
+
+
+@pytest.mark.parametrize("kind", [(PLANE, MESH), (MESH, MESH)])
+def test_contacts_of_hulls_with_many_vertices(kind: tuple[int, int]):
+    """Those have tables of which vertices may be the farthest in a direction."""
+    rng = np.random.default_rng(50 + sum(kind))
+    m = model(kind, rng, pebble=True)
+    assert hulls(m, range(m.nmesh), np.float64)[0].cells is not None
+    check(kind, m, rng)
+
+
+def check(kind: tuple[int, int], m: mujoco.MjModel, rng: np.random.Generator) -> None:
     m.opt.ccd_iterations, m.opt.ccd_tolerance = 400, 1e-9
     data = poses(m, 240, rng)
     dist, point, normal = touches(kind, m, data, np.float64)

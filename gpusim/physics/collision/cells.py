@@ -17,7 +17,7 @@ from gpusim import lanes
 from gpusim.physics.linalg import Array, dot
 
 _FEW = 6.0  # vertices a cell, on average: with no more, cells are not made smaller
-_FINEST = 32  # cells along an edge of the cube, at most
+_FINEST = 16  # cells along an edge of the cube, at most
 # Of the hull's size, what heights must differ by to tell vertices apart: more than rounding makes
 # of a height in float32, or of the cell that a direction falls into.
 _TELL = 1e-5
@@ -74,7 +74,7 @@ def _ahead(hull: np.ndarray, some: np.ndarray, ways: np.ndarray, tell: float) ->
     """Those of some vertices that are not behind one of the farthest ones for all four ways."""
     heights = hull[some] @ ways.T
     farthest = heights[heights.argmax(0)]
-    behind = (farthest[None] - heights[:, None] > tell).all(2).any(1)
+    behind = ((farthest[None] - heights[:, None]).min(2) > tell).max(1)
     return some[~behind]
 
 

@@ -24,7 +24,8 @@ def clipped(face: Polygon, other: Polygon, normal: jax.Array, height: Array) -> 
     grown = lanes.empty((most, 3), normal.dtype)
     around = face.points.shape[0]
 
-    def cut(e: Array, now: Polygon) -> Polygon:
+    def cut(e: Array, carry: tuple[Polygon, jax.Array]) -> tuple[Polygon, jax.Array]:
+        now, spare = carry
         start = rolled.at(face.points, e)
         following = rolled.at(face.points, jnp.minimum(e + 1, around - 1))
         end = jnp.where(e + 1 < face.count, following, face.points[0])
@@ -42,16 +43,19 @@ def clipped(face: Polygon, other: Polygon, normal: jax.Array, height: Array) -> 
             out = _added(out, p + t * (q - p), (in_p != in_q) & (fall != 0))
             return _added(out, q, in_q)
 
-        return rolled.loop_while(most, now.count, look, Polygon(grown, jnp.int32(0)))
+        out = rolled.loop_while(most, now.count, look, Polygon(spare, jnp.int32(0)))
+        # Back to where it was: only what there is, which is far less than there may be.
+        back = lambda i, points: rolled.put(points, i, rolled.at(out.points, i))
+        return Polygon(rolled.loop_while(most, out.count, back, now.points), out.count), out.points
 
     begin = Polygon(grown.at[: other.points.shape[0]].set(other.points), other.count)
-    whole = rolled.loop_while(around, face.count, cut, begin)
+    whole, spare = rolled.loop_while(around, face.count, cut, (begin, grown))
 
     def low(i: Array, out: Polygon) -> Polygon:
         p = rolled.at(whole.points, i)
         return _added(out, p, dot(p - face.points[0], normal) <= height)
 
-    return rolled.loop_while(most, whole.count, low, Polygon(grown, jnp.int32(0)))
+    return rolled.loop_while(most, whole.count, low, Polygon(spare, jnp.int32(0)))
 
 
 def _added(polygon: Polygon, point: jax.Array, there: Array) -> Polygon:

@@ -125,9 +125,7 @@ def _mesh_normals(shape: Shape, at: Corners) -> Normals:
             out.count + mine,
         )
 
-    none = Normals(
-        lanes.empty((most, 3), mat.dtype), lanes.empty((most,), jnp.int32), jnp.int32(0)
-    )
+    none = Normals(lanes.empty((most, 3), mat.dtype), lanes.empty((most,), jnp.int32), jnp.int32(0))
     return rolled.loop_while(most, stop - start, trip, none)
 
 

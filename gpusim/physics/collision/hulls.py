@@ -3,6 +3,7 @@
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's module has no type stubs)
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,6 @@ from gpusim.physics import rolled
 from gpusim.physics.collision import cells
 from gpusim.physics.collision.cells import Cells
 from gpusim.physics.linalg import Array, dot
-
 
 _SMALL = 256  # vertices: fewer are tried faster than looked up
 
@@ -81,6 +81,7 @@ def _hull(m: mujoco.MjModel, mesh: int) -> Hulls:
     start, count = int(m.mesh_vertadr[mesh]), int(m.mesh_vertnum[mesh])
     every = np.array(m.mesh_vert[start : start + count], np.float64)
     first = int(m.mesh_polyadr[mesh])
+    points, polyvert = every.tolist(), m.mesh_polyvert.tolist()
     used = np.flatnonzero(m.mesh_polymapnum[start : start + count])
     place = np.full(count, -1)
     place[used] = np.arange(len(used))
@@ -88,15 +89,15 @@ def _hull(m: mujoco.MjModel, mesh: int) -> Hulls:
     rings: dict[int, np.ndarray] = {}  # by face
     ends: dict[int, tuple[int, int]] = {}
     length = 0
-    for v in used:
+    for v in used.tolist():
         begin = int(m.mesh_polymapadr[start + v])
         faces = m.mesh_polymap[begin : begin + int(m.mesh_polymapnum[start + v])]
         for face in faces:
             at = int(m.mesh_polyvertadr[first + face])
-            around = m.mesh_polyvert[at : at + int(m.mesh_polyvertnum[first + face])]
-            turned = np.roll(around, -int(np.flatnonzero(around == v)[0]))
+            around = polyvert[at : at + int(m.mesh_polyvertnum[first + face])]
+            turned = around[around.index(v) :] + around[: around.index(v)]
             normals.append(m.mesh_polynormal[first + face])
-            chosen = [place[turned[k]] for k in _widest(every[turned])]
+            chosen = [place[turned[k]] for k in _widest([points[k] for k in turned])]
             spread.append([*chosen, -1][:3])
             if face not in rings:
                 rings[face], ends[face] = place[around[::-1]], (length, length + len(around))
@@ -115,7 +116,7 @@ def _hull(m: mujoco.MjModel, mesh: int) -> Hulls:
     )
 
 
-def _widest(polygon: np.ndarray) -> tuple[int, ...]:
+def _widest(polygon: list[list[float]]) -> tuple[int, ...]:
     """Corners of a polygon that, with its first one, are a wide quadrilateral.
 
     As C's hull4f finds them: each moves on while that makes it wider.
@@ -125,8 +126,11 @@ def _widest(polygon: np.ndarray) -> tuple[int, ...]:
         return tuple(range(1, n))
 
     def area(b: int, c: int, d: int) -> float:
-        at = lambda k: polygon[k % n]
-        return float(np.linalg.norm(np.cross(at(0) - at(c), at(b) - at(d))))
+        p, q, r, s = polygon[0], polygon[b % n], polygon[c % n], polygon[d % n]
+        x, y, z = (i - j for i, j in zip(p, r, strict=True))
+        u, v, w = (i - j for i, j in zip(q, s, strict=True))
+        across = y * w - z * v, z * u - x * w, x * v - y * u
+        return math.sqrt(sum(c * c for c in across))
 
     here = [1, 2, 3]
 
