@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpusim.lanes import jaxprs
+from gpusim.lanes.loops import ROLLED
 from gpusim.lanes.scalarize import Scalarizer
 
 LEAST = 4  # numbers of an array that is carried in memory
@@ -99,6 +100,8 @@ def _indexed(jaxpr, constant: Iterable[int]) -> tuple[Indexed, list[frozenset[in
 
     for eqn in jaxpr.eqns:
         name, ins, outs = eqn.primitive.name, eqn.invars, eqn.outvars
+        if eqn.params.get("name") == ROLLED:
+            continue  # the counter of a loop that stays one begins with a constant and is none
         if all(map(fixed, ins)) and not eqn.effects:
             known.update(outs)
         elif name in ("gather", "dynamic_slice"):
