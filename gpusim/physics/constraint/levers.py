@@ -6,6 +6,7 @@ has several dozens. Loops go over them; which they are is a table by pair, and a
 number in all worlds that are computed side by side.
 """
 
+import copy
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -41,6 +42,7 @@ def lever_of(pair: Array, point: jax.Array, frame: jax.Array, dim: int) -> Lever
     return Lever(pair, point, axes if dim <= 3 else lax.concatenate([axes, frame[: dim - 3]], 0))
 
 
+@jax.tree_util.register_pytree_node_class  # of what depends on the pose
 class Levers:
     """Products with the Jacobian of a contact, of a model in a pose; `pairs`: those that occur."""
 
@@ -59,6 +61,15 @@ class Levers:
         self.second, self.length = paths.second, paths.length
         self.rows, self.columns_of = paths.rows, paths.columns
         self.apart = bool((self.second < self.length).any())  # some first bodies move
+
+    def tree_flatten(self) -> tuple[tuple, "Levers"]:
+        return (self.angular, self.linear, self.reference), self
+
+    @classmethod
+    def tree_unflatten(cls, like: "Levers", arrays: tuple) -> "Levers":
+        new = copy.copy(like)
+        new.angular, new.linear, new.reference = arrays
+        return new
 
     def along(self, at: Lever, x: Array) -> jax.Array:
         """J x (k,)."""

@@ -36,6 +36,17 @@ class _Iterate(NamedTuple):
     active: jax.Array  # () bool: whether to go on
 
 
+class _Problem(NamedTuple):
+    """What `solve_constraints` is given."""
+
+    options: Options
+    scale: Array
+    matrix: jax.Array
+    qacc_smooth: jax.Array
+    blocks: list[Block]
+    warmstart: Array
+
+
 def solve_constraints(
     options: Options,
     scale: Array,
@@ -49,13 +60,59 @@ def solve_constraints(
     scale: 1 / (mean inertia · nv), which makes options.tolerance a pure number; matrix: (nv, nv)
     mass matrix, lower triangle; qacc_smooth, warmstart: (nv,); every: all blocks. A world in which
     no row acts stops where it starts, at qacc_smooth; one that is not finite stops at once too.
+
+    Its derivatives are those of the minimum, whatever steps led there.
     """
-    start = _start(options, scale, matrix, qacc_smooth, every, warmstart)
+    problem = _Problem(options, scale, matrix, qacc_smooth, list(every), warmstart)
+    parts, tree = jax.tree.flatten(problem)
+    variable = [k for k, part in enumerate(parts) if isinstance(part, jax.Array)]
+
+    def of(numbers: Sequence[jax.Array]) -> _Problem:
+        given = dict(zip(variable, numbers, strict=True))
+        return jax.tree.unflatten(tree, [given.get(k, part) for k, part in enumerate(parts)])
+
+    minimum = jax.custom_jvp(lambda *numbers: _minimum(of(numbers)))
+
+    @minimum.defjvp
+    def derivative(numbers, tangents) -> tuple[Solution, Solution]:
+        end = minimum(*numbers)
+        at = lambda qacc, *numbers: _at(of(numbers), qacc)
+        # The gradient stays zero: what the numbers change of it, the acceleration takes back.
+        pull = jax.jvp(lambda *numbers: at(end.qacc, *numbers)[0], numbers, tangents)[1]
+        step = -solve(factorize(_hessian(of(numbers), end.residuals)), pull)
+        _, force, residuals = jax.jvp(at, (end.qacc, *numbers), (step, *tangents))[1]
+        none = np.zeros((), jax.dtypes.float0)
+        return end, Solution(step, force, none, residuals)
+
+    return minimum(*(parts[k] for k in variable))
+
+
+def _at(problem: _Problem, qacc: Array) -> tuple[jax.Array, jax.Array, list[jax.Array]]:
+    """The gradient of the cost and the constraints' force (nv,), and each block's residual."""
+    residuals = [block.residual(qacc) for block in problem.blocks]
+    force = _force(problem.blocks, residuals, qacc)
+    return symmetric_mul(problem.matrix, qacc - problem.qacc_smooth) - force, force, residuals
+
+
+def _force(blocks: Sequence[Block], residuals: list[jax.Array], like: Array) -> jax.Array:
+    pushed = (b.push(b.law.gradient, r) for b, r in zip(blocks, residuals, strict=True))
+    return -sum(pushed, jnp.zeros_like(like))
+
+
+def _hessian(problem: _Problem, residuals: list[jax.Array]) -> jax.Array:
+    """(nv, nv), lower triangle."""
+    hessian = problem.matrix
+    for block, r in zip(problem.blocks, residuals, strict=True):
+        hessian = block.stiffen(hessian, block.law.stiffness, r)
+    return hessian
+
+
+def _minimum(problem: _Problem) -> Solution:
+    options, scale, start = problem.options, problem.scale, _start(problem)
 
     def newton(at: _Iterate) -> _Iterate:
-        hessian, blocks = matrix, [block.among(at.active) for block in every]
-        for block, r in zip(blocks, at.residual, strict=True):
-            hessian = block.stiffen(hessian, block.law.stiffness, r)
+        blocks = [block.among(at.active) for block in problem.blocks]
+        hessian = _hessian(problem._replace(blocks=blocks), at.residual)
         step = -solve(factorize(hessian), at.gradient)
         slope = dot(at.gradient, step)
         change = [block.along(step) for block in blocks]
@@ -76,22 +133,13 @@ def solve_constraints(
         )
 
     end = lax.while_loop(lambda at: at.active, newton, start)
-    gradient = sum(
-        (block.push(block.law.gradient, r) for block, r in zip(every, end.residual, strict=True)),
-        jnp.zeros_like(qacc_smooth),
-    )
-    return Solution(end.qacc, -gradient, end.iteration, end.residual)
+    force = _force(problem.blocks, end.residual, problem.qacc_smooth)
+    return Solution(end.qacc, force, end.iteration, end.residual)
 
 
-def _start(
-    options: Options,
-    scale: Array,
-    matrix: jax.Array,
-    qacc_smooth: jax.Array,
-    blocks: Sequence[Block],
-    warmstart: Array,
-) -> _Iterate:
+def _start(problem: _Problem) -> _Iterate:
     """MuJoCo's choice: the warm start if it costs less than the unconstrained acceleration."""
+    options, scale, matrix, qacc_smooth, blocks, warmstart = problem
     warm, smooth = ([b.residual(a) for b in blocks] for a in (warmstart, qacc_smooth))
     distance = warmstart - qacc_smooth
     pull = symmetric_mul(matrix, distance)
