@@ -17,6 +17,9 @@ _HERE = Path(__file__).parent
 
 # What is drawn first and large; every other metric follows, small.
 RETURNS = {"return": "training, exploring", "evaluation_return": "evaluated, whole episodes"}
+# Of charts, in pixels: about as large as they are shown, which is as large as letters stay.
+_WIDE, _NARROW = {"width": 760, "height": 280}, {"width": 390, "height": 260}
+_SMALL = {"width": 330, "height": 190}
 
 
 def write(*runs: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
@@ -63,9 +66,9 @@ def page(runs: Sequence[RunFolder]) -> str:
 
 
 def returns_chart(rows: Sequence[Row]) -> str:
-    """Return of training and evaluation against environment steps, as one <figure> of SVG."""
+    """Return of training and evaluation against environment steps, as SVG."""
     curves = [_curve(rows, metric, label) for metric, label in RETURNS.items()]
-    return _figure(curves, "Return of an episode", width=960, height=330)
+    return _large(curves, "Return of an episode")
 
 
 def _returns_of(runs: Sequence[RunFolder]) -> str:
@@ -76,12 +79,19 @@ def _returns_of(runs: Sequence[RunFolder]) -> str:
         else _curve(run.rows, "return", f"{run.name} (training)")
         for run in runs
     ]
-    return _figure(curves, "Evaluated return of an episode", width=960, height=330)
+    return _large(curves, "Evaluated return of an episode")
 
 
 def _chart(runs: Sequence[RunFolder], metric: str, title: str) -> str:
     curves = [_curve(run.rows, metric, run.name) for run in runs]
-    return _figure(curves, title, width=460, height=230)
+    return _figure(curves, title, **_SMALL)
+
+
+def _large(curves: Sequence[Curve], title: str) -> str:
+    """A chart twice, of which the page shows the one that it has room for: letters shrink with the
+    drawing they are in, and a wide one on a phone could not be read."""
+    wide, narrow = _figure(curves, title, **_WIDE), _figure(curves, title, **_NARROW)
+    return f'<div class="broad">{wide}</div><div class="narrow">{narrow}</div>'
 
 
 def _figure(curves: Sequence[Curve], title: str, **size: int) -> str:

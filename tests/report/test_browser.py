@@ -49,6 +49,25 @@ setTimeout(() => {
   document.title = JSON.stringify({ ...found, errors });
 }, 2500);
 </script></body>"""
+# What is read, as it stands on the screen.
+MEASURE = """<script>
+setTimeout(() => {
+  const box = (element) => element.getBoundingClientRect();
+  const letters = [...document.querySelectorAll("svg text")].filter((text) => box(text).width > 0);
+  const scale = (text) => box(text.ownerSVGElement).width / text.ownerSVGElement.viewBox.baseVal.width;
+  const corner = box(byId("heading")), scene = box(stage);
+  const labels = [...byId("labels").children].filter((label) => !label.hidden).map(box);
+  const found = {
+    letters: letters.map((text) => parseFloat(getComputedStyle(text).fontSize) * scale(text)),
+    labels: labels.length,
+    inside: labels.every((l) => l.left >= scene.left && l.right <= scene.right && l.top >= scene.top),
+    apart: labels.every((l) => l.left >= corner.right || l.top >= corner.bottom),
+    charts: document.querySelectorAll("figure").length,
+    shown: [...document.querySelectorAll("figure")].filter((f) => box(f).width > 0).length,
+  };
+  parent.postMessage(JSON.stringify(found), "*");
+}, 1500);
+</script></body>"""
 NIGHT = """<script>window.matchMedia = () => ({ matches: true, addEventListener() {} });</script>"""
 
 
@@ -86,6 +105,23 @@ def test_controls_work_and_nothing_is_asked_for(page: str, tmp_path: Path, brows
     x, y = np.array(found["inView"][::2]).T  # of the world that the camera follows
     assert (abs(x) < 0.9).all()
     assert (abs(y) < 0.9).all()
+
+
+@pytest.mark.parametrize("width", [390, 660, 1000, 1300])
+def test_all_that_is_written_can_be_read(page: str, tmp_path: Path, browser, width: int):
+    path = tmp_path / "measure.html"
+    path.write_text(page.replace("</body>", MEASURE), encoding="utf-8")
+    frame = tmp_path / "frame.html"  # a window of Chromium's is wider than a phone
+    frame.write_text(
+        f'<title></title><iframe src="measure.html#t=0.5" width="{width}" height="844"></iframe>'
+        "<script>onmessage = (event) => { document.title = event.data; };</script>"
+    )
+    found = json.loads(browser.title(frame))
+    assert min(found["letters"]) > 9.5  # pixels
+    assert found["labels"] >= 1
+    assert found["inside"]
+    assert found["apart"]
+    assert found["shown"] == found["charts"] - 1  # of the large one drawn for wide and narrow pages
 
 
 @pytest.mark.parametrize(("width", "height"), [(1000, 800), (390, 844)])
