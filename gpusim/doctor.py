@@ -10,6 +10,8 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import NamedTuple
 
+from gpusim import shell
+
 PACKAGES = ("jax", "jaxlib", "llvmlite", "mujoco", "flax", "optax", "numpy")
 EXTRAS = {  # module: what it is for, and what brings it
     "brax": ("Brax's environments on its own physics", "brax"),
@@ -29,6 +31,7 @@ class Finding(NamedTuple):
     absent: bool = False  # something that one may do without
 
 
+@shell.command("gpusim.doctor")
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 1 if something is wrong."""
     argparse.ArgumentParser(prog="python -m gpusim.doctor", description=__doc__).parse_args(argv)
@@ -36,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for finding in (*_installation(), *_machine(), *_devices(), *_extras()):
         wrong += bool(finding.remedy)
         sign = "!!" if finding.remedy else "--" if finding.absent else "ok"
-        print(f"{sign} {finding.what:15}{finding.said}")
+        shell.say(f"{sign} {finding.what:15}{finding.said}")
         if finding.remedy:
-            print(f"   {'':15}-> {finding.remedy}")
-    print(f"{wrong} thing(s) to mend" if wrong else "nothing to mend")
+            shell.say(f"   {'':15}-> {finding.remedy}")
+    shell.say(f"{wrong} thing(s) to mend" if wrong else "nothing to mend")
     return int(wrong > 0)
 
 

@@ -8,12 +8,13 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gpusim import agents
+from gpusim import agents, shell
 from gpusim.envs import registry
 from gpusim.metrics import count, duration
 from gpusim.report import folder
 
 
+@shell.command("gpusim.list")
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0."""
     parser = argparse.ArgumentParser(prog="python -m gpusim.list", description=__doc__)
@@ -21,19 +22,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         "runs", nargs="*", type=Path, default=[Path("runs")], help="where runs are (default: runs)"
     )
     options = parser.parse_args(argv)
-    print("environments (--env NAME; their options are --env.OPTION VALUE):")
+    shell.say("environments (--env NAME; their options are --env.OPTION VALUE):")
     width = max(map(len, registry.names())) + 4
     for name in registry.names():
-        print(f"  {name:{width - 2}}{_first_line(registry.world_class(name))}")
+        shell.say(f"  {name:{width - 2}}{_first_line(registry.world_class(name))}")
         known = ", ".join(registry.option_types(name) or {})
         margin = " " * width
-        print(textwrap.fill(known, 100, initial_indent=margin, subsequent_indent=margin))
-    print("learners (--learner NAME):")
+        shell.say(textwrap.fill(known, 100, initial_indent=margin, subsequent_indent=margin))
+    shell.say("learners (--learner NAME):")
     for name in agents.names():
-        print(f"  {name:24}{_first_line(agents.find(name).Config)}")
+        shell.say(f"  {name:24}{_first_line(agents.find(name).Config)}")
     for place in options.runs:
-        print(f"runs in {place}:")
-        print("\n".join(_runs(place)) or "  none")
+        shell.say(f"runs in {place}:")
+        shell.say("\n".join(_runs(place)) or "  none")
     return 0
 
 

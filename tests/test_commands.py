@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpusim import __main__, doctor
+from gpusim import __main__, doctor, shell
 from gpusim import list as listing
 from gpusim.agents import names as learners
 from gpusim.envs import registry
@@ -83,3 +83,51 @@ def test_a_script_beside_the_clone_imports_what_is_installed(tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()) == ROOT / "gpusim" / "__init__.py"
+
+
+def test_a_reader_that_has_gone_ends_nothing(tmp_path: Path):
+    """As `... | head -1` does."""
+    code = "from gpusim import shell; [shell.say('line') for _ in range(9)]; open('end', 'w')"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert child.stdout
+    assert child.stderr
+    child.stdout.close()
+    assert child.stderr.read() == b""
+    assert child.wait() == 0
+    assert (tmp_path / "end").exists()
+
+
+def test_letters_that_the_terminal_lacks():
+    code = "from gpusim import shell; shell.command('it')(lambda argv: shell.say('\\xb11 \\u2192') or 0)([])"
+    poor = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True,
+        env={**os.environ, **poor, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"?1 ?\n", b"")
+
+
+def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str]):
+    def main(argv: object) -> int:
+        raise KeyboardInterrupt
+
+    assert shell.command("gpusim.it")(main)([]) == 130
+    assert capsys.readouterr().err == "gpusim.it: stopped\n"
+
+
+def test_a_printed_command_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path / ".venv" / "bin", tmp_path / "system"):
+        folder.mkdir(parents=True)
+        (folder / "python").symlink_to(sys.executable)
+    monkeypatch.setattr("sys.executable", str(tmp_path / ".venv" / "bin" / "python"))
+    # Not activated: another Python, or none, is what `python` means.
+    monkeypatch.setenv("PATH", str(tmp_path / "system"))
+    assert shell.call("gpusim.play", "runs/a") == ".venv/bin/python -m gpusim.play runs/a"
+    monkeypatch.setenv("PATH", "")
+    assert shell.call("gpusim.play", Path("a b")) == ".venv/bin/python -m gpusim.play 'a b'"
+    monkeypatch.setenv("PATH", str(tmp_path / ".venv" / "bin"))
+    assert shell.call("gpusim.play", "runs/ü") == "python -m gpusim.play 'runs/ü'"

@@ -10,7 +10,7 @@ from typing import Any
 
 from gpusim.report import folder, replay
 from gpusim.report.charts import Curve, chart, short
-from gpusim.report.embed import Embedded
+from gpusim.report.embed import Embedded, write_page
 from gpusim.report.folder import Row, RunFolder
 
 _HERE = Path(__file__).parent
@@ -26,17 +26,15 @@ def write(*runs: str | os.PathLike[str], out: str | os.PathLike[str] | None = No
     """Write the report of these run folders; returns its path.
 
     out: by default report.html in the folder, or in the folder that holds them all. A browser that
-    looks while it is written sees the old page or the new one. Raises FileNotFoundError, naming the
-    file, when a folder is not a run's.
+    looks while it is written sees the old page or the new one. Raises FileNotFoundError,
+    naming the file, when a folder is not a run's, ValueError for a file that is not what a run
+    wrote, OSError for a page that cannot be written.
     """
     text = page([folder.read(run) for run in runs])
     paths = [os.path.abspath(run) for run in runs]
     whole = paths[0] if len(paths) == 1 else os.path.commonpath([Path(p).parent for p in paths])
     path = Path(out) if out else Path(os.path.relpath(whole)) / "report.html"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-    return path
+    return write_page(path, text)
 
 
 def show(*runs: str | os.PathLike[str], height: int = 640) -> Embedded:

@@ -1,0 +1,62 @@
+"""How commands meet who typed them: Ctrl-C, a reader that has gone and a terminal that knows few
+letters bring no traceback, and a command that is printed can be pasted."""
+
+import functools
+import io
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+def command(name: str) -> Callable[[Callable[..., int]], Main]:
+    """Decorates the `main` of a command: it takes its words, by default those of the process, and
+    returns the exit status. Ctrl-C is one line and status 130."""
+
+    def decorate(main: Callable[..., int]) -> Main:
+        @functools.wraps(main)
+        def told(argv: Sequence[str] | None = None) -> int:
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):
+                    stream.reconfigure(errors="replace")  # "?" for what ASCII has no letter for
+            try:
+                return main(argv)
+            except KeyboardInterrupt:
+                return complain(name, "stopped", 128 + signal.SIGINT)
+
+        return told
+
+    return decorate
+
+
+def say(text: str) -> None:
+    """Print, whoever reads: the reader may have gone, as `head` does, and the work goes on."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def complain(name: str, message: object, status: int = 2) -> int:
+    """Say what is wrong, in one line after the command's name; the exit status."""
+    print(f"{name}: {message}", file=sys.stderr)
+    return status
+
+
+def call(module: str, *words: str | os.PathLike[str]) -> str:
+    """The line that runs one of our commands from here: `python -m gpusim.play runs/ant`."""
+    return shlex.join([_python(), "-m", module, *map(os.fspath, words)])
+
+
+def _python() -> str:
+    """What this interpreter is called in the shell: "python" only where that is it."""
+    found, this = shutil.which("python"), Path(sys.executable)
+    if found and Path(found).absolute().parent == this.parent:  # a link would lead out of a venv
+        return "python"
+    here = Path.cwd()
+    return str(this.relative_to(here) if this.is_relative_to(here) else this)
