@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import inspect
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -22,20 +23,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         "runs", nargs="*", type=Path, default=[Path("runs")], help="where runs are (default: runs)"
     )
     options = parser.parse_args(argv)
-    shell.say("environments (--env NAME; their options are --env.OPTION VALUE):")
-    width = max(map(len, registry.names())) + 4
-    for name in registry.names():
-        shell.say(f"  {name:{width - 2}}{_first_line(registry.world_class(name))}")
-        known = ", ".join(registry.option_types(name) or {})
-        margin = " " * width
-        shell.say(textwrap.fill(known, 100, initial_indent=margin, subsequent_indent=margin))
-    shell.say("learners (--learner NAME):")
+    width = shutil.get_terminal_size((100, 24)).columns
+    about = "environments (--env NAME; their options are --env.OPTION VALUE)"
+    shell.say(_indented(about, width, 0, 4))
+    for title, names in registry.families().items():
+        shell.say(f"\n{title}:")
+        for name in names:
+            shell.say(_indented(f"{name}: {_first_line(registry.world_class(name))}", width, 2, 6))
+            shell.say(_indented(", ".join(registry.option_types(name) or {}), width, 6, 6))
+    shell.say("\nlearners (--learner NAME):")
     for name in agents.names():
-        shell.say(f"  {name:24}{_first_line(agents.find(name).Config)}")
+        shell.say(_indented(f"{name}: {_first_line(agents.find(name).Config)}", width, 2, 6))
     for place in options.runs:
-        shell.say(f"runs in {place}:")
+        shell.say(f"\nruns in {place}:")
         shell.say("\n".join(_runs(place)) or "  none")
     return 0
+
+
+def _indented(text: str, width: int, first: int, later: int) -> str:
+    return textwrap.fill(
+        text, width, initial_indent=" " * first, subsequent_indent=" " * later,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _first_line(thing: object) -> str:

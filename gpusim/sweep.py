@@ -59,8 +59,8 @@ def read(file: Path) -> Space:
     Raises ConfigError for what is not of this form.
     """
     try:
-        said = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        said = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(said, dict) or not said:
         raise ConfigError(f"{file}: expected names and what they may be")

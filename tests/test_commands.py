@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -12,7 +13,11 @@ import pytest
 from gpusim import __main__, doctor, shell
 from gpusim import list as listing
 from gpusim.agents import names as learners
+from gpusim.agents.ppo import PPOConfig
+from gpusim.config import Command, TrainConfig
 from gpusim.envs import registry
+from gpusim.parse import fields_of
+from gpusim.spellings import SPELLINGS
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,7 +49,7 @@ def test_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "torn" / "config.yaml").write_text("")
     assert listing.main([str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert all(f"  {name} " in said for name in [*registry.names(), *learners()])
+    assert all(f"\n  {name}: " in said for name in [*registry.names(), *learners()])
     assert "reset_noise_scale" in said
     assert "evaluated return 1,234  not finished" in said
     assert "torn" in said
@@ -101,7 +106,8 @@ def test_a_reader_that_has_gone_ends_nothing(tmp_path: Path):
 
 
 def test_letters_that_the_terminal_lacks():
-    code = "from gpusim import shell; shell.command('it')(lambda argv: shell.say('\\xb11 \\u2192') or 0)([])"
+    say = "shell.say('\\xb11 \\u2192')"
+    code = f"from gpusim import shell; shell.command('it')(lambda argv: {say} or 0)([])"
     poor = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True,
@@ -131,3 +137,34 @@ def test_a_printed_command_can_be_pasted(tmp_path: Path, monkeypatch: pytest.Mon
     assert shell.call("gpusim.play", Path("a b")) == ".venv/bin/python -m gpusim.play 'a b'"
     monkeypatch.setenv("PATH", str(tmp_path / ".venv" / "bin"))
     assert shell.call("gpusim.play", "runs/ü") == "python -m gpusim.play 'runs/ü'"
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_pages_of_text_keep_to_the_window(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("COLUMNS", str(width))
+    for command in (["train", "--help"], ["list", str(tmp_path)]):
+        assert __main__.main(command) == 0
+        said = capsys.readouterr().out
+        long = [line for line in said.splitlines() if len(line) > width and " " in line.strip()]
+        assert not [line for line in long if not line.lstrip().startswith(("--", "runs in"))]
+
+
+def test_help_names_every_flag_once_and_where_people_look(capsys: pytest.CaptureFixture[str]):
+    assert __main__.main(["train", "--help"]) == 0
+    said = capsys.readouterr().out
+    sections = dict(re.findall(r"^([\w ,-]+):\n((?:  .*\n)+)", said, re.MULTILINE))
+    flags = {title: re.findall(r"^  --([\w-]+)", text, re.M) for title, text in sections.items()}
+    learner = [field.replace("_", "-") for field in fields_of(PPOConfig)]
+    assert set(flags["how ppo learns"]) < set(learner)
+    every = [flag for its in flags.values() for flag in its]
+    fields = {*fields_of(TrainConfig), *fields_of(Command), *fields_of(PPOConfig)}
+    assert sorted(every) == sorted(
+        name.replace("_", "-") for name in fields - {"train", "env_options"}
+    )
+    for short, long in SPELLINGS.items():
+        for flag in long:
+            entry = re.search(rf"^  --{flag.replace('_', '-')} .*\n((?:      .*\n)+)", said, re.M)
+            assert entry
+            assert f"--{short.replace('_', '-')}" in entry[1]

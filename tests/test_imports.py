@@ -195,3 +195,19 @@ def test_no_form_of_import_escapes(tmp_path: Path):
         "gpusim.physics",
         "gpusim.report.replay",
     ]
+
+
+def test_text_files_are_utf_8_in_every_country():
+    """A call that does not say so reads and writes as the machine's locale has it."""
+    ascii_only = ROOT / "gpusim" / "lanes" / "host" / "abi.py"  # reads a header of XLA's
+    for path in {*sources(), *ROOT.glob("bench/*.py")} - {ascii_only}:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name)):
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            first = ast.unparse(node.args[0]) if node.args else "'r'"
+            text = name in ("read_text", "write_text") or (
+                name == "open" and re.fullmatch(r"'[rwax+]+'", first)
+            )
+            said = {keyword.arg for keyword in node.keywords}
+            assert not text or "encoding" in said, f"{path}:{node.lineno}: {ast.unparse(node)}"

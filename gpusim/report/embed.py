@@ -25,7 +25,7 @@ def write_page(path: Path, text: str) -> Path:
     Raises OSError, naming it."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(text.encode(errors="replace"))  # a folder's name may be no Unicode
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)

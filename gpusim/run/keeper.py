@@ -69,7 +69,7 @@ class Keeper:
         """heartbeat.json: when the run was last alive, where, and how far."""
         now = {"time": time.time(), "steps": row.steps, "pid": os.getpid(), "host": self._host}
         part = self.job.folder / ".heartbeat.part"
-        part.write_text(json.dumps(now) + "\n")  # no fsync: it is of the moment
+        part.write_text(json.dumps(now) + "\n", encoding="utf-8")  # no fsync: it is of the moment
         part.replace(self.job.folder / "heartbeat.json")
 
     def due(self, here: Position) -> bool:

@@ -77,7 +77,11 @@ class JsonLines:
         """resume_at: steps of the checkpoint a run resumes from; rows after it are dropped, because
         they will be written again."""
         if resume_at is not None and path.exists():
-            kept = [line for line in path.read_text().splitlines() if _steps(line) <= resume_at]
+            kept = [
+                line
+                for line in path.read_text(encoding="utf-8").splitlines()
+                if _steps(line) <= resume_at
+            ]
             text = "".join(f"{line}\n" for line in kept)
             write_atomic(path, lambda file: file.write(text.encode()))
         path.touch()
@@ -133,7 +137,7 @@ class Csv:
         """resume_at: as for JsonLines."""
         self._path, self._header = path, []
         if resume_at is not None and path.exists():
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
                 kept = [row for row in reader if _whole(row) and int(row["steps"]) <= resume_at]
                 self._header = list(reader.fieldnames or [])
