@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import metadata, util
 from pathlib import Path
@@ -150,6 +151,25 @@ def _extras() -> Iterator[Finding]:
         there = util.find_spec(module) is not None
         said = what if there else f"{what}: pip install {package}"
         yield Finding(package, said, absent=not there)
+    if util.find_spec("PIL") is not None:
+        yield _films()
+
+
+def _films() -> Finding:
+    """Draw a picture as films are drawn."""
+    import mujoco
+
+    from gpusim.report import film, replay
+
+    ball = '<mujoco><worldbody><body><geom size="1"/></body></worldbody></mujoco>'
+    model = mujoco.MjModel.from_xml_string(ball)  # pyright: ignore[reportAttributeAccessIssue]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            track = replay.Track(model.qpos0[None])
+            film.write(Path(folder) / "a.webp", model, track, 1.0, size=(64, 48))
+        except film.FilmError as error:
+            return Finding("films", str(error), absent=True)
+    return Finding("films", "MuJoCo draws them")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ ALLOWED = {
     "export": {"play", "run", "shell"},
     "checkpoint": {"metrics", "run", "shell"},
     "list": {"agents", "envs", "metrics", "report", "shell"},
-    "doctor": {"lanes", "shell"},
+    "doctor": {"lanes", "report", "shell"},
     "usage": {"agents", "config", "envs", "parse", "spellings"},
     "config": {"agents", "envs", "parse", "run", "spellings", "suggest"},
     "run": {"agents", "config", "lanes", "metrics", "report", "sharding"},
