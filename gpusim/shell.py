@@ -10,13 +10,18 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """What starts a command: it takes its words, by default those of the process."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 def command(name: str) -> Callable[[Callable[..., int]], Main]:
-    """Decorates the `main` of a command: it takes its words, by default those of the process, and
-    returns the exit status. Ctrl-C is one line and status 130."""
+    """Decorates the `main` of a command, which returns the exit status. Ctrl-C is one line and
+    status 130."""
 
     def decorate(main: Callable[..., int]) -> Main:
         @functools.wraps(main)
@@ -50,7 +55,7 @@ def complain(name: str, message: object, status: int = 2) -> int:
 
 def call(module: str, *words: str | os.PathLike[str]) -> str:
     """The line that runs one of our commands from here: `python -m gpusim.play runs/ant`."""
-    return shlex.join([_python(), "-m", module, *map(os.fspath, words)])
+    return shlex.join([_python(), "-m", module, *(str(os.fspath(word)) for word in words)])
 
 
 def _python() -> str:

@@ -117,7 +117,7 @@ def test_letters_that_the_terminal_lacks():
 
 
 def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str]):
-    def main(argv: object) -> int:
+    def main(argv: object = None) -> int:
         raise KeyboardInterrupt
 
     assert shell.command("gpusim.it")(main)([]) == 130

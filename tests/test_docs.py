@@ -132,7 +132,7 @@ def shell(words: list[str], folder: Path) -> None:
 def some_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What stands for a run that a page takes for granted."""
     folder = tmp_path_factory.mktemp("runs")
-    shell("python -m gpusim.train --env hopper --out run".split(), folder)
+    shell(shlex.split("python -m gpusim.train --env hopper --out run"), folder)
     return folder / "run"
 
 
