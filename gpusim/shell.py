@@ -1,6 +1,7 @@
 """How commands meet who typed them: Ctrl-C, a reader that has gone and a terminal that knows few
 letters bring no traceback, and a command that is printed can be pasted."""
 
+import contextlib
 import functools
 import io
 import os
@@ -8,7 +9,8 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,8 +22,9 @@ class Main(Protocol):
 
 
 def command(name: str) -> Callable[[Callable[..., int]], Main]:
-    """Decorates the `main` of a command, which returns the exit status. Ctrl-C is one line and
-    status 130."""
+    """Decorates the `main` of a command, which returns the exit status. Ctrl-C is one line, and the
+    process dies of it as others do, which a shell calls status 130: what JAX still computes would
+    crash an interpreter that is taken down in order."""
 
     def decorate(main: Callable[..., int]) -> Main:
         @functools.wraps(main)
@@ -30,13 +33,36 @@ def command(name: str) -> Callable[[Callable[..., int]], Main]:
                 if isinstance(stream, io.TextIOWrapper):
                     stream.reconfigure(errors="replace")  # "?" for what ASCII has no letter for
             try:
-                return main(argv)
+                with _swallowing_nothing():
+                    return main(argv)
             except KeyboardInterrupt:
-                return complain(name, "stopped", 128 + signal.SIGINT)
+                complain(name, "stopped")
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                signal.raise_signal(signal.SIGINT)
+                return 128 + signal.SIGINT
 
         return told
 
     return decorate
+
+
+@contextlib.contextmanager
+def _swallowing_nothing() -> Iterator[None]:
+    """Ctrl-C that falls into a callback, JAX's of each garbage collection above all, is thrown away
+    there: it comes again a moment later."""
+    before = sys.unraisablehook
+
+    def hook(lost: "sys.UnraisableHookArgs") -> None:
+        if lost.exc_type is KeyboardInterrupt:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            before(lost)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def say(text: str) -> None:

@@ -1,5 +1,6 @@
 """A page inside a notebook, and as a file."""
 
+import contextlib
 import dataclasses
 import html
 import os
@@ -28,6 +29,7 @@ def write_page(path: Path, text: str) -> Path:
         part.write_bytes(text.encode(errors="replace"))  # a folder's name may be no Unicode
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a disk that is read-only, say
+            part.unlink()
         raise OSError(f"{path} cannot be written: {error.strerror}") from error
     return path
