@@ -61,10 +61,11 @@ clean: ## remove the environment and caches (not runs/)
 $(RUN):
 	@if [ -z "$(PYTHON)" ]; then echo "make: no Python 3.11 to 3.13 with the venv module found;" \
 		"install one (Debian: apt-get install python3-venv) or say PYTHON=/path/to/python" >&2; exit 1; fi
-	$(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV): about a minute, most of it for downloads"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.base: $(LOCK) pyproject.toml | $(RUN)
-	$(RUN) -m pip install --quiet --constraint $(LOCK) --editable '.[video$(CUDA)]'
+	@$(RUN) -m pip install --quiet --constraint $(LOCK) --editable '.[video$(CUDA)]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base

@@ -26,7 +26,9 @@ def names() -> list[str]:
         f.parent.name: f for f in _HERE.glob("*/__init__.py")
     }
     says_so = re.compile(r"^Learner = |\bas Learner$", re.MULTILINE)
-    return sorted(name for name, file in files.items() if says_so.search(file.read_text()))
+    return sorted(
+        name for name, file in files.items() if says_so.search(file.read_text(encoding="utf-8"))
+    )
 
 
 def find(name: str) -> Any:
@@ -45,5 +47,5 @@ def preset(learner: str, env: str) -> dict[str, Any]:
     """What is known to work for an environment: values of the learner's configuration, by name;
     none for an environment without."""
     file = _HERE / "presets" / f"{learner}.yaml"
-    presets = yaml.safe_load(file.read_text()) if file.exists() else {}
+    presets = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
     return presets.get(env) or {}

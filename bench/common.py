@@ -121,7 +121,7 @@ def show(
 def write(path: Path, result: dict[str, Any]) -> None:
     """Write a result with the facts of the machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"facts": facts(), **result}, indent=1) + "\n")
+    path.write_text(json.dumps({"facts": facts(), **result}, indent=1) + "\n", encoding="utf-8")
     print(f"written to {path}")
 
 
@@ -144,7 +144,7 @@ def _confine(threads: int | None) -> Callable[[], None] | None:
 
 def _cpu_model() -> str:
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     return next(
         (x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")),
         platform.processor(),

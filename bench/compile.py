@@ -89,7 +89,9 @@ def first_update(env: str, flags: Sequence[str], folder: Path) -> dict[str, floa
     status = train.main([*flags, *one, f"--out={folder}"])
     if status:
         raise RuntimeError(f"gpusim.train ended with status {status}")
-    total = json.loads((folder / "summary.json").read_text())["first_update_seconds"]
+    total = json.loads((folder / "summary.json").read_text(encoding="utf-8"))[
+        "first_update_seconds"
+    ]
     split = {"Python starts, imports": imported - origin} | split_by_kind(spans, origin + total)
     return split | {"run, and the rest": total - sum(split.values()), "in all": total}
 

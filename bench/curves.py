@@ -59,7 +59,7 @@ def main(args: Args, flags: Sequence[str]) -> None:
         x_label="environment steps",
     )
     picture = DOCS / f"curve-{args.env}.svg"
-    picture.write_text(standalone(figure))
+    picture.write_text(standalone(figure), encoding="utf-8")
     print(f"drawn in {picture}")
 
 
@@ -68,8 +68,11 @@ def train(env: str, seed: int, flags: Sequence[str]) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         common.run("gpusim.train", [f"--env={env}", f"--seed={seed}", *flags, f"--out={run}"])
-        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        summary = json.loads((run / "summary.json").read_text())
+        lines = [
+            json.loads(line)
+            for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
+        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     evaluated = [line for line in lines if line.get("evaluation_return") is not None]
     return {
         "return": summary["evaluation"]["evaluation_return"],

@@ -99,10 +99,10 @@ def record(part: str, args: Args) -> None:
 
 def amend(path: Path, values: dict[str, Any]) -> None:
     """Add to a JSON file, or begin it. A reader never sees half of it."""
-    before = json.loads(path.read_text()) if path.exists() else {}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")
-    new.write_text(json.dumps(before | values, indent=1) + "\n")
+    new.write_text(json.dumps(before | values, indent=1) + "\n", encoding="utf-8")
     new.replace(path)
 
 

@@ -54,13 +54,13 @@ def correctness(quick: bool) -> Iterator[Result]:
         }
         for done in as_completed(running):
             name, seconds = running[done], round(time.perf_counter() - start, 1)
-            result = outcome(done.result(), log[name].read_text())
+            result = outcome(done.result(), log[name].read_text(encoding="utf-8"))
             yield {"check": name, **result, "seconds": seconds}
 
 
 def _run(command: list[str], env: dict[str, str], log: Path) -> int:
     """The exit status of a command whose output goes to a file."""
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         return subprocess.run(
             command, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT, check=False
         ).returncode

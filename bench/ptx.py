@@ -95,7 +95,7 @@ def assemble(text: str, arch: int) -> dict[str, Any]:
         return {}
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
-        source.write_text(text)
+        source.write_text(text, encoding="utf-8")
         command = ["ptxas", "-v", f"-arch=sm_{arch}", str(source), "-o", f"{folder}/kernel.cubin"]
         start = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=False)

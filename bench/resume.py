@@ -111,7 +111,7 @@ def _left(folder: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
     from gpusim.run import archive
 
     members = archive.newest(folder / "checkpoints")[1].members
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     skip = ("seconds", "steps_per_second")
     rows = [{k: v for k, v in line.items() if k not in skip} for line in lines]
     return {name: data.tobytes() for name, data in members.items()}, rows

@@ -62,8 +62,10 @@ def train(args: Args, flags: Sequence[str], threads: int | None = None) -> dict[
     with tempfile.TemporaryDirectory() as folder:
         limits = [f"--total-steps={steps}", "--evaluations=0", "--profile", f"--out={folder}/run"]
         common.run("gpusim.train", [f"--env={args.env}", *flags, *limits], threads=threads)
-        lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
-        seconds = json.loads((Path(folder) / "run" / "summary.json").read_text())["seconds"]
+        lines = (Path(folder) / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        seconds = json.loads((Path(folder) / "run" / "summary.json").read_text(encoding="utf-8"))[
+            "seconds"
+        ]
     rates = [json.loads(line)["steps_per_second"] for line in lines][2:]
     rollout = seconds["physics and rollout"]
     return {

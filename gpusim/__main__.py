@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from gpusim import shell
 from gpusim.suggest import unknown
 
 COMMANDS = {
@@ -18,19 +19,21 @@ COMMANDS = {
 }
 
 
+@shell.command("gpusim")
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of the command; 2 if there is none of that name."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("--help", "-h"):
-        print("gpusim NAME ..., or python -m gpusim.NAME ...; each explains itself with --help\n")
-        print("\n".join(f"  {name:12}{meaning}" for name, meaning in COMMANDS.items()))
+        shell.say(
+            "gpusim NAME ..., or python -m gpusim.NAME ...; each explains itself with --help\n"
+        )
+        shell.say("\n".join(f"  {name:12}{meaning}" for name, meaning in COMMANDS.items()))
         return 0
     if name == "--version":
-        print(importlib.import_module("gpusim").__version__)
+        shell.say(importlib.import_module("gpusim").__version__)
         return 0
     if name not in COMMANDS:
-        print(f"gpusim: {unknown('command', name, COMMANDS)}", file=sys.stderr)
-        return 2
+        return shell.complain("gpusim", unknown("command", name, COMMANDS))
     place = "gpusim.report.__main__" if name == "report" else f"gpusim.{name}"
     return importlib.import_module(place).main(rest)
 

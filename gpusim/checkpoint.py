@@ -5,10 +5,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from gpusim import shell
 from gpusim.metrics import count
 from gpusim.run import archive
 
 
+@shell.command("gpusim.checkpoint")
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, 1 if one is damaged, 2 if there are none."""
     about = (__doc__ or "").partition(":")[0]
@@ -18,15 +20,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     best = [folder / archive.BEST] if (folder / archive.BEST).exists() else []
     found = [*archive.checkpoints(folder), *best]
     if not found:
-        print(f"gpusim.checkpoint: {folder} holds no checkpoint", file=sys.stderr)
-        return 2
+        return shell.complain("gpusim.checkpoint", f"{folder} holds no checkpoint")
     sound = []
     for path in found:
         try:
-            print(*_line(path, archive.read(path)), sep="  ")
+            shell.say("  ".join(_line(path, archive.read(path))))
             sound.append(path)
         except archive.CheckpointError as error:
-            print(error)
+            shell.say(str(error))
     return 0 if sound == found else 1
 
 

@@ -5,10 +5,13 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import metadata, util
 from pathlib import Path
 from typing import NamedTuple
+
+from gpusim import shell
 
 PACKAGES = ("jax", "jaxlib", "llvmlite", "mujoco", "flax", "optax", "numpy")
 EXTRAS = {  # module: what it is for, and what brings it
@@ -29,6 +32,7 @@ class Finding(NamedTuple):
     absent: bool = False  # something that one may do without
 
 
+@shell.command("gpusim.doctor")
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 1 if something is wrong."""
     argparse.ArgumentParser(prog="python -m gpusim.doctor", description=__doc__).parse_args(argv)
@@ -36,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for finding in (*_installation(), *_machine(), *_devices(), *_extras()):
         wrong += bool(finding.remedy)
         sign = "!!" if finding.remedy else "--" if finding.absent else "ok"
-        print(f"{sign} {finding.what:15}{finding.said}")
+        shell.say(f"{sign} {finding.what:15}{finding.said}")
         if finding.remedy:
-            print(f"   {'':15}-> {finding.remedy}")
-    print(f"{wrong} thing(s) to mend" if wrong else "nothing to mend")
+            shell.say(f"   {'':15}-> {finding.remedy}")
+    shell.say(f"{wrong} thing(s) to mend" if wrong else "nothing to mend")
     return int(wrong > 0)
 
 
@@ -147,6 +151,25 @@ def _extras() -> Iterator[Finding]:
         there = util.find_spec(module) is not None
         said = what if there else f"{what}: pip install {package}"
         yield Finding(package, said, absent=not there)
+    if util.find_spec("PIL") is not None:
+        yield _films()
+
+
+def _films() -> Finding:
+    """Draw a picture as films are drawn."""
+    import mujoco
+
+    from gpusim.report import film, replay
+
+    ball = '<mujoco><worldbody><body><geom size="1"/></body></worldbody></mujoco>'
+    model = mujoco.MjModel.from_xml_string(ball)  # pyright: ignore[reportAttributeAccessIssue]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            track = replay.Track(model.qpos0[None])
+            film.write(Path(folder) / "a.webp", model, track, 1.0, size=(64, 48))
+        except film.FilmError as error:
+            return Finding("films", str(error), absent=True)
+    return Finding("films", "MuJoCo draws them")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from gpusim import shell
+
 FORMAT = "gpusim policy 2"
 DESCRIPTION = "description"  # the member of the .npz that explains the others, JSON
 OPSET = 17  # of ONNX: from 2022, which runtimes on robots know too
@@ -197,6 +199,7 @@ def onnx_model(policy: Policy) -> Any:
     return model
 
 
+@shell.command("gpusim.export")
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 with one line of explanation."""
     about = "Write the policy of a run, observation statistics inside, as one file."
@@ -219,10 +222,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise ValueError(f"--{suffix[1:]} {path}: the file's name is to end in {suffix}")
         policy = of_run(options.run, checkpoint=options.checkpoint)
         for path in filter(None, files.values()):
-            print(f"policy: {policy.save(path)}")
+            shell.say(f"policy: {policy.save(path)}")
     except (ValueError, OSError) as error:
-        print(f"gpusim.export: {error}", file=sys.stderr)
-        return 2
+        return shell.complain("gpusim.export", error)
     return 0
 
 

@@ -3,17 +3,19 @@
 import argparse
 import datetime
 import inspect
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gpusim import agents
+from gpusim import agents, shell
 from gpusim.envs import registry
 from gpusim.metrics import count, duration
 from gpusim.report import folder
 
 
+@shell.command("gpusim.list")
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0."""
     parser = argparse.ArgumentParser(prog="python -m gpusim.list", description=__doc__)
@@ -21,20 +23,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         "runs", nargs="*", type=Path, default=[Path("runs")], help="where runs are (default: runs)"
     )
     options = parser.parse_args(argv)
-    print("environments (--env NAME; their options are --env.OPTION VALUE):")
-    width = max(map(len, registry.names())) + 4
-    for name in registry.names():
-        print(f"  {name:{width - 2}}{_first_line(registry.world_class(name))}")
-        known = ", ".join(registry.option_types(name) or {})
-        margin = " " * width
-        print(textwrap.fill(known, 100, initial_indent=margin, subsequent_indent=margin))
-    print("learners (--learner NAME):")
+    width = shutil.get_terminal_size((100, 24)).columns
+    about = "environments (--env NAME; their options are --env.OPTION VALUE)"
+    shell.say(_indented(about, width, 0, 4))
+    for title, names in registry.families().items():
+        shell.say(f"\n{title}:")
+        for name in names:
+            shell.say(_indented(f"{name}: {_first_line(registry.world_class(name))}", width, 2, 6))
+            shell.say(_indented(", ".join(registry.option_types(name) or {}), width, 6, 6))
+    shell.say("\nlearners (--learner NAME):")
     for name in agents.names():
-        print(f"  {name:24}{_first_line(agents.find(name).Config)}")
+        shell.say(_indented(f"{name}: {_first_line(agents.find(name).Config)}", width, 2, 6))
     for place in options.runs:
-        print(f"runs in {place}:")
-        print("\n".join(_runs(place)) or "  none")
+        shell.say(f"\nruns in {place}:")
+        shell.say("\n".join(_runs(place)) or "  none")
     return 0
+
+
+def _indented(text: str, width: int, first: int, later: int) -> str:
+    return textwrap.fill(
+        text, width, initial_indent=" " * first, subsequent_indent=" " * later,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _first_line(thing: object) -> str:

@@ -22,7 +22,7 @@ import chex
 import jax
 import numpy as np
 
-from gpusim import agents, config
+from gpusim import agents, config, shell
 from gpusim.agents.evaluate import Episodes, Evaluation
 from gpusim.agents.learner import Policy
 from gpusim.callable import callable_module
@@ -220,30 +220,38 @@ def _played(player: Player, key: jax.Array, episodes: int) -> Played:
     return Played(player, key, record(player, key, episodes))
 
 
+@shell.command("gpusim.play")
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 with one line of explanation."""
     try:
         _play(*_parse(sys.argv[1:] if argv is None else argv))
-    except (ConfigError, CheckpointError) as error:
-        print(f"gpusim.play: {error}", file=sys.stderr)
-        return 2
+    except (ConfigError, CheckpointError, OSError) as error:  # OSError: a page cannot be written
+        return shell.complain("gpusim.play", error)
     return 0
 
 
 def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
+    films, size = [path for path in (options.video, options.gif) if path], _size(options.size)
+    try:
+        for path in films:
+            film.check(path)
+    except film.FilmError as error:
+        raise ConfigError(str(error)) from error
     player = load(options.run, options.checkpoint, said, seed_index=options.seed_index)
     played = _played(player, _starts(player, options.seed), options.episodes)
-    print(played.text())
+    shell.say(played.text())
     if options.elsewhere:
-        print("the same policy from the same starts in C MuJoCo:")
-        print(played.in_mujoco().text())
+        shell.say("the same policy from the same starts in C MuJoCo:")
+        shell.say(played.in_mujoco().text())
     if page := played.replay():
         shown = ", ".join(track.label for track in played.tracks())
-        print(f"replay: {page} shows {shown}")
+        shell.say(f"replay: {page} shows {shown}")
     else:
-        print(f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)")
-    for path in filter(None, (options.video, options.gif)):
-        print(f"film: {played.film(path, size=_size(options.size), seconds=options.seconds)}")
+        shell.say(
+            f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)"
+        )
+    for path in films:
+        shell.say(f"film: {played.film(path, size=size, seconds=options.seconds)}")
     if options.open and page:
         webbrowser.open(page.resolve().as_uri())
 

@@ -58,10 +58,9 @@ def all_devices(devices: Devices | int | None = None) -> tuple[Any, ...]:
     ]
     least = min(map(len, found))
     if devices is not None and not 1 <= devices <= least:
-        raise ValueError(
-            f"{devices} devices asked for, {least} {found[0][0].platform} device(s) found; for "
-            f"more CPU devices set XLA_FLAGS={DEVICE_COUNT}=N"
-        )
+        kind = found[0][0].platform
+        more = f"; XLA_FLAGS={DEVICE_COUNT}=N makes more of a CPU" if kind == "cpu" else ""
+        raise ValueError(f"{devices} devices asked for, there are {least} of the kind {kind}{more}")
     if devices is None and least < max(map(len, found)):
         numbers = ", ".join(str(len(its)) for its in found)
         raise ValueError(f"processes have {numbers} devices; say how many each: --devices {least}")

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from gpusim import config
+from gpusim import config, shell
 from gpusim.config import ConfigError, TrainConfig
 from gpusim.parse import Words, flags
 from gpusim.run import archive
@@ -31,6 +31,7 @@ Space = Mapping[str, tuple[str, list[Any]]]  # flag -> one of KINDS, its numbers
 Said = Sequence[tuple[str, Words]]
 
 
+@shell.command("gpusim.sweep")
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, 1 if trials failed, 2 for what was not understood."""
     options, rest = _parser().parse_known_args(argv)
@@ -46,10 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ImportError:
             raise ConfigError("a sweep needs Ray: pip install 'ray[tune]'") from None
     except ValueError as error:  # a ConfigError is one
-        print(f"gpusim.sweep: {error}", file=sys.stderr)
-        return 2
+        return shell.complain("gpusim.sweep", error)
     results = _tune(options, said, space, example)
-    print(table(results, space))
+    shell.say(table(results, space))
     return 1 if results.errors else 0
 
 
@@ -59,8 +59,8 @@ def read(file: Path) -> Space:
     Raises ConfigError for what is not of this form.
     """
     try:
-        said = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        said = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(said, dict) or not said:
         raise ConfigError(f"{file}: expected names and what they may be")

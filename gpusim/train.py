@@ -6,7 +6,6 @@ From flags, or keywords of their names, to a run folder; the run itself is `gpus
 """
 
 import dataclasses
-import os
 import shlex
 import shutil
 import signal
@@ -16,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpusim import config, usage
+from gpusim import config, shell, usage
 from gpusim.callable import callable_module
 from gpusim.config import Command, ConfigError, HelpWanted, TrainConfig
 from gpusim.run import archive, blame
@@ -61,6 +60,7 @@ def train(
     return _perform(command, _folder(command), display=display, listeners=listeners)
 
 
+@shell.command("gpusim.train")
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 complete, 2 not understood, 3 diverged, 4 the environment's code failed,
     5 the last checkpoint could not be written, 6 another process of the run was lost, 128 + signal
@@ -117,11 +117,11 @@ def _main(parse: Callable[[], Command]) -> int:
             parts = job.prepare(command.train, folder, bool(command.resume), clock.Phases())
             outline = job.outline(parts)
             if here.first:
-                print(outline)
+                shell.say(outline)
             return 0
         run = _perform(command, folder, age=clock.process_age())
     except HelpWanted as wanted:
-        _say(usage.text(wanted.args[0], shutil.get_terminal_size().columns))
+        shell.say(usage.text(wanted.args[0], shutil.get_terminal_size().columns))
         return 0
     except (ConfigError, CheckpointError) as error:
         return _complain(str(error), 2)
@@ -137,19 +137,19 @@ def _main(parse: Callable[[], Command]) -> int:
         raise
     if not here.first:
         return 128 + run.interrupted_by if run.interrupted_by else 3 * run.diverged
-    _say(run.text())
+    shell.say(run.text())
     if run.ended and run.steps < command.train.learner.total_steps:
-        _say(f"ended before all steps were made: {run.ended}")
+        shell.say(f"ended before all steps were made: {run.ended}")
     report = f"see it, open in a browser: {folder / 'report.html'}"
     if run.interrupted_by:
-        _say(f"{report}\nresume with: python -m gpusim.train --resume {folder}")
+        shell.say(f"{report}\nresume with: {shell.call('gpusim.train', '--resume', folder)}")
         return 128 + run.interrupted_by
     if run.diverged:
         advice = "try a smaller --learning-rate"
         if archive.checkpoints(folder / "checkpoints"):
             advice += "; the last checkpoint is from before"
         return _complain(f"{run.divergence()}; {advice}", 3)
-    _say(f"play more of it: python -m gpusim.play {folder}\n{report}")
+    shell.say(f"play more of it: {shell.call('gpusim.play', folder)}\n{report}")
     return 0
 
 
@@ -165,7 +165,7 @@ def _complete(folder: Path, config: TrainConfig) -> bool:
     steps = archive.newest(folder / "checkpoints")[1].step
     complete = steps >= config.learner.total_steps
     if complete:
-        _say(f"{folder} is complete: {steps:,} steps; a larger --steps lets it go on")
+        shell.say(f"{folder} is complete: {steps:,} steps; a larger --steps lets it go on")
     return complete
 
 
@@ -176,17 +176,8 @@ def _folder(command: Command) -> Path:
     return command.resume or command.out or new
 
 
-def _say(text: str) -> None:
-    """Print, whoever reads: the reader may have gone, as `head` does."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _complain(message: str, status: int) -> int:
-    print(f"gpusim.train: {message}", file=sys.stderr)
-    return status
+    return shell.complain("gpusim.train", message, status)
 
 
 callable_module(__name__)

@@ -25,6 +25,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
             "dry_run",
             "checkpoint_seconds",
             "keep_checkpoints",
+            "archive_steps",
         ),
         *("tensorboard", "csv", "wandb", "profile"),
     ),
@@ -32,7 +33,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         *("episode_length", "training_episode_length"),
         *("evaluations", "eval_envs"),
     ),
-    "when to end, besides --steps": ("max_seconds", "stop_return", "patience"),
+    "when to end, besides --steps": ("max_seconds", "stop_return", "patience", "max_failures"),
     "speed and devices": ("devices", "spmd", "unroll_length", "updates_per_call"),
     "several processes as one run": ("coordinator", "num_processes", "process_id"),
 }
@@ -43,25 +44,22 @@ def text(command: Command, width: int) -> str:
     name = agents.name_of(command.train.learner)
     head = [
         "python -m gpusim.train --env ENV [flags]: train a policy and write a run folder",
-        f"environments: {', '.join(registry.names())}; or one of your own: --env "
-        "path/to/file.py:Class, --env package.module:Class (python -m gpusim.list says more)",
+        "environments (python -m gpusim.list says more):",
+        *(f"  {title}: {', '.join(its)}" for title, its in registry.families().items()),
+        "  one of your own: --env path/to/file.py:Class, --env package.module:Class",
         f"learners: {', '.join(agents.names())}",
     ]
-    lines = [line for part in head for line in textwrap.wrap(part, width, subsequent_indent="  ")]
+    wrap = lambda part: textwrap.wrap(part, width, subsequent_indent="    ")
+    lines = [line for part in head for line in wrap(part)]
     entries = _entries(command, name)
     rest = [flag for flag in entries if not any(flag in group for group in GROUPS.values())]
     for title, flags in (*GROUPS.items(), (f"how {name} learns", rest)):
         lines += ["", f"{title}:", *_section(entries, flags, width)]
-    others = ", ".join(
-        f"--{_dashed(short)}: {' and '.join(f'--{_dashed(x)}' for x in long)}"
-        for short, long in SPELLINGS.items()
-    )
     tail = [
         "options of an environment: --env.NAME VALUE, such as --env.reset-noise-scale 0.2",
         "files: --config A.yaml B.yaml; later ones win, and flags win over files",
         f"spellings: --{name}.NAME is --NAME; --no-NAME is --NAME false; 3e5 is 300000; lists are "
         "128 128 or 128,128",
-        f"others that are understood: {others}",
     ]
     wrapped = [textwrap.wrap(part, width, subsequent_indent="  ") for part in tail]
     return "\n".join([*lines, "", *itertools.chain(*wrapped)])
@@ -75,7 +73,9 @@ def _section(entries: Mapping[str, tuple[str, str]], flags: Iterable[str], width
     lines = []
     for name in flags:
         flag, meaning = entries[name]
-        lines += [f"  {flag}", *textwrap.wrap(meaning, width, **_INDENT)]
+        others = [f"--{_dashed(short)}" for short, long in SPELLINGS.items() if name in long]
+        meaning += f" Also {', '.join(others)}." if others else ""
+        lines += [f"  {flag}", *textwrap.wrap(meaning, width, break_on_hyphens=False, **_INDENT)]
     return lines
 
 
@@ -101,6 +101,7 @@ def _fields(config: Any, skip: set[str]) -> Iterator[tuple[str, str, str]]:
         if name not in skip:
             value = getattr(config, name)
             default = " ".join(map(str, value)) or "none" if isinstance(value, tuple) else value
+            default = f"{value:_}" if type(value) is int and value >= 10**5 else default
             other = f"/ --no-{_dashed(name)}" if kind is bool else _metavar(kind)
             flag = f"--{_dashed(name)} {other}"
             yield name, flag, f"{meanings.get(name, '')} (default: {default})"

@@ -146,6 +146,8 @@ def test_resume_reads_the_runs_own_configuration(tmp_path: Path):
         (["--seed", "1", "2"], "--seed: takes one value, not 1 2"),
         (["--anneal", "maybe"], "--anneal: 'maybe' is neither true nor false"),
         (["stray"], "stray: flags begin with --"),
+        (["ant", "--seed", "1"], "ant: flags begin with --; did you mean --env ant?"),
+        (["mine.py:Task"], "mine.py:Task: flags begin with --; did you mean --env mine.py:Task?"),
         (["--learner", "pqo"], "unknown learner 'pqo'; did you mean 'ppo'?"),
         (["--env.reset-noise", "1"], "--env.reset-noise: ant has no such option; did you mean"),
         (["--env.n-frames", "x"], "--env.n-frames: 'x' is not a number"),
@@ -219,7 +221,7 @@ def test_help_shows_the_presets_values(capsys: pytest.CaptureFixture[str]):
     assert "--num-envs INT" in shown
     assert f"all devices together. (default: {config.preset('humanoid').num_envs})" in shown
     assert all(name in shown for name in registry.names())
-    assert "--steps: --total-steps" in shown
+    assert "Also --steps," in shown
     assert "--env.reset-noise-scale 0.2" in shown
     for kind in (TrainConfig, PPOConfig, config.Command):
         for field in dataclasses.fields(kind):

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -42,10 +43,12 @@ ALL = [(page.name, words) for page in PAGES for words in commands(page)]
 
 @pytest.mark.parametrize(("page", "words"), ALL, ids=lambda x: str(x)[:60])
 def test_commands_are_understood(page: str, words: list[str]):
-    if words[:2] == ["python", "-m"]:
+    if words[:2] in (["python", "-m"], ["python3", "-m"]):
         name, _, command = words[2].partition(".")
         understood = {"gpusim": ours, "bench": bench, "venv": lambda *_: None}[name]
         understood(command, words[3:])
+    elif words[0] == ".":
+        assert words[1:] in (["env/bin/activate"], [".venv/bin/activate"])
     elif words[0] == "make":
         done = subprocess.run(["make", "-n", words[1], "VENV=/nowhere"], cwd=ROOT)
         assert done.returncode == 0
@@ -107,22 +110,71 @@ def test_the_table_of_environments_says_what_is():
         assert env.dt == pytest.approx(float(dt))
 
 
+HERE = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
+# Commands that are run by tests of their own, which say more than their status.
+ELSEWHERE = {
+    "--coordinator": "run/test_processes.py",
+    "my_task.py:Balance": "test_your_own_task.py",
+}
+
+
+def shell(words: list[str], folder: Path) -> None:
+    """Run one of our commands as it is printed, at a small size."""
+    name = words[2].partition(".")[2]
+    small = [*TINY.split()] if name == "train" and not {"--help", "--dry-run"} & {*words} else []
+    small += ["--size", "64x48"] if name == "play" and {"--gif", "--video"} & {*words} else []
+    command = [sys.executable, *words[1:], *small]
+    done = subprocess.run(command, cwd=folder, env=HERE, capture_output=True, text=True)
+    assert done.returncode == 0, f"{words}: {done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def some_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stands for a run that a page takes for granted."""
+    folder = tmp_path_factory.mktemp("runs")
+    shell(shlex.split("python -m gpusim.train --env hopper --out run"), folder)
+    return folder / "run"
+
+
+def needed(words: list[str]) -> str:
+    """The module that a command needs besides what all need; "" if there is none."""
+    if words[2] == "gpusim.sweep":
+        return "ray"
+    if "--onnx" in words:
+        return "onnx"
+    return "imageio_ffmpeg" if {"--gif", "--video"} & {*words} else ""
+
+
+OURS = {
+    page: [words for name, words in ALL if name == page and words[2:3] and "gpusim." in words[2]]
+    for page in dict.fromkeys(name for name, _ in ALL)
+}
+
+
 @pytest.mark.slow
-def test_the_first_run_as_printed(tmp_path: Path):
-    """Its commands and its snippet one after the other, at a small size."""
-    page = ROOT / "docs" / "first-run.md"
-    here = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
-    for words in commands(page):
-        if words[:3] == ["python", "-m", "gpusim.train"]:
-            words = [*words, *TINY.split()]
-        if words[0] == "python":
-            if {"--gif", "--video"} & {*words}:
-                pytest.importorskip("imageio_ffmpeg")
-            words = [sys.executable, *words[1:], *(["--size", "64x48"] if "--gif" in words else [])]
-            done = subprocess.run(words, cwd=tmp_path, env=here, capture_output=True, text=True)
-            assert done.returncode == 0, f"{words}: {done.stderr}"
-    assert (tmp_path / "ant.mp4").exists()
-    assert (tmp_path / "runs" / "report.html").exists()
+@pytest.mark.parametrize("page", [page for page, its in OURS.items() if its])
+def test_commands_run_as_printed(page: str, some_run: Path, tmp_path: Path):
+    """One after the other, as a reader of the page would."""
+    for words in OURS[page]:
+        if {*words} & {*ELSEWHERE} or "runs/balance" in words:
+            continue
+        module = needed(words)
+        if module and importlib.util.find_spec(module) is None:
+            continue
+        words = ["ant" if word == "ENV" else word for word in words]
+        words = [{"RUN": "runs/some", "FILE": "film.webp"}.get(word, word) for word in words]
+        made = words[words.index("--out") + 1] if "--out" in words else ""
+        for word in words:
+            if word.startswith("runs/") and word != made and not (tmp_path / word).exists():
+                shutil.copytree(some_run, tmp_path / word)
+        if words[2] == "gpusim.sweep":
+            space = words[words.index("--space") + 1]
+            (tmp_path / space).write_text("learning_rate: {choice: [1e-3]}\n")
+            words += [*TINY.split(), "--trials", "1"]
+        shell(words, tmp_path)
+    if page == "first-run.md":
+        assert (tmp_path / "ant.mp4").exists()
+        assert (tmp_path / "runs" / "report.html").exists()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

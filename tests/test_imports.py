@@ -17,19 +17,19 @@ ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "gpusim": {"envs", "export", "lanes", "play", "train"},
     "callable": set(),
-    "__main__": {"suggest"},
+    "__main__": {"shell", "suggest"},
     "adapters": {"gpusim", "envs", "lanes"},
-    "train": {"callable", "config", "report", "run", "usage"},
-    "sweep": {"config", "parse", "run"},
-    "play": {"agents", "callable", "config", "envs", "parse", "report", "run", "suggest"},
-    "export": {"play", "run"},
-    "checkpoint": {"metrics", "run"},
-    "list": {"agents", "envs", "metrics", "report"},
-    "doctor": {"lanes"},
+    "train": {"callable", "config", "report", "run", "shell", "usage"},
+    "sweep": {"config", "parse", "run", "shell"},
+    "play": {"agents", "callable", "config", "envs", "parse", "report", "run", "shell", "suggest"},
+    "export": {"play", "run", "shell"},
+    "checkpoint": {"metrics", "run", "shell"},
+    "list": {"agents", "envs", "metrics", "report", "shell"},
+    "doctor": {"lanes", "report", "shell"},
     "usage": {"agents", "config", "envs", "parse", "spellings"},
     "config": {"agents", "envs", "parse", "run", "spellings", "suggest"},
     "run": {"agents", "config", "lanes", "metrics", "report", "sharding"},
-    "report": {"metrics"},
+    "report": {"metrics", "shell"},
     "agents": {"envs", "metrics", "sharding", "suggest"},
     "envs": {"lanes", "physics", "suggest"},
     "physics": {"lanes", "suggest"},
@@ -37,6 +37,7 @@ ALLOWED = {
     "sharding": set(),
     "metrics": set(),
     "parse": set(),
+    "shell": set(),
     "spellings": set(),
     "suggest": set(),
 }
@@ -194,3 +195,19 @@ def test_no_form_of_import_escapes(tmp_path: Path):
         "gpusim.physics",
         "gpusim.report.replay",
     ]
+
+
+def test_text_files_are_utf_8_in_every_country():
+    """A call that does not say so reads and writes as the machine's locale has it."""
+    ascii_only = ROOT / "gpusim" / "lanes" / "host" / "abi.py"  # reads a header of XLA's
+    for path in {*sources(), *ROOT.glob("bench/*.py")} - {ascii_only}:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name)):
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            first = ast.unparse(node.args[0]) if node.args else "'r'"
+            text = name in ("read_text", "write_text") or (
+                name == "open" and re.fullmatch(r"'[rwax+]+'", first)
+            )
+            said = {keyword.arg for keyword in node.keywords}
+            assert not text or "encoding" in said, f"{path}:{node.lineno}: {ast.unparse(node)}"

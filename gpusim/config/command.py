@@ -10,6 +10,7 @@ from gpusim.config.files import of_run, same_run
 from gpusim.config.merging import dashed, meant, merge, merged, resumed
 from gpusim.config.schema import Command, TrainConfig
 from gpusim.config.settings import ConfigError, Setting, typed_by
+from gpusim.envs import registry
 from gpusim.parse import flags
 from gpusim.run import archive
 
@@ -23,15 +24,22 @@ def parse(argv: Sequence[str]) -> Command:
 
     Raises ConfigError for what cannot be understood, HelpWanted for --help.
     """
-    try:
-        given = flags(argv)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    given = _given(argv)
     said = [(flag, words) for flag, words in given if flag not in ("help", "h")]
     command = of_flags(said)
     if len(said) < len(given):
         raise HelpWanted(command)
     return command
+
+
+def _given(argv: Sequence[str]) -> list[tuple[str, Any]]:
+    """Flags and the words behind them. Raises ConfigError for a word in front of all flags."""
+    try:
+        return [*flags(argv)]
+    except ValueError as error:
+        world = ":" in argv[0] or registry.spelled(argv[0]) in registry.names()
+        hint = f"; did you mean --env {argv[0]}?" if world else ""
+        raise ConfigError(f"{error}{hint}") from None
 
 
 def of_flags(given: Sequence[tuple[str, Any]]) -> Command:
@@ -73,10 +81,7 @@ def processes(argv: Sequence[str]) -> tuple[Processes | None, list[str]]:
 
     Raises ConfigError for what cannot be understood.
     """
-    try:
-        given = flags(argv)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    given = _given(argv)
     said = {}
     for name, words in given:
         if kind := Processes.__annotations__.get(name):

@@ -16,8 +16,10 @@ from gpusim.suggest import nearest
 def of_file(path: Path) -> Settings:
     """What a configuration file says, or part of one."""
     try:
-        return of_text(path.read_text(), path)
-    except (OSError, UnicodeDecodeError) as error:
+        return of_text(path.read_text(encoding="utf-8"), path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
 
 
@@ -40,7 +42,7 @@ def of_run(run: Path) -> tuple[Settings, Settings | None]:
         return now, None
     if not saved.keys() <= now.keys():
         return saved, saved
-    if not (run / "config.yaml").read_text().endswith("\n"):
+    if not (run / "config.yaml").read_text(encoding="utf-8").endswith("\n"):
         raise ConfigError(
             f"{run / 'config.yaml'} ends in the middle of a line; delete it, and the newest "
             "checkpoint's copy is taken"

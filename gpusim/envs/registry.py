@@ -91,6 +91,22 @@ def names() -> list[str]:
     return sorted(_WORLDS)
 
 
+def families() -> dict[str, list[str]]:
+    """The registered names by what they are; what somebody registered himself comes first."""
+    places = {
+        "your own": "",
+        "robots (Brax's tasks)": "gpusim.envs.tasks.brax.",
+        "robots (Gymnasium's tasks)": "gpusim.envs.tasks.gymnasium.",
+        "traffic (Flow's benchmarks)": "gpusim.envs.traffic.",
+    }
+    found: dict[str, list[str]] = {title: [] for title in places}
+    for name in names():
+        world = _WORLDS[name]
+        where = world if isinstance(world, str) else f"{world.__module__}."
+        found[next(t for t, place in [*places.items()][::-1] if where.startswith(place))] += [name]
+    return {title: its for title, its in found.items() if its}
+
+
 def spelled(name: str) -> str:
     """The name under which a world is registered: Brax's spelling is understood too."""
     return _SPELLINGS.get(name, name)

@@ -9,9 +9,11 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+from gpusim import shell
 from gpusim.report import report
 
 
+@shell.command("gpusim.report")
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 with one line of explanation."""
     about = (__doc__ or "").partition(":")[0]
@@ -22,15 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         path = report.write(*options.runs, out=options.out)
-    except FileNotFoundError as error:
-        print(f"gpusim.report: {error.filename} is missing: not a run folder", file=sys.stderr)
-        return 2
-    except ValueError as error:
-        print(f"gpusim.report: {error}", file=sys.stderr)
-        return 2
+    except (ValueError, OSError) as error:
+        return shell.complain("gpusim.report", error)
     if options.open:
         webbrowser.open(path.resolve().as_uri())
-    print(path)
+    shell.say(str(path))
     return 0
 
 

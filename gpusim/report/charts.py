@@ -41,7 +41,7 @@ def chart(
     curves = [_finite(curve) for curve in curves]
     xs = [0.0, *(x for curve in curves for x in curve.x)]
     ys = [y for curve in curves for y in curve.y]
-    x_ticks, y_ticks = ticks(xs, 6), ticks(ys, 5)
+    x_ticks, y_ticks = ticks(xs, 6 if width > 400 else 4), ticks(ys, 5)
     across = Scale(*_span(xs), _LEFT, width - _RIGHT)
     up = Scale(y_ticks[0], y_ticks[-1], height - _BOTTOM, _TOP)
     inside = [x for x in x_ticks if across.low <= x <= across.high]

@@ -1,7 +1,10 @@
-"""A page inside a notebook."""
+"""A page inside a notebook, and as a file."""
 
+import contextlib
 import dataclasses
 import html
+import os
+from pathlib import Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,3 +19,17 @@ class Embedded:
         return (
             f'<iframe srcdoc="{html.escape(self.page)}" style="{style}" allowfullscreen></iframe>'
         )
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Write a page, which is the old one or the new one for who looks meanwhile; returns its path.
+    Raises OSError, naming it."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(text.encode(errors="replace"))  # a folder's name may be no Unicode
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # of a disk that is read-only, say
+            part.unlink()
+        raise OSError(f"{path} cannot be written: {error.strerror}") from error
+    return path

@@ -8,6 +8,7 @@ and may take its process with it: so a child does it, and another one tries the 
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -43,9 +44,7 @@ def write(
     seconds: how much of it, from the start; None: all. Raises FilmError where something is missing.
     """
     path = Path(path)
-    if path.suffix not in PICTURES + VIDEOS:
-        known = ", ".join(PICTURES + VIDEOS)
-        raise FilmError(f"{path}: films are {known}")
+    check(path)
     rate = 25 if path.suffix in PICTURES else 50
     last = (len(np.asarray(track.qpos)) - 1) * dt
     times = np.arange(0, min(last, seconds or last) + 1e-9, 1 / rate)
@@ -53,9 +52,21 @@ def write(
     with tempfile.TemporaryDirectory(prefix="gpusim-film-") as folder:
         mujoco.mj_saveModel(getattr(model, "mj", model), f"{folder}/model.mjb")
         np.save(f"{folder}/qpos.npy", qpos)
-        told = {"folder": folder, "path": str(path.absolute()), "rate": rate, "size": size}
-        _in_a_child(json.dumps(told))
+        made = Path(folder) / f"film{path.suffix}"
+        _in_a_child(json.dumps({"folder": folder, "path": str(made), "rate": rate, "size": size}))
+        try:
+            shutil.copyfile(made, path)
+        except OSError as error:
+            raise FilmError(f"{path} cannot be written: {error.strerror}") from error
     return path
+
+
+def check(path: Path) -> None:
+    """Raise FilmError for a path that is no film's, before anybody waits for it."""
+    if path.suffix not in PICTURES + VIDEOS:
+        raise FilmError(f"{path}: films are {', '.join(PICTURES + VIDEOS)}")
+    if not path.parent.is_dir():
+        raise FilmError(f"{path}: there is no folder {path.parent}")
 
 
 def _in_a_child(job: str) -> None:

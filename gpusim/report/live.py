@@ -6,6 +6,7 @@ A sink like `gpusim.run.sinks.Terminal`, which `gpusim.train` takes where there 
 import html
 import math
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,32 +36,48 @@ class LiveCurve:
         self._total = total
         self._rows: list[dict[str, Any]] = []
         self._note = ""
+        self._since: float | None = None  # when what is waited for began
         self._drawn = 0.0
         self._cell: Any = display(HTML(""), display_id=True)
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        threading.Thread(target=self._count, daemon=True).start()
 
     def stage(self, text: str) -> None:
-        """Say what is being waited for."""
-        self._note = text
-        self._draw()
+        """Say what is being waited for, and how long."""
+        self._show(text, time.monotonic() if text else None)
 
     def message(self, text: str) -> None:
         """A line to be read; the next one replaces it."""
-        self.stage(text)
+        self._show(text, None)
 
     def write(self, row: Any) -> None:
         """row: a `gpusim.run.sinks.Row`: steps, seconds, values (a mapping of numbers)."""
-        self._note = ""
-        self._rows.append({"steps": row.steps, "seconds": row.seconds, **row.values})
-        if time.monotonic() - self._drawn >= _QUIET_SECONDS or row.steps >= self._total:
-            self._draw()
+        with self._lock:
+            self._note, self._since = "", None
+            self._rows.append({"steps": row.steps, "seconds": row.seconds, **row.values})
+            if time.monotonic() - self._drawn >= _QUIET_SECONDS or row.steps >= self._total:
+                self._draw()
 
     def close(self) -> None:
-        self._note = ""
-        self._draw()
+        self._closed.set()
+        self._show("", None)
+
+    def _show(self, note: str, since: float | None) -> None:
+        with self._lock:
+            self._note, self._since = note, since
+            self._draw()
+
+    def _count(self) -> None:
+        """The seconds of what is being waited for."""
+        while not self._closed.wait(1.0):
+            with self._lock:
+                if self._since is not None:
+                    self._draw()
 
     def _draw(self) -> None:
         self._drawn = time.monotonic()
-        self._cell.update(self._html(picture(self._rows, self._total, self._note)))
+        waited = "" if self._since is None else f" ... {self._drawn - self._since:.0f} s"
+        self._cell.update(self._html(picture(self._rows, self._total, self._note + waited)))
 
 
 def picture(rows: list[dict[str, Any]], total: int, note: str) -> str:

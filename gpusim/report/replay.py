@@ -20,7 +20,7 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gpusim.report.embed import Embedded
+from gpusim.report.embed import Embedded, write_page
 
 _VIEWER = pathlib.Path(__file__).parent / "viewer"
 _SCRIPTS = ("scene.js", "shaders.js", "camera.js", "viewer.js", "controls.js")
@@ -50,9 +50,7 @@ def write(
     extras: Mapping[str, ArrayLike] | None = None,
 ) -> pathlib.Path:
     """Write the page that `html` makes; returns its path."""
-    path = pathlib.Path(path)
-    path.write_text(html(model, qpos, dt, title=title, extras=extras), encoding="utf-8")
-    return path
+    return write_page(pathlib.Path(path), html(model, qpos, dt, title=title, extras=extras))
 
 
 def show(
@@ -122,8 +120,9 @@ def stage(data: str) -> str:
 
 
 def data_of(page: str) -> str:
-    """What a page that `html` made shows: JSON as it stands in the page."""
-    return page.partition(_PAYLOAD)[2].partition("</script>")[0]
+    """What a page that `html` made shows: JSON as it stands in the page; "" if it is not whole."""
+    data, end, _ = page.partition(_PAYLOAD)[2].partition("</script>")
+    return data if end else ""
 
 
 def read(page: str) -> dict[str, Any]:

@@ -10,30 +10,31 @@ from typing import Any
 
 from gpusim.report import folder, replay
 from gpusim.report.charts import Curve, chart, short
-from gpusim.report.embed import Embedded
+from gpusim.report.embed import Embedded, write_page
 from gpusim.report.folder import Row, RunFolder
 
 _HERE = Path(__file__).parent
 
 # What is drawn first and large; every other metric follows, small.
 RETURNS = {"return": "training, exploring", "evaluation_return": "evaluated, whole episodes"}
+# Of charts, in pixels: about as large as they are shown, which is as large as letters stay.
+_WIDE, _NARROW = {"width": 760, "height": 280}, {"width": 390, "height": 260}
+_SMALL = {"width": 330, "height": 190}
 
 
 def write(*runs: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
     """Write the report of these run folders; returns its path.
 
     out: by default report.html in the folder, or in the folder that holds them all. A browser that
-    looks while it is written sees the old page or the new one. Raises FileNotFoundError, naming the
-    file, when a folder is not a run's.
+    looks while it is written sees the old page or the new one. Raises FileNotFoundError,
+    naming the file, when a folder is not a run's, ValueError for a file that is not what a run
+    wrote, OSError for a page that cannot be written.
     """
     text = page([folder.read(run) for run in runs])
     paths = [os.path.abspath(run) for run in runs]
     whole = paths[0] if len(paths) == 1 else os.path.commonpath([Path(p).parent for p in paths])
     path = Path(out) if out else Path(os.path.relpath(whole)) / "report.html"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-    return path
+    return write_page(path, text)
 
 
 def show(*runs: str | os.PathLike[str], height: int = 640) -> Embedded:
@@ -63,9 +64,9 @@ def page(runs: Sequence[RunFolder]) -> str:
 
 
 def returns_chart(rows: Sequence[Row]) -> str:
-    """Return of training and evaluation against environment steps, as one <figure> of SVG."""
+    """Return of training and evaluation against environment steps, as SVG."""
     curves = [_curve(rows, metric, label) for metric, label in RETURNS.items()]
-    return _figure(curves, "Return of an episode", width=960, height=330)
+    return _large(curves, "Return of an episode")
 
 
 def _returns_of(runs: Sequence[RunFolder]) -> str:
@@ -76,12 +77,19 @@ def _returns_of(runs: Sequence[RunFolder]) -> str:
         else _curve(run.rows, "return", f"{run.name} (training)")
         for run in runs
     ]
-    return _figure(curves, "Evaluated return of an episode", width=960, height=330)
+    return _large(curves, "Evaluated return of an episode")
 
 
 def _chart(runs: Sequence[RunFolder], metric: str, title: str) -> str:
     curves = [_curve(run.rows, metric, run.name) for run in runs]
-    return _figure(curves, title, width=460, height=230)
+    return _figure(curves, title, **_SMALL)
+
+
+def _large(curves: Sequence[Curve], title: str) -> str:
+    """A chart twice, of which the page shows the one that it has room for: letters shrink with the
+    drawing they are in, and a wide one on a phone could not be read."""
+    wide, narrow = _figure(curves, title, **_WIDE), _figure(curves, title, **_NARROW)
+    return f'<div class="broad">{wide}</div><div class="narrow">{narrow}</div>'
 
 
 def _figure(curves: Sequence[Curve], title: str, **size: int) -> str:

@@ -46,7 +46,12 @@ def process_age() -> float:
     """Seconds since this process started, imports included; since this import where /proc lacks."""
     try:
         # Field 22 is the start in clock ticks after boot; the name, field 2, may hold spaces.
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        fields = (
+            Path("/proc/self/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()
+        )
         started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
         return time.clock_gettime(time.CLOCK_BOOTTIME) - started
     except (OSError, AttributeError, ValueError, IndexError):

@@ -45,8 +45,10 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
     if here.first:
         _check_files(config, folder, resume)
     _use_compilation_cache()
-    if config.devices is None:  # before anything computes
-        sharding.cores_as_devices(lambda num: config.learner.fits(num * here.count))
+    wanted = config.devices
+    sharding.cores_as_devices(  # before anything computes
+        lambda num: config.learner.fits(num * here.count) if wanted is None else num == wanted
+    )
     world = config.world()
     try:
         devices = sharding.all_devices(config.devices)

@@ -51,6 +51,7 @@ class Keeper:
         self.saved, self.saved_at = saved, job.phases.elapsed()
         self._begun = saved  # the newest of which a checkpoint was begun, or is there
         self._told: set[str] = set()
+        self._shown = False  # was it said where to look?
         self._host = socket.gethostname()
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: tuple[str, int, Future] | None = None  # what is written, of which steps
@@ -64,12 +65,17 @@ class Keeper:
             with self._telling(type(sink).__name__):
                 sink.write(row)
         self.display.write(row)
+        page, total = self.job.folder / "report.html", self.job.config.learner.total_steps
+        if not self._shown and "evaluation_return" in row.values:
+            self._shown = True
+            if row.steps < total and page.exists():
+                self.display.message(f"watch it meanwhile, in a browser: {page}")
 
     def _beat(self, row: sinks.Row) -> None:
         """heartbeat.json: when the run was last alive, where, and how far."""
         now = {"time": time.time(), "steps": row.steps, "pid": os.getpid(), "host": self._host}
         part = self.job.folder / ".heartbeat.part"
-        part.write_text(json.dumps(now) + "\n")  # no fsync: it is of the moment
+        part.write_text(json.dumps(now) + "\n", encoding="utf-8")  # no fsync: it is of the moment
         part.replace(self.job.folder / "heartbeat.json")
 
     def due(self, here: Position) -> bool:
@@ -103,9 +109,13 @@ class Keeper:
         for attempt in range(self.ATTEMPTS):
             try:
                 return self._save_now(here, leaves)
-            except OSError:
+            except OSError as error:
                 if attempt == self.ATTEMPTS - 1:
-                    raise
+                    kept = f"{self.saved} steps are saved" if self.saved else "nothing is saved"
+                    raise OSError(
+                        f"{self.checkpoints}: the last checkpoint cannot be written "
+                        f"({error.strerror or error}); of {here.steps} steps {kept}"
+                    ) from error
                 time.sleep(self.PAUSE)
 
     def rescue(self, here: Position) -> None:

@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from rich.columns import Columns
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
 from gpusim.config import ConfigError
@@ -75,7 +77,11 @@ class JsonLines:
         """resume_at: steps of the checkpoint a run resumes from; rows after it are dropped, because
         they will be written again."""
         if resume_at is not None and path.exists():
-            kept = [line for line in path.read_text().splitlines() if _steps(line) <= resume_at]
+            kept = [
+                line
+                for line in path.read_text(encoding="utf-8").splitlines()
+                if _steps(line) <= resume_at
+            ]
             text = "".join(f"{line}\n" for line in kept)
             write_atomic(path, lambda file: file.write(text.encode()))
         path.touch()
@@ -131,7 +137,7 @@ class Csv:
         """resume_at: as for JsonLines."""
         self._path, self._header = path, []
         if resume_at is not None and path.exists():
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
                 kept = [row for row in reader if _whole(row) and int(row["steps"]) <= resume_at]
                 self._header = list(reader.fieldnames or [])
@@ -269,10 +275,11 @@ class Terminal:
         self._stage, self._since = "", 0.0
         self._last_line = -math.inf
         self._bar = Progress(
-            BarColumn(),
+            BarColumn(None, table_column=Column(ratio=1, min_width=4)),
             TextColumn("{task.percentage:3.0f}%"),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", table_column=Column(no_wrap=False)),
             console=self._console,
+            expand=True,
         )
         self._task = self._bar.add_task("", total=total, text="")
         self._live = None
@@ -347,10 +354,12 @@ class Terminal:
         return metric.show(self._seen[name]) + among
 
     def _render(self) -> Group:
-        table = Table.grid(padding=(0, 3))
+        """The bar, and below it each group: as many numbers in a line as the window has room for,
+        and none of them torn."""
+        parts: list[Any] = [self._bar]
         for title, cells in self._groups():
             shown = [Text.assemble((f"{k} ", "dim"), (v, "bold")) for k, v in cells]
-            table.add_row(Text(title, "cyan"), *shown)
+            parts += [Text(title, "cyan"), Padding(Columns(shown, padding=(0, 3)), (0, 0, 0, 2))]
         seconds = time.monotonic() - self._since
         waiting = [Text(f"{self._stage} ... {seconds:.0f} s", "dim")] if self._stage else []
-        return Group(self._bar, table, *waiting)
+        return Group(*parts, *waiting)

@@ -104,13 +104,15 @@ def account(phases: Phases, rollout: float | None) -> dict[str, float]:
 def machine(devices: Sequence[Any]) -> dict[str, Any]:
     """What the run ran on."""
     return {
-        "command": shlex.join(sys.argv),
+        "command": shlex.join(sys.orig_argv),
         "python": platform.python_version(),
         "versions": [f"{name} {metadata.version(name)}" for name in PACKAGES],
         "commit": _commit(),
         "system": platform.platform(),
         "cores": os.cpu_count(),
-        "devices": [f"{device.platform} {device.device_kind}" for device in devices],
+        "devices": [
+            " ".join(dict.fromkeys((device.platform, device.device_kind))) for device in devices
+        ],
     }
 
 

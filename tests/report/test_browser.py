@@ -49,6 +49,29 @@ setTimeout(() => {
   document.title = JSON.stringify({ ...found, errors });
 }, 2500);
 </script></body>"""
+# What is read, as it stands on the screen, while the camera goes round.
+MEASURE = """<script>
+setTimeout(() => {
+  const box = (element) => element.getBoundingClientRect();
+  const scale = (svg) => box(svg).width / svg.viewBox.baseVal.width;
+  const size = (text) => parseFloat(getComputedStyle(text).fontSize) * scale(text.ownerSVGElement);
+  const seen = (query) => [...document.querySelectorAll(query)].filter((e) => box(e).width > 0);
+  const corner = box(byId("heading")), scene = box(stage), labels = [];
+  for (camera.azimuth = 0; camera.azimuth < 6.3; camera.azimuth += 0.05) {
+    draw();
+    labels.push(...seen("#labels div").map(box));
+  }
+  const found = {
+    letters: seen("svg text").map(size),
+    labels: labels.length,
+    cut: labels.filter((l) => l.left < scene.left || l.right > scene.right || l.top < scene.top),
+    covering: labels.filter((l) => l.left < corner.right && l.top < corner.bottom),
+    charts: document.querySelectorAll("figure").length,
+    shown: seen("figure").length,
+  };
+  parent.postMessage(JSON.stringify(found), "*");
+}, 1500);
+</script></body>"""
 NIGHT = """<script>window.matchMedia = () => ({ matches: true, addEventListener() {} });</script>"""
 
 
@@ -86,6 +109,22 @@ def test_controls_work_and_nothing_is_asked_for(page: str, tmp_path: Path, brows
     x, y = np.array(found["inView"][::2]).T  # of the world that the camera follows
     assert (abs(x) < 0.9).all()
     assert (abs(y) < 0.9).all()
+
+
+@pytest.mark.parametrize("width", [390, 660, 1000, 1300])
+def test_all_that_is_written_can_be_read(page: str, tmp_path: Path, browser, width: int):
+    path = tmp_path / "measure.html"
+    path.write_text(page.replace("</body>", MEASURE), encoding="utf-8")
+    frame = tmp_path / "frame.html"  # a window of Chromium's is wider than a phone
+    frame.write_text(
+        f'<title></title><iframe src="measure.html#t=0.5" width="{width}" height="844"></iframe>'
+        "<script>onmessage = (event) => { document.title = event.data; };</script>"
+    )
+    found = json.loads(browser.title(frame))
+    assert min(found["letters"]) > 9.5  # pixels
+    assert found["labels"] > 100
+    assert found["cut"] == found["covering"] == []
+    assert found["shown"] == found["charts"] - 1  # of the large one drawn for wide and narrow pages
 
 
 @pytest.mark.parametrize(("width", "height"), [(1000, 800), (390, 844)])

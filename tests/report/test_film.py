@@ -57,9 +57,20 @@ def test_videos_may_be_cut(slide, tmp_path: Path):
 def test_what_cannot_be_is_one_line(slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(film.FilmError, match=r"a\.avi: films are \.gif, \.webp, \.mp4"):
         film.write(tmp_path / "a.avi", slide[0], slide[1], 0.01)
+    with pytest.raises(film.FilmError, match=r"a\.gif: there is no folder .*nothing$"):
+        film.write(tmp_path / "nothing" / "a.gif", slide[0], slide[1], 0.01)
     monkeypatch.setenv("MUJOCO_GL", "nothing")
     with pytest.raises(
         film.FilmError, match=r"nothing here can draw \(nothing: .*libosmesa6"
     ) as told:
         film.write(tmp_path / "a.gif", slide[0], slide[1], 0.01)
     assert "\n" not in str(told.value)
+
+
+def test_a_film_that_cannot_be_written_is_named(slide, tmp_path: Path):
+    (tmp_path / "a.gif").mkdir()
+    with pytest.raises(film.FilmError) as told:
+        film.write(tmp_path / "a.gif", slide[0], slide[1], 0.01, size=(160, 120))
+    if "nothing here can draw" in str(told.value) or "pip install" in str(told.value):
+        pytest.skip(str(told.value))
+    assert str(told.value) == f"{tmp_path / 'a.gif'} cannot be written: Is a directory"

@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from typing import NamedTuple
 
 import pytest
@@ -57,6 +58,18 @@ def test_curve_grows_and_the_last_row_is_always_drawn(shown):
     for steps in range(1, 11):
         curve.write(Row(steps, float(steps), {"return": float(steps)}))
     curve.close()
-    assert "compiling" in shown[0]
+    assert "compiling ... 0 s" in shown[0]
     assert len(shown) < 10  # rows come faster than anybody can look
     assert words(shown[-1])[0] == "10 / 10 steps"
+
+
+def test_what_is_waited_for_counts_its_seconds(shown):
+    curve = live.LiveCurve(total=10)
+    curve.stage("compiling training")
+    deadline = time.monotonic() + 20
+    while "compiling training ... 1 s" not in shown[-1] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert "compiling training ... 1 s" in shown[-1]
+    curve.message("saved")
+    assert words(shown[-1])[-1] == "saved"
+    curve.close()

@@ -68,6 +68,7 @@ def test_the_numbers_of_a_finished_run(run):
 def test_every_metric_has_its_chart(run):
     page = report.write(run).read_text(encoding="utf-8")
     captions = re.findall(r"<figcaption>([^<]*)", page)
+    assert captions[0] == captions.pop(1)  # drawn for wide pages and for narrow ones
     assert captions[:4] == [
         "Return of an episode",
         "Environment steps per second",
@@ -155,3 +156,37 @@ def test_errors_name_the_file(run):
         report.write(run)
     with pytest.raises(FileNotFoundError, match=r"config\.yaml"):
         report.write(run / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.yaml", "[1"),
+        ("config.yaml", "5"),
+        ("config.yaml", "\udcff"),
+        ("metrics.jsonl", "5\n{}\n"),
+        ("summary.json", "oops{"),
+        ("labels.json", "5"),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(run, name: str, text: str, capsys):
+    (run / name).write_bytes(text.encode(errors="surrogateescape"))
+    assert command.main([str(run)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"gpusim.report: {run / name}")
+    assert said.count("\n") == 1
+
+
+def test_a_page_that_cannot_be_written_is_named_and_leaves_nothing(run, tmp_path, capsys):
+    for out in (tmp_path, tmp_path / "nothing" / "a.html"):
+        assert command.main([str(run), "--out", str(out)]) == 2
+        assert f"gpusim.report: {out} cannot be written: " in capsys.readouterr().err
+    assert not list(tmp_path.parent.glob(".*.part"))
+
+
+def test_a_torn_replay_is_left_out(run):
+    whole = '<script type="application/json" id="replay">{"a": 1}</script>'
+    (run / "replay.html").write_text(whole)
+    assert 'id="replay">{"a": 1}' in report.write(run).read_text(encoding="utf-8")
+    (run / "replay.html").write_text(whole[:50])
+    assert 'id="replay"' not in report.write(run).read_text(encoding="utf-8")

@@ -238,7 +238,8 @@ def test_a_disk_that_stays_full_ends_in_a_line(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     error = capsys.readouterr().err
-    assert "File too large" in error
+    assert "checkpoints: the last checkpoint cannot be written (File too large); of " in error
+    assert error.rstrip().endswith("nothing is saved")
     assert error.count("\n") == 1
 
 

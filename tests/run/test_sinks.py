@@ -189,3 +189,24 @@ def test_count(number: float, text: str):
 )
 def test_duration(seconds: float, text: str):
     assert metrics.duration(seconds) == text
+
+
+@pytest.mark.parametrize("width", [120, 80, 40])
+def test_no_number_is_torn_in_a_narrow_terminal(width: int):
+    values = {
+        "return": 298.0, "steps_per_second": 112e3, "episode_length": 180.0, "kl": 0.0101,
+        "policy_loss": -0.0086, "value_loss": 0.152, "entropy": -0.876,
+        "evaluation_return": 2103.0, "evaluation_std": 1071.0, "evaluation_alive": 0.63,
+    }  # fmt: skip
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=width, color_system=None)
+    sink = Terminal(2_000_000, {**metrics.RUN, **PPO.METRICS}, console=console)
+    sink.write(Row(1_840_000, 34.0, values))
+    sink.close()
+    for whole in (
+        *("training, exploring", "steps/s 112k", "return 298", "episode length 180"),
+        *("policy loss -0.0086", "value loss 0.152", "entropy -0.876", "KL 0.0101"),
+        *("evaluated at 1.84M, not exploring", "return 2,103", "± 1,071", "never ended 63%"),
+        *(("1.84M / 2M steps  0:34 elapsed  0:01 left",) if width >= 80 else ()),
+    ):
+        assert whole in out.getvalue()

@@ -335,7 +335,7 @@ def test_control_c_prints_the_command_that_resumes(tmp_path: Path):
     finally:
         started.kill()
     assert started.returncode == 128 + signal.SIGINT
-    command = re.search(r"resume with: python (-m gpusim\.train --resume .*)", out)
+    command = re.search(r"resume with: \S*python (-m gpusim\.train --resume .*)", out)
     assert command, out
     made = rows(folder)[-1]["steps"]
     assert final_state(folder)

@@ -203,18 +203,25 @@ function lensOf() {
   return perspective(fov, aspect, 0.02 * camera.distance, 300 * reach);
 }
 
-// A label floats over each robot, so that one sees which world is which.
+// A label floats over each robot, so that one sees which world is which: whole, and not over the
+// numbers in the corner.
 function placeLabels(screen) {
   if (alone) return;
+  const heading = byId("heading");
+  const right = heading.offsetLeft + heading.offsetWidth;
+  const below = heading.offsetTop + heading.offsetHeight;
   replay.tracks.forEach((track, i) => {
     const label = byId("labels").children[i], last = track.frames - 1;
     const [x, y, z] = add(paths[i][Math.min(Math.round(state.time / replay.dt), last)], offsetOf(i));
     const at = project(screen, [x, y, z + crown + 0.12 * reach]);
     label.hidden = !at || Math.abs(at[0]) > 1.1;
-    if (at) {
-      label.style.left = `${50 * (1 + at[0])}%`;
-      label.style.top = `${50 * (1 - at[1])}%`;
-    }
+    if (label.hidden) return;
+    const half = label.offsetWidth / 2 + 4, high = label.offsetHeight + 4;
+    const inside = (value, low, most) => Math.max(low, Math.min(most, value));
+    const left = inside(canvas.clientWidth * (1 + at[0]) / 2, half, canvas.clientWidth - half);
+    const free = left - half < right ? below + high : high;
+    label.style.left = `${left}px`;
+    label.style.top = `${Math.max(free, canvas.clientHeight * (1 - at[1]) / 2)}px`;
   });
 }
 
