@@ -1,6 +1,7 @@
 """The vertex of a hull that is farthest in a direction, looked up: as if all had been tried."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -48,9 +49,9 @@ def test_it_is_the_one_that_is_farthest_of_all(dtype):
 
 
 def test_of_equals_it_is_the_first():
-    table, places = cells.cells([HULLS["cube"]], np.float32)
+    table, ((cell, n),) = cells.cells([HULLS["cube"]], np.float32)
     for way, number in (((0, 0, 1), 1), ((0, 0, -1), 0), ((1, 0, 0), 4), ((0, 1, 1), 3)):
-        found = cells.farthest(table, *places[0], np.array(way, np.float32))
+        found = cells.farthest(table, cell, n, jnp.asarray(way, np.float32))
         assert found[0] == number
 
 

@@ -9,7 +9,7 @@ settled reach a gradient of exactly zero, in float32 as well, and stop.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ def solve_constraints(
         pull = jax.jvp(lambda *numbers: at(end.qacc, *numbers)[0], numbers, tangents)[1]
         step = -solve(factorize(_hessian(of(numbers), end.residuals)), pull)
         _, force, residuals = jax.jvp(at, (end.qacc, *numbers), (step, *tangents))[1]
-        none = np.zeros((), jax.dtypes.float0)
+        none: Any = np.zeros((), jax.dtypes.float0)  # of a whole number
         return end, Solution(step, force, none, residuals)
 
     return minimum(*(parts[k] for k in variable))
