@@ -117,7 +117,7 @@ def _frames(model: Any, qpos: np.ndarray, width: int, height: int) -> Iterator[n
         reach = max(reach, *(away + model.geom_rbound[moving]).tolist()) if len(away) else 1.0
     camera = mujoco.MjvCamera()
     camera.type = mujoco.mjtCamera.mjCAMERA_FREE
-    camera.azimuth, camera.elevation, camera.distance = 115, -14, 2.4 * reach
+    camera.azimuth, camera.elevation, camera.distance = 115, -14, 2.6 * reach
     with mujoco.Renderer(model, height, width) as renderer:
         for frame, place in zip(qpos, _smooth(places), strict=True):
             data.qpos[:] = frame
