@@ -61,7 +61,8 @@ def solve_constraints(
     mass matrix, lower triangle; qacc_smooth, warmstart: (nv,); every: all blocks. A world in which
     no row acts stops where it starts, at qacc_smooth; one that is not finite stops at once too.
 
-    Its derivatives are those of the minimum, whatever steps led there.
+    Its derivatives are those of the minimum, whatever steps led there: where options.iterations
+    ends them early, as if it had been reached.
     """
     problem = _Problem(options, scale, matrix, qacc_smooth, list(every), warmstart)
     parts, tree = jax.tree.flatten(problem)
