@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from gpusim import sharding
-from gpusim.agents import networks, normalize
+from gpusim.agents import networks, normalize, rewards
 from gpusim.agents.actor import rollout
 from gpusim.agents.config import ActorCriticConfig
 from gpusim.agents.distributions import DISTRIBUTIONS
@@ -59,7 +59,11 @@ class ActorCritic(Learner):
                 raise ValueError(f"{world.name} has no actuators: there is nothing to learn")
             self.outputs, self.kind = space.size, config.distribution
             self.policy_network: Any = networks.Policy(
-                config.policy_hidden, space.size, config.activation, config.initial_std
+                config.policy_hidden,
+                space.size,
+                config.activation,
+                config.initial_std,
+                config.state_std,
             )
         elif isinstance(space, Discrete):
             self.outputs, self.kind = space.n, "choice"
@@ -95,6 +99,11 @@ class ActorCritic(Learner):
         adam = optax.adam(rate if config.anneal else config.learning_rate)
         # One long vector: a third of the time, half of the compile time of doing it leaf by leaf.
         return optax.flatten(optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adam))
+
+    def storage(self, obs: Any) -> dict[str, Any]:
+        """By name: what is known of the rewards, if they are normalised."""
+        kept = self.config.normalize_rewards
+        return {"rewards": rewards.init(self.worlds.num_envs)} if kept else {}
 
     def play(self, state: TrainState) -> Any:
         """Let every world make unroll_length control steps."""
@@ -135,6 +144,22 @@ class ActorCritic(Learner):
         )
         return replace(state, envs=envs, memory=memory), seen, trajectory
 
+    def scaled(self, state: TrainState, trajectory: Trajectory) -> tuple[TrainState, jax.Array]:
+        """The state that has seen the rewards, and the rewards (T, worlds) to learn from."""
+        reward = trajectory.reward * self.config.reward_scale
+        if not self.config.normalize_rewards:
+            return state, reward
+        done = trajectory.terminated | trajectory.truncated
+        scale = rewards.watch(state.extra["rewards"], reward, done, self.config.discount)
+        return replace(state, extra=state.extra | {"rewards": scale}), rewards.scaled(scale, reward)
+
+    def entropy_cost(self, state: TrainState) -> jax.Array | float:
+        """Weight of the entropy in the loss of this update."""
+        config = self.config
+        if not config.anneal_entropy:
+            return config.entropy_cost
+        return config.entropy_cost * jnp.maximum(1 - state.updates / config.num_updates, 0)
+
     def learned(
         self,
         state: TrainState,
@@ -154,8 +179,6 @@ class ActorCritic(Learner):
             updates=state.updates + 1,
         )
 
-    def exploration(self, params: Any) -> dict[str, jax.Array]:
+    def exploration(self, found: Any) -> dict[str, jax.Array]:
         """action_std: () mean standard deviation of the raw actions; a choice has none."""
-        if self.kind == "choice":
-            return {}
-        return {"action_std": jnp.exp(params["policy"]["params"]["log_std"]).mean()}
+        return {} if self.kind == "choice" else {"action_std": jnp.exp(found.log_std).mean()}

@@ -80,7 +80,8 @@ class ActorCriticConfig(LearnerConfig):
 
     FIXED: ClassVar[tuple[str, ...]] = (
         *LearnerConfig.FIXED,
-        *("policy_hidden", "value_hidden", "activation", "distribution", "normalize_observations"),
+        *("policy_hidden", "value_hidden", "activation", "distribution", "state_std"),
+        *("normalize_observations", "normalize_rewards"),
     )
 
     learning_rate: float = 5e-4
@@ -91,12 +92,16 @@ class ActorCriticConfig(LearnerConfig):
     """What a reward one control step later is worth."""
     entropy_cost: float = 0.0
     """Weight of the policy's entropy (nats) as a bonus in the loss."""
+    anneal_entropy: bool = False
+    """Let entropy_cost fall linearly to zero over total_steps."""
     value_cost: float = 0.5
     """Weight of the value loss, itself half the mean squared error."""
     max_grad_norm: float = 1.0
     """Gradients longer than this are shortened to it."""
     reward_scale: float = 1.0
     """Rewards are multiplied by this before learning; reported returns are not."""
+    normalize_rewards: bool = False
+    """Divide rewards by the standard deviation of the discounted returns seen so far, too."""
     normalize_observations: bool = True
     """Shift and scale observations to zero mean and unit variance as seen so far."""
     policy_hidden: tuple[int, ...] = (64, 64)
@@ -109,6 +114,9 @@ class ActorCriticConfig(LearnerConfig):
     """How Gaussian samples are brought into [-1, 1]: clipped, or squashed by tanh."""
     initial_std: float = 0.6
     """Standard deviation of the first policy's raw actions."""
+    state_std: bool = False
+    """Let the policy network say the standard deviation too, by what it sees (between 0.0067 and
+    7.4), instead of learning one number for each action."""
 
     def check(self, num_devices: int) -> None:
         """Raise ValueError, with numbers that would work, if this cannot run on so many devices."""

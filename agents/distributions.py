@@ -137,6 +137,5 @@ def _log_slope(u):
 DISTRIBUTIONS: dict[str, type[Distribution]] = {
     "clip": Clipped,
     "tanh": Tanh,
-    "squash": Tanh,  # of a network that gives means and spreads
     "choice": Categorical,
 }

@@ -160,18 +160,34 @@ class Learner(abc.ABC):
         the gradient steps that were left out because they were not finite."""
 
     def gradient_step(
-        self, params: Any, optimizer: optax.OptState, loss: Any, *arguments: Any
+        self,
+        params: Any,
+        optimizer: optax.OptState,
+        loss: Any,
+        *arguments: Any,
+        stride: jax.Array | float = 1.0,
     ) -> tuple[Any, optax.OptState, dict[str, jax.Array]]:
-        """One step down loss(params, *arguments) -> (loss, metrics), averaged over the devices.
+        """One step down loss(params, *arguments) -> (loss, metrics), averaged over the devices;
+        `stride` times as long as the optimizer says."""
+        gradients, metrics = jax.grad(loss, has_aux=True)(params, *arguments)
+        return self.descend(params, optimizer, sharding.mean(gradients), metrics, stride)
+
+    def descend(
+        self,
+        params: Any,
+        optimizer: optax.OptState,
+        gradients: Any,
+        metrics: dict[str, jax.Array],
+        stride: jax.Array | float = 1.0,
+    ) -> tuple[Any, optax.OptState, dict[str, jax.Array]]:
+        """One step against gradients, which are the same on all devices.
 
         A gradient that is not finite changes nothing, gives metrics of nan, and is counted in
         `skipped_updates`: one bad sample must not end a run.
         """
-        gradients, metrics = jax.grad(loss, has_aux=True)(params, *arguments)
-        gradients = sharding.mean(gradients)
         norm = optax.tree.norm(gradients)
         updates, stepped = self.optimizer().update(gradients, optimizer, params)
-        proposed = (optax.apply_updates(params, updates), stepped)
+        proposed = (optax.apply_updates(params, optax.tree.scale(stride, updates)), stepped)
         finite = jnp.isfinite(norm)
         keep = lambda new, old: jnp.where(finite, new, old)
         params, optimizer = jax.tree.map(keep, proposed, (params, optimizer))

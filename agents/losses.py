@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import optax
 
 
 def clipped_surrogate(log_ratio: jax.Array, advantage: jax.Array, clip: float) -> jax.Array:
@@ -28,6 +29,16 @@ def value_error(value: jax.Array, target: jax.Array) -> jax.Array:
     return 0.5 * jnp.square(value - target).mean()
 
 
+def clipped_value_error(
+    value: jax.Array, target: jax.Array, old: jax.Array, clip: float
+) -> jax.Array:
+    """`value_error`, or what it would be with the value no further than `clip` from the old one,
+    sample by sample whichever is larger (OpenAI's baselines, ppo2)."""
+    chex.assert_equal_shape([value, target, old])
+    near = old + jnp.clip(value - old, -clip, clip)
+    return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(near - target)).mean()
+
+
 def kl_estimate(log_ratio: jax.Array) -> jax.Array:
     """KL divergence of the old policy from the new: mean ρ - 1 - log ρ over samples of the old one
     (k3 of joschu.net/blog/kl-approx.html): never negative, without bias."""
@@ -39,12 +50,16 @@ def clip_fraction(log_ratio: jax.Array, clip: float) -> jax.Array:
     return (jnp.abs(jnp.exp(log_ratio) - 1) > clip).mean()
 
 
-def td_target(
-    reward: jax.Array, terminated: jax.Array, next_value: jax.Array, discount: float
-) -> jax.Array:
-    """r + γ V(s'), and r alone where the episode ended for good."""
-    chex.assert_equal_shape([reward, terminated, next_value])
-    return reward + discount * jnp.where(terminated, 0, next_value)
+def td_target(reward: jax.Array, discount: jax.Array, next_value: jax.Array) -> jax.Array:
+    """r + γ V(s'), and r alone where γ = 0, since the episode ended for good."""
+    chex.assert_equal_shape([reward, discount, next_value])
+    return reward + jnp.where(discount == 0, 0, discount * next_value)
+
+
+def huber(value: jax.Array, target: jax.Array) -> jax.Array:
+    """Half the mean squared error, and its slope at 1 for errors beyond."""
+    chex.assert_equal_shape([value, target])
+    return optax.losses.huber_loss(value, target).mean()
 
 
 def soft_policy(log_prob: jax.Array, value: jax.Array, temperature: jax.Array) -> jax.Array:

@@ -66,7 +66,8 @@ class MLP(nn.Module):
 
 
 class Policy(nn.Module):
-    """Gaussian over raw actions: the mean is a network, log_std is learned but blind to the state.
+    """Gaussian over raw actions: the mean is a network's, and so is the spread if `state_std`;
+    else it is learned, but blind to the state.
 
     The last layer starts near zero: the first policy is the same in every state, pure exploration.
     """
@@ -75,18 +76,27 @@ class Policy(nn.Module):
     actions: int
     activation: str
     initial_std: float
+    state_std: bool = False
 
     @nn.compact
     def __call__(self, obs: Any) -> Normal:
         obs = joined(obs, privileged=False)
-        mean = MLP(self.hidden, self.actions, 0.01, self.activation)(obs)
-        start = nn.initializers.constant(math.log(self.initial_std))
-        log_std = self.param("log_std", start, (self.actions,))
-        return Normal(mean, log_std.reshape(-1, *(1,) * (obs.ndim - 1)))
+        outputs = 2 * self.actions if self.state_std else self.actions
+        found = MLP(self.hidden, outputs, 0.01, self.activation)(obs)
+        start = math.log(self.initial_std)
+        if self.state_std:
+            mean, spread = jnp.split(found, 2)
+            low, high = LOG_STD
+            half = 0.5 * (high - low)
+            return Normal(
+                mean, low + half * (1 + jnp.tanh(spread + math.atanh((start - low) / half - 1)))
+            )
+        log_std = self.param("log_std", nn.initializers.constant(start), (self.actions,))
+        return Normal(found, log_std.reshape(-1, *(1,) * (obs.ndim - 1)))
 
 
-class Squashed(nn.Module):
-    """Gaussian over raw actions whose mean and spread are both a network's; to be squashed."""
+class Deterministic(nn.Module):
+    """Raw actions without chance; as a Gaussian whose spread is nothing to speak of."""
 
     hidden: tuple[int, ...]
     actions: int
@@ -95,10 +105,8 @@ class Squashed(nn.Module):
     @nn.compact
     def __call__(self, obs: Any) -> Normal:
         obs = joined(obs, privileged=False)
-        both = MLP(self.hidden, 2 * self.actions, 0.01, self.activation)(obs)
-        mean, spread = jnp.split(both, 2)
-        low, high = LOG_STD
-        return Normal(mean, low + 0.5 * (high - low) * (jnp.tanh(spread) + 1))
+        mean = MLP(self.hidden, self.actions, 0.01, self.activation)(obs)
+        return Normal(mean, jnp.full((1,) * mean.ndim, -20.0))
 
 
 class ActionValue(nn.Module):

@@ -47,10 +47,8 @@ class NetworkPolicy:
         stack = self.params["params"]["MLP_0"]
         layers = [stack[name] for name in sorted(stack, key=lambda name: int(name.split("_")[1]))]
         layers = [{name: np.asarray(x) for name, x in layer.items()} for layer in layers]
-        output = self.distribution
-        if output == "squash":  # the second half of the numbers is the spread
+        if getattr(self.network, "state_std", False):  # the second half of the numbers
             layers[-1] = {name: np.split(x, 2)[0] for name, x in layers[-1].items()}
-            output = "tanh"
         size = layers[0]["weight"].shape[1]
         arrays = {"mean": np.zeros(size, np.float32), "std": np.ones(size, np.float32)}
         if self.normalizer is not None:
@@ -63,7 +61,7 @@ class NetworkPolicy:
             "observation_clip": None if self.normalizer is None else normalize.CLIP,
             "layers": len(layers),
             "activation": self.network.activation,
-            "output": output,
+            "output": self.distribution,
             "formula": "x = (observation - mean) / std, clipped to +-observation_clip; for each "
             "layer x = weight @ x + bias, followed by the activation except after the last; "
             "action = x clipped to [-1, 1] if output is clip, tanh(x) if output is tanh, the "

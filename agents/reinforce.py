@@ -33,8 +33,9 @@ class Reinforce(ActorCritic):
         """Play, and take one step along the policy gradient."""
         key = jax.random.fold_in(state.key, state.updates)
         state, seen, trajectory = self.experience(state, key)
+        state, reward = self.scaled(state, trajectory)
         advantage = gae(
-            trajectory.reward * self.config.reward_scale,
+            reward,
             trajectory.value,
             trajectory.next_value,
             trajectory.terminated,
@@ -43,13 +44,14 @@ class Reinforce(ActorCritic):
             lambda_=1.0,
         )
         params, optimizer, metrics = self.gradient_step(
-            state.params, state.optimizer, self.loss, trajectory, advantage
+            *(state.params, state.optimizer),
+            *(self.loss, trajectory, advantage, self.entropy_cost(state)),
         )
-        metrics |= {"reward": trajectory.reward.mean(), **self.exploration(params)}
+        metrics |= {"reward": trajectory.reward.mean()}
         return self.learned(state, seen, params, optimizer), metrics
 
     def loss(
-        self, params: Any, trajectory: Trajectory, advantage: jax.Array
+        self, params: Any, trajectory: Trajectory, advantage: jax.Array, entropy_cost: Any
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Policy gradient + value_cost * value error - entropy_cost * entropy.
 
@@ -68,8 +70,13 @@ class Reinforce(ActorCritic):
         value = self.value_network.apply(params["value"], obs)
         value_loss = losses.value_error(value, advantage + trajectory.value)
         entropy = self.distribution.entropy(found, action).mean()
-        loss = policy_loss + config.value_cost * value_loss - config.entropy_cost * entropy
-        return loss, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
+        loss = policy_loss + config.value_cost * value_loss - entropy_cost * entropy
+        return loss, {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            **self.exploration(found),
+        }
 
 
 Learner = Reinforce

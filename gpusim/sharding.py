@@ -150,6 +150,11 @@ def split(key: jax.Array, num: int) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
 
 
+def gather(x: jax.Array) -> jax.Array:
+    """The rows of all devices, one after the other, inside a function run by `spmd`."""
+    return jax.lax.all_gather(x, AXIS, tiled=True)
+
+
 def total(tree: Any) -> Any:
     """Sum over devices, inside a function run by `spmd`."""
     return _in_one_message(partial(jax.lax.psum, axis_name=AXIS), tree)

@@ -21,11 +21,11 @@ SMALL: dict[str, Any] = {
     "updates_per_call": 1,
     "total_steps": 32,
     "evaluations": 0,
-    "policy_hidden": (8, 6),
-    "value_hidden": (8,),
     "tensorboard": False,
 }
-PPO: dict[str, Any] = {"num_minibatches": 2, "num_epochs": 1, "learning_rate": 0.1}
+HIDDEN: dict[str, Any] = {"policy_hidden": (8, 6), "value_hidden": (8,)}
+PPO: dict[str, Any] = {**HIDDEN, "num_minibatches": 2, "num_epochs": 1, "learning_rate": 0.1}
+REPLAY: dict[str, Any] = {"learning_starts": 0, "batch_size": 8, "learning_rate": 0.1}
 
 
 class Parts(World):
@@ -60,7 +60,11 @@ CASES = {
     "clip tanh": (Smooth, {**PPO, "activation": "tanh"}),
     "tanh elu": (Smooth, {**PPO, "activation": "elu", "distribution": "tanh"}),
     "no statistics": (Smooth, {**PPO, "activation": "silu", "normalize_observations": False}),
-    "squash relu": (Smooth, {"learner": "sac", "learning_starts": 0, "batch_size": 8}),
+    "spread by state": (Smooth, {**PPO, "state_std": True, "distribution": "tanh"}),
+    "sac relu": (Smooth, {"learner": "sac", **HIDDEN, **REPLAY}),
+    "td3": (Smooth, {"learner": "td3", **HIDDEN, **REPLAY}),
+    "dqn": (Parts, {"learner": "dqn", **REPLAY, "value_hidden": (8, 6)}),
+    "linear": (Smooth, {"learner": "ars", "noise_std": 0.5, "learning_rate": 0.5}),
     "choice silu": (Parts, {**PPO, "activation": "silu", "learning_rate": 1e-3}),
 }
 
@@ -105,7 +109,7 @@ def test_onnx_acts_as_the_policy(trained, tmp_path):
 
 def test_every_policy_can_be_exported():
     assert networks.ACTIVATIONS.keys() == export._ACTIVATIONS.keys()
-    assert distributions.DISTRIBUTIONS.keys() == {*export._OUTPUTS, "squash"}
+    assert distributions.DISTRIBUTIONS.keys() == export._OUTPUTS.keys()
 
 
 def test_the_file_needs_no_code_and_no_jax(trained, tmp_path):

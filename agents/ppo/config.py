@@ -1,7 +1,8 @@
 """What can be chosen about PPO."""
 
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, inf
+from typing import ClassVar
 
 from gpusim.agents.config import ActorCriticConfig, near
 
@@ -9,6 +10,8 @@ from gpusim.agents.config import ActorCriticConfig, near
 @dataclass(frozen=True)
 class PPOConfig(ActorCriticConfig):
     """Proximal policy optimisation (arXiv:1707.06347)."""
+
+    FIXED: ClassVar[tuple[str, ...]] = (*ActorCriticConfig.FIXED, "desired_kl")
 
     num_minibatches: int = 8
     """Gradient steps per epoch; each sees every world (or group of worlds) at different times."""
@@ -18,6 +21,16 @@ class PPOConfig(ActorCriticConfig):
     """Trade of bias (0) against variance (1) in advantages."""
     clip: float = 0.3
     """How far the probability ratio may move from 1 before its gradient is cut."""
+    value_clip: float | None = None
+    """How far, in scaled rewards, values may move in an update before their gradient is cut; None:
+    as far as they do."""
+    minibatch_advantages: bool = False
+    """Bring advantages to zero mean and unit variance in every minibatch, not once a batch."""
+    desired_kl: float | None = None
+    """After every update make the steps longer by half if the policy moved less than half as far
+    (nats), shorter if more than twice as far; None: leave it to learning_rate and anneal."""
+    max_kl: float | None = None
+    """Make no more gradient steps of an update once the policy has moved so far (nats)."""
 
     @property
     def gradient_steps(self) -> int:
@@ -31,6 +44,9 @@ class PPOConfig(ActorCriticConfig):
             self.require(getattr(self, name) >= 1, name, "at least 1")
         self.require(0 <= self.gae_lambda <= 1, "gae_lambda", "in [0, 1]")
         self.require(self.clip > 0, "clip", "positive")
+        for name in ("value_clip", "desired_kl", "max_kl"):
+            value = getattr(self, name)
+            self.require(value is None or 0 < value < inf, name, "positive and finite, or None")
         samples = self.num_envs // num_devices * self.unroll_length
         group = self.num_minibatches // gcd(self.num_minibatches, self.unroll_length)
         if samples % self.num_minibatches:

@@ -5,6 +5,7 @@ samples).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -27,6 +28,7 @@ class Batch(NamedTuple):
     action: jax.Array  # (actions, *samples) raw
     log_prob: jax.Array  # (*samples)
     advantage: jax.Array  # (*samples) zero mean, unit variance over all devices
+    value: jax.Array  # (*samples) of the value network, when it was played
     target: jax.Array  # (*samples) of the value network
 
 
@@ -36,20 +38,32 @@ class PPO(ActorCritic):
     METRICS: ClassVar[Mapping[str, Metric]] = {
         **ActorCritic.METRICS,
         "kl": Metric("KL divergence (nats)", "KL", ".4f"),
+        "stride": Metric("Length of steps, as a multiple of the learning rate's"),
+        "gradient_steps": Metric("Gradient steps of an update that were made"),
     }
 
     def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         """Play, judge, learn; then let the observations played be part of the statistics."""
         play_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.updates))
         state, seen, trajectory = self.experience(state, play_key)
-        batch, metrics = self.judge(trajectory)
-        params, optimizer, learn_metrics = self.learn(state, batch, learn_key)
+        state, reward = self.scaled(state, trajectory)
+        batch, metrics = self.judge(trajectory, reward)
+        metrics |= {"reward": trajectory.reward.mean()}
+        state, params, optimizer, learn_metrics = self.learn(state, batch, learn_key)
         return self.learned(state, seen, params, optimizer), metrics | learn_metrics
 
-    def judge(self, trajectory: Trajectory) -> tuple[Batch, dict[str, jax.Array]]:
-        """Advantages and value targets of what was played; samples are t * worlds + world."""
+    def storage(self, obs: Any) -> dict[str, Any]:
+        """By name: what is known of the rewards, and the factor of the length of steps."""
+        adapts = self.config.desired_kl is not None
+        return super().storage(obs) | ({"stride": jnp.ones(())} if adapts else {})
+
+    def judge(
+        self, trajectory: Trajectory, reward: jax.Array
+    ) -> tuple[Batch, dict[str, jax.Array]]:
+        """Advantages and value targets of what was played; samples are t * worlds + world.
+        reward: (T, worlds), scaled."""
         advantage = gae(
-            trajectory.reward * self.config.reward_scale,
+            reward,
             trajectory.value,
             trajectory.next_value,
             trajectory.terminated,
@@ -64,17 +78,20 @@ class PPO(ActorCritic):
             action=_samples_last(trajectory.action),
             log_prob=trajectory.log_prob.reshape(-1),
             advantage=((advantage - mean) * jax.lax.rsqrt(variance + 1e-8)).reshape(-1),
+            value=trajectory.value.reshape(-1),
             target=target.reshape(-1),
         )
         return batch, {
-            "reward": trajectory.reward.mean(),
             "value": trajectory.value.mean(),
             "explained_variance": 1 - variance / (sharding.moments(target)[1] + 1e-8),
         }
 
     def learn(self, state: TrainState, batch: Batch, key: jax.Array):
-        """num_epochs passes over the batch in minibatches: params, optimizer state, metrics."""
+        """num_epochs passes over the batch in minibatches: state, params, optimizer state and
+        metrics."""
         config = self.config
+        stride = state.extra.get("stride", 1.0)
+        cost = self.entropy_cost(state)
         slots, order = shuffle(
             key,
             length=config.unroll_length,
@@ -84,35 +101,73 @@ class PPO(ActorCritic):
         )
         batch = jax.tree.map(lambda x: _row_major(x[..., slots]), batch)  # (features, slots, each)
 
-        def minibatch(carry, chosen):
+        def step(params, optimizer, chosen):
             samples = jax.tree.map(lambda x: _flat(x[..., chosen, :], 2), batch)
-            *carry, metrics = self.gradient_step(*carry, self.loss, samples)
-            return tuple(carry), metrics
+            return self.gradient_step(params, optimizer, self.loss, samples, cost, stride=stride)
 
-        start = (state.params, state.optimizer)
-        (params, optimizer), metrics = jax.lax.scan(minibatch, start, order)
+        def rest(params, optimizer, chosen):
+            nothing = jax.eval_shape(step, params, optimizer, chosen)[2]
+            nothing = {name: jnp.full_like(x, jnp.nan) for name, x in nothing.items()}
+            return params, optimizer, nothing | {"skipped_updates": jnp.zeros(())}
+
+        def minibatch(carry, chosen):
+            *carry, goes_on = carry
+            if config.max_kl is None:
+                *carry, metrics = step(*carry, chosen)
+            else:
+                *carry, metrics = jax.lax.cond(goes_on, step, rest, *carry, chosen)
+                goes_on &= ~(sharding.mean(metrics["kl"]) > config.max_kl)
+            return (*carry, goes_on), metrics
+
+        start = (state.params, state.optimizer, jnp.bool(True))
+        (params, optimizer, _), metrics = jax.lax.scan(minibatch, start, order)
+        if config.desired_kl is not None:
+            moved = sharding.mean(jnp.nanmean(metrics["kl"][-config.num_minibatches :]))
+            stride = adapted(stride, moved, config.desired_kl)
+            state = replace(state, extra=state.extra | {"stride": stride})
+            metrics |= {"stride": stride[None]}
+        made = {"gradient_steps": jnp.isfinite(metrics["gradient_norm"]).sum().astype(float)}
         skipped = metrics.pop("skipped_updates").sum()
         metrics = {name: jnp.nanmean(values) for name, values in metrics.items()}
-        metrics |= {"skipped_updates": skipped, **self.exploration(params)}
-        return params, optimizer, metrics
+        metrics |= {"skipped_updates": skipped} | (made if config.max_kl is not None else {})
+        return state, params, optimizer, metrics
 
-    def loss(self, params: Any, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        self, params: Any, batch: Batch, entropy_cost: Any
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Clipped surrogate + value_cost * value error - entropy_cost * entropy (eq. 7, 9)."""
         config = self.config
         found = self.policy_network.apply(params["policy"], batch.obs)
         log_ratio = self.distribution.log_prob(found, batch.action) - batch.log_prob
-        policy_loss = losses.clipped_surrogate(log_ratio, batch.advantage, config.clip)
+        advantage = batch.advantage
+        if config.minibatch_advantages:
+            mean, variance = sharding.moments(advantage)
+            advantage = (advantage - mean) * jax.lax.rsqrt(variance + 1e-8)
+        policy_loss = losses.clipped_surrogate(log_ratio, advantage, config.clip)
         value = self.value_network.apply(params["value"], batch.obs)
-        value_loss = losses.value_error(value, batch.target)
+        if config.value_clip is None:
+            value_loss = losses.value_error(value, batch.target)
+        else:
+            value_loss = losses.clipped_value_error(
+                value, batch.target, batch.value, config.value_clip
+            )
         entropy = self.distribution.entropy(found, batch.action).mean()
-        loss = policy_loss + config.value_cost * value_loss - config.entropy_cost * entropy
+        loss = policy_loss + config.value_cost * value_loss - entropy_cost * entropy
         return loss, {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
             "kl": losses.kl_estimate(log_ratio),
             "clip_fraction": losses.clip_fraction(log_ratio, config.clip),
+            **self.exploration(found),
         }
+
+
+def adapted(stride: Any, kl: Any, desired: float) -> jax.Array:
+    """The factor of the length of steps after an update that moved the policy so far, between 0.01
+    and 10 (as RSL-RL's adaptive schedule, once an update)."""
+    change = jnp.where(kl > 2 * desired, 1 / 1.5, jnp.where(kl < desired / 2, 1.5, 1.0))
+    return jnp.clip(stride * change, 0.01, 10.0)
 
 
 def _samples_last(x: jax.Array) -> jax.Array:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind", bound="type[World]")
 
 _WORLDS: dict[str, "str | type[World]"] = {
+    "Acrobot-v1": "gpusim.envs.tasks.classic.acrobot:Acrobot",
+    "CartPole-v1": "gpusim.envs.tasks.classic.cart_pole:CartPole",
+    "MountainCar-v0": "gpusim.envs.tasks.classic.mountain_car:MountainCar",
+    "MountainCarContinuous-v0": "gpusim.envs.tasks.classic.mountain_car:MountainCarContinuous",
+    "Pendulum-v1": "gpusim.envs.tasks.classic.pendulum:Pendulum",
     "Ant-v5": "gpusim.envs.tasks.gymnasium.ant:Ant",
     "HalfCheetah-v5": "gpusim.envs.tasks.gymnasium.planar:HalfCheetah",
     "Hopper-v5": "gpusim.envs.tasks.gymnasium.planar:Hopper",
@@ -97,6 +102,7 @@ def families() -> dict[str, list[str]]:
         "your own": "",
         "robots (Brax's tasks)": "gpusim.envs.tasks.brax.",
         "robots (Gymnasium's tasks)": "gpusim.envs.tasks.gymnasium.",
+        "classic control (Gymnasium's tasks)": "gpusim.envs.tasks.classic.",
         "traffic (Flow's benchmarks)": "gpusim.envs.traffic.",
     }
     found: dict[str, list[str]] = {title: [] for title in places}

@@ -1,6 +1,7 @@
 """Losses on batches worked by hand, and that every knob of PPO turns what it says."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import chex
@@ -11,10 +12,10 @@ import pytest
 from probes import ActionReward
 
 from gpusim import sharding
-from gpusim.agents import losses
+from gpusim.agents import losses, rewards
 from gpusim.agents.actor_critic import Trajectory
 from gpusim.agents.ppo import PPO, PPOConfig
-from gpusim.agents.ppo.learner import Batch
+from gpusim.agents.ppo.learner import Batch, adapted
 
 LOG_RATIO = jnp.log(jnp.array([2.0, 0.5, 2.0, 0.5]))
 ADVANTAGE = jnp.array([1.0, 1.0, -1.0, -1.0])
@@ -45,6 +46,18 @@ def test_value_error():
     np.testing.assert_allclose(losses.value_error(jnp.full(4, 3.0), jnp.arange(1.0, 5)), 0.75)
 
 
+def test_clipped_value_error():
+    """From 2.5 a value of 3 counts as 2.7 at most: the larger squares are 4, 1, 0.09 and 1.69."""
+    value, target, old = jnp.full(4, 3.0), jnp.arange(1.0, 5), jnp.full(4, 2.5)
+    found = losses.clipped_value_error(value, target, old, 0.2)
+    np.testing.assert_allclose(found, 6.78 / 8, rtol=1e-6)
+    np.testing.assert_allclose(losses.clipped_value_error(value, target, old, 9.0), 0.75)
+    slope = jax.grad(losses.clipped_value_error)(value, target, old, 0.2)
+    np.testing.assert_allclose(
+        slope, [2 / 4, 1 / 4, 0, 0], atol=1e-6
+    )  # nothing where it is clipped
+
+
 def test_kl_estimate_and_clip_fraction():
     """ρ - 1 - log ρ = 2 - 1 - 0.6931 and 0.5 - 1 + 0.6931."""
     np.testing.assert_allclose(losses.kl_estimate(LOG_RATIO[:2]), 0.25, rtol=1e-6)
@@ -54,9 +67,15 @@ def test_kl_estimate_and_clip_fraction():
 
 def test_td_target():
     found = losses.td_target(
-        jnp.array([1.0, 2.0]), jnp.array([False, True]), jnp.array([10.0, 10.0]), 0.9
+        jnp.array([1.0, 2.0]), jnp.array([0.9, 0.0]), jnp.array([10.0, jnp.nan])
     )
     np.testing.assert_allclose(found, [10.0, 2.0])
+
+
+def test_huber():
+    """Errors of 0.5 and 3: 0.125 and 3 - 0.5."""
+    found = losses.huber(jnp.array([0.5, 3.0]), jnp.zeros(2))
+    np.testing.assert_allclose(found, (0.125 + 2.5) / 2)
 
 
 def test_soft_policy_and_temperature():
@@ -96,9 +115,13 @@ def loss_of(ppo: PPO) -> float:
     params["value"]["params"]["MLP_0"]["Dense_0"]["bias"] += 3.0
     log_prob = -0.5 * np.log(2 * np.pi)
     batch = Batch(
-        jnp.ones((1, 4)), jnp.zeros((1, 4)), log_prob - LOG_RATIO, ADVANTAGE, jnp.arange(1.0, 5)
-    )
-    loss, metrics = ppo.loss(params, batch)
+        jnp.ones((1, 4)), jnp.zeros((1, 4)), log_prob - LOG_RATIO,
+        3 * ADVANTAGE + 1 if ppo.config.minibatch_advantages else ADVANTAGE,
+        jnp.full(4, 2.5), jnp.arange(1.0, 5),
+    )  # fmt: skip
+    each = jax.tree.map(lambda x: x[None], (params, batch))
+    loss_fn = lambda params, batch: ppo.loss(params, batch, ppo.config.entropy_cost)
+    loss, metrics = sharding.first(sharding.spmd(loss_fn, ppo.devices)(*each))
     np.testing.assert_allclose(metrics["entropy"], 1.4189385, rtol=1e-6)
     return float(loss)
 
@@ -110,6 +133,8 @@ def loss_of(ppo: PPO) -> float:
         ({"clip": 10.0}, 0.0 + 0.5 * 0.75 - 0.1 * 1.4189385),
         ({"value_cost": 2.0}, 0.225 + 2.0 * 0.75 - 0.1 * 1.4189385),
         ({"entropy_cost": 0.0}, 0.225 + 0.5 * 0.75),
+        ({"value_clip": 0.2}, 0.225 + 0.5 * 6.78 / 8 - 0.1 * 1.4189385),
+        ({"minibatch_advantages": True}, 0.225 + 0.5 * 0.75 - 0.1 * 1.4189385),
     ],
 )
 def test_loss(changes, expected):
@@ -136,13 +161,54 @@ def test_advantages_and_targets(changes, advantage):
         no, value, column(1.0, 1.5, 2.0),
     )  # fmt: skip
     ppo = learner(**changes)
-    judge = sharding.spmd(ppo.judge, ppo.devices)
-    batch, metrics = sharding.first(judge(jax.tree.map(lambda x: x[None], trajectory)))
+    state = ppo.init(jax.random.key(0))
+    judge = lambda state, trajectory: ppo.judge(trajectory, ppo.scaled(state, trajectory)[1])
+    judge = sharding.spmd(judge, ppo.devices)
+    batch, _ = sharding.first(judge(state, jax.tree.map(lambda x: x[None], trajectory)))
     advantage = np.array(advantage)
     np.testing.assert_allclose(batch.target, advantage + np.array([0.5, 1.0, 1.5]), rtol=1e-5)
     unit = (advantage - advantage.mean()) / advantage.std()
     np.testing.assert_allclose(batch.advantage, unit, rtol=1e-4, atol=1e-5)
-    assert metrics["reward"] == 2.0  # as it came
+
+
+def test_rewards_are_divided_by_the_spread_of_returns():
+    """World 0: 1, 1 + 0.5 * 1 = 1.5, which ends, 2. World 1: 3, 3 + 1.5 = 4.5, 2 + 2.25 = 4.25.
+    Next 1 + 0.5 * 2 = 2 and 0 + 0.5 * 4.25 = 2.125."""
+    reward = jnp.array([[1.0, 3.0], [1.0, 3.0], [2.0, 2.0]])
+    done = jnp.array([[False, False], [True, False], [False, False]])
+    watch = sharding.spmd(partial(rewards.watch, discount=0.5), sharding.all_devices(1))
+    stacked = lambda *xs: jax.tree.map(lambda x: x[None], xs)
+    scale = watch(*stacked(rewards.init(2), reward, done))
+    seen = [1, 1.5, 2, 3, 4.5, 4.25]
+    scale = sharding.first(scale)
+    np.testing.assert_allclose(scale.returns, [2.0, 4.25])
+    np.testing.assert_allclose(scale.statistics.variance, [np.var(seen)], rtol=1e-5)
+    np.testing.assert_allclose(rewards.scaled(scale, reward), reward / np.std(seen), rtol=1e-5)
+    scale = sharding.first(watch(*stacked(scale, jnp.array([[1.0, 0.0]]), done[:1])))
+    np.testing.assert_allclose(scale.statistics.mean, [np.mean([*seen, 2, 2.125])], rtol=1e-5)
+
+
+def test_steps_grow_and_shrink_with_what_they_move():
+    found = [
+        float(adapted(s, kl, 0.01))
+        for s, kl in [
+            (1.0, 0.021),
+            (1.0, 0.019),
+            (1.0, 0.0051),
+            (1.0, 0.0049),
+            (9.0, 0.0),
+            (0.01, 1.0),
+        ]
+    ]
+    np.testing.assert_allclose(found, [1 / 1.5, 1, 1, 1.5, 10, 0.01], rtol=1e-6)
+    assert adapted(jnp.float32(2.0), jnp.float32(jnp.nan), 0.01) == 2.0  # nothing was learned
+
+
+def test_an_entropy_bonus_that_falls():
+    ppo = learner(anneal_entropy=True, total_steps=12)  # 4 updates
+    state = ppo.init(jax.random.key(0))
+    costs = [float(ppo.entropy_cost(replace(state, updates=jnp.int32(k)))) for k in (0, 1, 4, 9)]
+    np.testing.assert_allclose(costs, [0.1, 0.075, 0, 0], atol=1e-7)
 
 
 @pytest.mark.parametrize(("norm", "second"), [(1.0, 0.932178), (100.0, 0.740810)])

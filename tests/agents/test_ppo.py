@@ -17,6 +17,7 @@ from probes import (
     ObsActionReward,
     ObsReward,
     PointMass,
+    Probe,
 )
 
 from gpusim import sharding
@@ -99,6 +100,49 @@ def test_policy_finds_the_best_action(distribution):
     learner, state, metrics = trained(ActionReward, config)
     np.testing.assert_allclose(actions(learner, state, [0.0]), [0.5], atol=0.1)
     assert metrics["action_std"] < TINY.initial_std
+
+
+def test_the_spread_may_depend_on_what_is_seen():
+    """Where it matters what is done the policy becomes sure, elsewhere it stays unsure."""
+    matters = Probe(
+        reward=lambda obs, action, steps: -jnp.square(action[0] - 0.5) * (obs[0] > 0),
+        observe=ObsReward.observe,
+    )
+    config = replace(TINY, state_std=True, entropy_cost=1e-3)
+    learner, state, _ = trained(matters, config)
+    policy = learner.policy(state)
+    drawn = [
+        policy.act((), jnp.full((500, 1), obs), jax.random.key(0))[1].std() for obs in (-1.0, 1.0)
+    ]
+    assert drawn[1] < 0.6 * drawn[0]
+    np.testing.assert_allclose(actions(learner, state, [1.0]), [0.5], atol=0.1)
+
+
+def test_scaled_rewards_teach_the_same():
+    """Rewards a thousand times as large: values are of the order of one, the policy is the same."""
+    large = Probe(reward=lambda *x: 1000 * ObsActionReward.reward(*x), observe=ObsReward.observe)
+    learner, state, metrics = trained(large, replace(TINY, normalize_rewards=True))
+    np.testing.assert_allclose(actions(learner, state, [-1.0], [1.0]), [-0.5, 0.5], atol=0.1)
+    assert metrics["reward"] < -1  # as they came
+    assert np.abs(values(learner, state, [-1.0], [1.0])).max() < 2
+
+
+def test_an_update_ends_early_once_it_has_moved_far():
+    _, _, free = trained(ActionReward, calls=1)
+    _, _, held = trained(ActionReward, replace(TINY, max_kl=1e-4), calls=1)
+    assert 1 <= held["gradient_steps"] < 16
+    assert "gradient_steps" not in free
+    assert held["kl"] < free["kl"]
+    assert held["skipped_updates"] == 0
+
+
+def test_steps_adapt_to_how_far_the_policy_moves():
+    runs = {}
+    for desired in (1e-4, 1e-2):
+        _, state, metrics = trained(ActionReward, replace(TINY, desired_kl=desired), calls=1)
+        runs[desired] = metrics["kl"], state.extra["stride"][0]
+    assert runs[1e-4][1] < runs[1e-2][1]
+    assert runs[1e-4][0] < runs[1e-2][0]
 
 
 def test_policy_follows_the_observation():

@@ -75,22 +75,6 @@ def test_the_entropy_is_kept_at_its_target():
     assert ends[1] > 3 * ends[0]
 
 
-def test_the_replay_holds_the_newest_steps_in_a_ring():
-    config = replace(TINY, replay_size=16 * 6, updates_per_call=1, learning_starts=10**9)
-    learner = Sac(config, LateReward, devices=1)
-    state = learner.init(jax.random.key(0))
-    assert state.extra.reward.shape == (1, 6, 16)
-    before = learner.init(jax.random.key(0)).params
-    for k in range(4):
-        state, report = learner.train_step(state)
-        rows = state.extra.obs[0, :, 0, :]  # 0 or 1: which step of an episode it is
-        filled = min(2 * (k + 1), 6)
-        np.testing.assert_array_equal(state.extra.reward[0, :filled], rows[:filled] == 1)
-        assert not np.asarray(state.extra.next_obs)[0, filled:].any()
-    assert np.isnan(report.metrics["value_loss"])  # nothing was learned yet
-    jax.tree.map(np.testing.assert_array_equal, state.params, before)
-
-
 def test_choices_are_refused():
     with pytest.raises(ValueError, match="sac learns continuous actions"):
         Sac(TINY, ChoiceReward, devices=1)

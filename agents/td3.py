@@ -1,0 +1,142 @@
+"""Twin delayed deep deterministic policy gradients (arXiv:1802.09477) on the device.
+
+A deterministic policy climbs the lower of two critics, at every other gradient step; what follows a
+step is judged at an action near the policy's, so that a critic's narrow peaks do not count. Worlds
+explore by noise of different sizes (as in FastTD3, arXiv:2505.22642).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gpusim import sharding
+from gpusim.agents import losses, networks
+from gpusim.agents.learner import TrainState
+from gpusim.agents.off_policy import Batch, OffPolicy, OffPolicyConfig
+from gpusim.agents.policy import NetworkPolicy
+from gpusim.envs.world import Box, World
+from gpusim.metrics import Metric
+
+CRITICS = 2
+
+
+@dataclass(frozen=True)
+class Config(OffPolicyConfig):
+    """Twin delayed deep deterministic policy gradients."""
+
+    FIXED: ClassVar[tuple[str, ...]] = (*OffPolicyConfig.FIXED, "policy_hidden")
+
+    exploration_low: float = 0.05
+    """Standard deviation of the noise on the actions of the first world."""
+    exploration_high: float = 0.4
+    """That of the last world; those between have values between."""
+    policy_delay: int = 2
+    """Gradient steps of the critics for one of the policy."""
+    target_noise: float = 0.2
+    """Standard deviation of the noise on the actions that judge what follows."""
+    target_noise_clip: float = 0.5
+    """That noise is cut here."""
+    policy_hidden: tuple[int, ...] = (256, 256)
+    """Widths of the policy's hidden layers."""
+
+    def check(self, num_devices: int) -> None:
+        """Raise ValueError, with numbers that would work, if this cannot run on so many devices."""
+        super().check(num_devices)
+        for name in ("exploration_low", "exploration_high", "target_noise", "target_noise_clip"):
+            self.require(0 <= getattr(self, name) < math.inf, name, "at least 0, and finite")
+        self.require(self.policy_delay >= 1, "policy_delay", "at least 1")
+
+
+class Td3(OffPolicy):
+    """The algorithm."""
+
+    METRICS: ClassVar[Mapping[str, Metric]] = {
+        "policy_loss": Metric("Policy loss", "policy loss", ".4f"),
+        "value_loss": Metric("Critics' loss", "critic loss"),
+        "value": Metric("Critics' opinion of what was done", "value", ".3f"),
+        "skipped_updates": Metric("Gradient steps left out, not being finite, of an update"),
+    }
+
+    def __init__(self, config: Config, world: World, **options: Any):
+        space = world.action_space
+        if not isinstance(space, Box) or space.size < 1:
+            raise ValueError(f"{world.name}: td3 learns continuous actions, not {space}")
+        self.actions = space.size
+        self.policy_network: Any = networks.Deterministic(
+            config.policy_hidden, space.size, config.activation
+        )
+        self.critic_network: Any = networks.ActionValue(config.value_hidden, config.activation)
+        super().__init__(config, world, **options)
+
+    def policy(self, state: TrainState) -> NetworkPolicy:
+        """The policy as it is now, on one device."""
+        params, normalizer = sharding.first((state.params["policy"], state.normalizer))
+        return NetworkPolicy(params, normalizer, self.policy_network, "tanh")
+
+    def action(self) -> jax.Array:
+        """An action of one world: its shape and dtype."""
+        return jnp.zeros(self.actions)
+
+    def parameters(self, keys: jax.Array, obs: Any) -> Any:
+        """Parameters of the policy, of the critics, and of those that chase them."""
+        begin = lambda key: self.critic_network.init(key, obs, self.action())
+        chased = {
+            "policy": self.policy_network.init(keys[0], obs),
+            "value": jax.vmap(begin)(jax.random.split(keys[1], CRITICS)),
+        }
+        return {**chased, "target": chased}
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam, the policy's at every policy_delay-th step alone."""
+        config = self.config
+        adam = lambda: optax.flatten(optax.adam(config.learning_rate))
+        turn = lambda step, **_: step % config.policy_delay == config.policy_delay - 1
+        delayed = optax.transforms.conditionally_mask(adam(), turn)
+        each: Any = {"policy": delayed, "value": adam(), "target": optax.set_to_zero()}
+        return optax.partition(each, {name: name for name in each})
+
+    def draws(self, key: jax.Array, length: int) -> jax.Array:
+        """Standard normal, (length, actions)."""
+        return jax.random.normal(key, (length * self.actions,)).reshape(length, -1)
+
+    def explore(self, params: Any, obs: Any, noise: Any, place: Any) -> jax.Array:
+        """The policy's actions with noise, more of it the later the world."""
+        low, high = self.config.exploration_low, self.config.exploration_high
+        action = self._act(params["policy"], obs) + (low + place * (high - low)) * noise
+        return jnp.clip(action, -1, 1)
+
+    def loss(
+        self, params: Any, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The critics' error and the policy's loss; neither pulls at what the other is for."""
+        fixed = jax.lax.stop_gradient(params)
+        judge = jax.vmap(self.critic_network.apply, (0, None, None))
+
+        far = self.config.target_noise_clip
+        noise = self.config.target_noise * jax.random.normal(key, batch.action.shape)
+        action = self._act(fixed["target"]["policy"], batch.next_obs) + jnp.clip(noise, -far, far)
+        action = jnp.clip(action, -1, 1)
+        later = judge(fixed["target"]["value"], batch.next_obs, action).min(0)
+        target = losses.td_target(batch.reward, batch.discount, later)
+        value = judge(params["value"], batch.obs, batch.action)
+        value_loss = CRITICS * losses.value_error(value, jnp.broadcast_to(target, value.shape))
+
+        action = self._act(params["policy"], batch.obs)
+        policy_loss = -judge(fixed["value"], batch.obs, action).min(0).mean()
+        return value_loss + policy_loss, {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "value": value.mean(),
+        }
+
+    def _act(self, params: Any, obs: Any) -> jax.Array:
+        """The policy's actions (actions, samples)."""
+        return jnp.tanh(self.policy_network.apply(params, obs).mean)
+
+
+Learner = Td3
