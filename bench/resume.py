@@ -107,13 +107,13 @@ def _size(folder: Path) -> int:
 
 
 def _left(folder: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
-    """The last state, and the rows without what a clock says."""
+    """The last state, and the rows without what is of the moment."""
+    from gpusim.metrics import MOMENTARY
     from gpusim.run import archive
 
     members = archive.newest(folder / "checkpoints")[1].members
     lines = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    skip = ("seconds", "steps_per_second")
-    rows = [{k: v for k, v in line.items() if k not in skip} for line in lines]
+    rows = [{k: v for k, v in line.items() if k not in MOMENTARY} for line in lines]
     return {name: data.tobytes() for name, data in members.items()}, rows
 
 

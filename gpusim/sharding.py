@@ -45,6 +45,13 @@ def cores_as_devices(fits: Callable[[int], bool]) -> None:
     os.environ["XLA_FLAGS"] = f"{flags} {DEVICE_COUNT}={num} {threads}".strip()
 
 
+def pin_precision(devices: Devices) -> None:
+    """Products of matrices as float32 where a device would by itself choose fewer bits, other ones
+    with each kind of it. Unless the user has chosen."""
+    if devices[0].platform != "cpu" and jax.config.jax_default_matmul_precision is None:
+        jax.config.update("jax_default_matmul_precision", "float32")
+
+
 def all_devices(devices: Devices | int | None = None) -> tuple[Any, ...]:
     """The devices to run on: all, or of every process the first so many, or exactly those given.
 

@@ -19,7 +19,7 @@ from gpusim import metrics
 from gpusim.agents.evaluate import Episodes
 from gpusim.agents.learner import TrainState
 from gpusim.config import TrainConfig
-from gpusim.run import archive, opening, seeds, showing, sinks, summary
+from gpusim.run import archive, memory, opening, seeds, showing, sinks, summary
 from gpusim.run.clock import Phases
 from gpusim.run.job import Job, headline, prepare, shown_metrics
 from gpusim.run.keeper import Follower, Keeper, Position
@@ -145,7 +145,8 @@ def _loop(here: Position, keeper: Keeper | Follower, interruption: Interruption)
                 )
                 if better:
                     keeper.save_best(here)
-            values = seeds.together(each) | {"steps_per_second": _speed(job)}
+            now = {"steps_per_second": _speed(job), "memory": memory.used(job.learner)}
+            values = seeds.together(each) | now
             seconds = here.seconds_before + job.phases.elapsed()
             keeper.row(sinks.Row(here.steps, seconds, values, each if each[1:] else ()))
             if not warned and (fault := _not_finite(values)):
@@ -165,6 +166,9 @@ def _ended(job: Job, here: Position) -> str:
     config = job.config
     if here.steps >= config.learner.total_steps:
         return "all steps are made"
+    updates = here.steps // config.learner.steps_per_update
+    if config.max_updates is not None and updates >= config.max_updates:
+        return f"{updates} updates are made"
     seconds = here.seconds_before + job.phases.elapsed()
     if config.max_seconds is not None and seconds >= config.max_seconds:
         return f"{config.max_seconds:g} seconds are over"
@@ -214,9 +218,12 @@ def _not_finite(values: dict[str, float]) -> str:
 
 def _evaluation_due(config: TrainConfig, steps: int) -> bool:
     """Did the call that led to `steps` cross one of the evaluations' marks, or end the run?"""
+    total, every = config.learner.total_steps, config.evaluation_steps
+    before = steps - config.learner.steps_per_call
+    if every is not None:
+        return steps // every > before // every or steps >= total
     mark = lambda steps: min(steps, total) * config.evaluations // total
-    total = config.learner.total_steps
-    return mark(steps) > mark(steps - config.learner.steps_per_call)
+    return mark(steps) > mark(before)
 
 
 def _evaluate(job: Job, here: Position, display: sinks.Display) -> list[dict[str, float]]:
@@ -236,6 +243,7 @@ def _evaluate(job: Job, here: Position, display: sinks.Display) -> list[dict[str
             {
                 "evaluation_return": found["return_mean"],
                 "evaluation_std": found["return_std"],
+                "evaluation_min": found["return_min"],
                 "evaluation_length": found["length_mean"],
                 "evaluation_alive": found["alive"],
             }
