@@ -1,4 +1,4 @@
-"""Train on several nodes of a Ray cluster: ``python -m gpusim.launch --nodes 2 --env ant --out RUN``.
+"""One run on several nodes, with Ray: ``python -m gpusim.launch --nodes 2 --env ant --out RUN``.
 
 One process a node, each of them `gpusim.train` as it is, together one run (see run/hosts.py). Ray
 finds the nodes, starts the processes and notices which nodes are gone; a run that loses a process
@@ -111,17 +111,17 @@ def _until_it_ends(
         status = _attempt(ray, words, want, orders)
         if status in ENDS or orders.given:
             return status
-        what = "lost a node or a process" if status in (LOST, None) else f"ended with {status}"
+        what = "lost a node or a process" if status == LOST else f"ended with status {status}"
         if left:
             again = "it goes on from its last checkpoint"
             shell.complain("gpusim.launch", f"the run {what}; {again} (failures left: {left})")
             time.sleep(PAUSE_SECONDS)
     shell.complain("gpusim.launch", f"the run {what}, and is given up; the same command goes on")
-    return LOST if status is None else status
+    return status
 
 
-def _attempt(ray: Any, words: Sequence[str], want: Want, orders: "_Orders") -> int | None:
-    """Train once; the exit status of the first process, None if its node is gone.
+def _attempt(ray: Any, words: Sequence[str], want: Want, orders: "_Orders") -> int:
+    """Train once; the exit status of the first process, LOST if its node is gone.
 
     Raises ConfigError if the nodes are not to be had.
     """
@@ -148,7 +148,7 @@ def _attempt(ray: Any, words: Sequence[str], want: Want, orders: "_Orders") -> i
                 shell.complain("gpusim.launch", f"process {index}: {line}")
         return first[0]
     except ray.exceptions.RayError:
-        return None
+        return LOST
     finally:
         orders.first = None
         for node in nodes:
@@ -177,9 +177,9 @@ def _nodes(ray: Any, place: Any, want: Want) -> list[Any]:
     return [node for _, node in sorted(zip(there, nodes, strict=True), key=lambda x: x[0] != here)]
 
 
-def _follow(ray: Any, stream: Any, *, shown: bool) -> tuple[int | None, list[str]]:
+def _follow(ray: Any, stream: Any, *, shown: bool) -> tuple[int, list[str]]:
     """The status of a process and the last lines it said; shown: all of them, as they come."""
-    status, said = None, collections.deque[str](maxlen=20)
+    status, said = LOST, collections.deque[str](maxlen=20)
     with contextlib.suppress(StopIteration, *(() if shown else (ray.exceptions.RayError,))):
         while True:
             if not ray.wait([stream], timeout=0.5)[0]:
@@ -274,10 +274,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--nodes", type=int, required=True, help="how many, with one process each")
     add("--address", default="auto", help="of the cluster (default: the one that runs here)")
     add("--cpus", type=float, default=1,
-        help="cores to reserve on each (default: 1); training takes those that it may run on")  # fmt: skip
+        help="cores to reserve on each (default: 1); a run takes all it may run on")  # fmt: skip
     add("--gpus", type=float, default=0, help="GPUs of each (default: 0)")
     add("--max-failures", type=int, default=3,
-        help="how often the run begins again after a process or a node was lost (default: 3)")  # fmt: skip
+        help="how often it begins again after a process or node was lost (default: 3)")  # fmt: skip
     return parser
 
 

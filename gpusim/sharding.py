@@ -23,6 +23,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "devices"
+PRECISION = "jax_default_matmul_precision"
 DEVICE_COUNT = "--xla_force_host_platform_device_count"
 Mode = Literal["pmap", "shard_map"]
 Devices = Sequence[Any]  # of jax.Device, which type checkers cannot see
@@ -48,8 +49,8 @@ def cores_as_devices(fits: Callable[[int], bool]) -> None:
 def pin_precision(devices: Devices) -> None:
     """Products of matrices as float32 where a device would by itself choose fewer bits, other ones
     with each kind of it. Unless the user has chosen."""
-    if devices[0].platform != "cpu" and jax.config.jax_default_matmul_precision is None:
-        jax.config.update("jax_default_matmul_precision", "float32")
+    if devices[0].platform != "cpu" and jax.config.values[PRECISION] is None:
+        jax.config.update(PRECISION, "float32")
 
 
 def all_devices(devices: Devices | int | None = None) -> tuple[Any, ...]:

@@ -118,17 +118,17 @@ def test_jax_finds_the_devices_that_cores_became():
 
 
 def test_products_are_whole_where_a_device_would_choose_fewer_bits():
-    before = jax.config.jax_default_matmul_precision
+    before = jax.config.values[sharding.PRECISION]
     device = lambda platform: [SimpleNamespace(platform=platform)]
     try:
         for platform, chosen, found in (
             ("cpu", None, None), ("gpu", None, "float32"), ("gpu", "tensorfloat32", None),
         ):  # fmt: skip
-            jax.config.update("jax_default_matmul_precision", chosen)
+            jax.config.update(sharding.PRECISION, chosen)
             sharding.pin_precision(device(platform))
-            assert jax.config.jax_default_matmul_precision == (found or chosen)
+            assert jax.config.values[sharding.PRECISION] == (found or chosen)
     finally:
-        jax.config.update("jax_default_matmul_precision", before)
+        jax.config.update(sharding.PRECISION, before)
 
 
 def test_unknown_mode_names_the_known_ones(devices):
