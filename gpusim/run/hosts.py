@@ -132,7 +132,7 @@ class Elsewhere(RuntimeError):
 
 PARTING = threading.Event()
 """Set once the processes have agreed to end: then they wait for each other."""
-_FAILED = "gpusim/failed"  # the key under which a process that ends alone says so
+_FAILED = "gpusim/failed"  # the folder of what a process says that ends alone
 _TOLD = itertools.count()  # in all processes the same question has the same number
 _ENDING = threading.Lock()  # held by whoever ends this process
 
@@ -203,12 +203,19 @@ def _watch() -> None:
 def is_loss(error: BaseException) -> bool:
     """Is it what a collective raises when another process has gone?"""
     words = re.compile(r"gloo|nccl|\bpeer\b|UNAVAILABLE|DEADLINE_EXCEEDED", re.IGNORECASE)
-    return isinstance(error, jax.errors.JaxRuntimeError) and bool(words.search(str(error)))
+    if isinstance(error, ValueError):  # what some of them raise, and much else
+        words = re.compile(r"(Gloo|NCCL) \w+ failed")
+    return isinstance(error, jax.errors.JaxRuntimeError | ValueError) and bool(
+        words.search(str(error))
+    )
 
 
 def lost(what: str) -> None:
     """End this process with one line: without the others it can do nothing, not even save."""
     here = current()
+    client: Any = distributed.global_state.client
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # it said nothing before it went
+        what = client.blocking_key_value_get(f"{_FAILED}/why", 1000)
     _end(
         f"{what}, and process {here.index} of {here.count} ends; what was saved is whole: to go "
         "on, start all of them again with --resume"
@@ -232,7 +239,7 @@ def leave(status: int) -> None:
         here = current()
         told = f"process {here.index} has failed, with status {status}"
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # nobody is there
-            client.key_value_set(f"{_FAILED}/{here.index}", told)
+            client.key_value_set(f"{_FAILED}/why", told, True)
             if here.first:  # what it said goes with it
                 time.sleep(2 * PAUSE_SECONDS)
     sys.stdout.flush()

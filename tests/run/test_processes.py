@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from gpusim import config
@@ -256,6 +257,13 @@ def test_which_processes_there_are_is_said_or_found(monkeypatch: pytest.MonkeyPa
 def test_processes_that_cannot_be_are_refused(said: tuple, why: str):
     with pytest.raises(config.ConfigError, match=why):
         hosts.join(config.Processes(*said))
+
+
+def test_a_collective_that_fails_is_told_from_other_errors():
+    assert hosts.is_loss(jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed: [...]"))
+    assert hosts.is_loss(ValueError("UNKNOWN: Gloo AllGather failed: [...] reset by peer"))
+    assert not hosts.is_loss(ValueError("no peer of this name"))
+    assert not hosts.is_loss(RuntimeError("Gloo AllGather failed"))
 
 
 @pytest.mark.parametrize("index", [0, 1])
