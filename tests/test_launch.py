@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 
 from gpusim import launch
 from tests.run.test_training import CALL, ROOT, SMALL, final_state, rows, run
+
+SECONDS = 400  # for what should take forty
 
 
 @pytest.mark.parametrize(
@@ -56,19 +59,25 @@ def cluster() -> Iterator[Any]:
     found.shutdown()
 
 
-def start(address: str, folder: Path, calls: int, *more: str) -> subprocess.Popen[str]:
+@contextmanager
+def launched(address: str, folder: Path, calls: int, *more: str) -> Iterator[subprocess.Popen[str]]:
     words = ["--address", address, *SMALL, "--total-steps", str(calls * CALL), "--no-anneal"]
     words += ["--nodes", "2", "--checkpoint-seconds", "0", "--out", str(folder), *more]
     devices = os.environ["XLA_FLAGS"].replace("device_count=2", "device_count=1")
-    return subprocess.Popen(
+    started = subprocess.Popen(
         [sys.executable, "-m", "gpusim.launch", *words], cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": devices},
     )  # fmt: skip
+    try:
+        yield started
+    finally:
+        started.kill()  # its actors end with it, and the processes with them
+        started.communicate()
 
 
 def reach(folder: Path, calls: int, started: subprocess.Popen[str]) -> None:
-    deadline, file = time.monotonic() + 240, folder / "metrics.jsonl"
+    deadline, file = time.monotonic() + SECONDS, folder / "metrics.jsonl"
     while not file.exists() or file.read_text().count("\n") < calls:
         assert started.poll() is None, started.communicate()
         assert time.monotonic() < deadline
@@ -82,8 +91,8 @@ def test_a_cluster_that_is_not_there_or_too_small(cluster: Any, tmp_path: Path):
         (cluster.address, ["--gpus", "1"], "of which 0 have 1 CPUs and 1 GPUs"),
         ("127.0.0.1:1", [], "no Ray cluster answers there"),
     ):
-        started = start(address, tmp_path / "run", 1, *more)
-        out, error = started.communicate(timeout=120)
+        with launched(address, tmp_path / "run", 1, *more) as started:
+            out, error = started.communicate(timeout=120)
         assert (started.returncode, out) == (2, "")
         assert why in error
         assert error.count("\n") == 1
@@ -92,25 +101,25 @@ def test_a_cluster_that_is_not_there_or_too_small(cluster: Any, tmp_path: Path):
 @pytest.mark.slow
 def test_it_stops_goes_on_loses_a_node_and_is_done(cluster: Any, tmp_path: Path):
     folder, calls = tmp_path / "run", 400
-    started = start(cluster.address, folder, calls)
-    reach(folder, 3, started)
-    started.send_signal(signal.SIGINT)
-    out, error = started.communicate(timeout=120)
+    with launched(cluster.address, folder, calls) as started:
+        reach(folder, 3, started)
+        started.send_signal(signal.SIGINT)
+        out, error = started.communicate(timeout=SECONDS)
     assert started.returncode == 128 + signal.SIGINT, error
     assert re.search("8 worlds on cpu:0, cpu:", out)
     made = len(rows(folder))
 
-    started = start(cluster.address, folder, calls)
-    reach(folder, made + 3, started)
-    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
-    cluster.add_node(num_cpus=1)
-    out, error = started.communicate(timeout=400)
+    with launched(cluster.address, folder, calls) as started:
+        reach(folder, made + 3, started)
+        cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+        cluster.add_node(num_cpus=1)
+        out, error = started.communicate(timeout=SECONDS)
     assert started.returncode == 0, error
     assert "the run lost a node or a process; it goes on from its last checkpoint" in error
     assert [row["steps"] for row in rows(folder)] == [CALL * k for k in range(1, calls + 1)]
 
-    again = start(cluster.address, folder, calls)
-    assert "is complete" in again.communicate(timeout=120)[0]
+    with launched(cluster.address, folder, calls) as again:
+        assert "is complete" in again.communicate(timeout=SECONDS)[0]
     assert again.returncode == 0
     run(tmp_path / "one", calls, "--no-anneal")
     assert final_state(folder) == final_state(tmp_path / "one")
