@@ -18,10 +18,12 @@ class Episodes(NamedTuple):
     watched: Any  # (T + 1, N, ...) what `watch` saw at the start and after every step
 
     def summary(self) -> dict[str, jax.Array]:
-        """Mean and spread of the return, mean length, and the share of worlds never terminated."""
+        """Mean, spread and least of the return, mean length, and the share of worlds never
+        terminated."""
         return {
             "return_mean": self.total.mean(),
             "return_std": self.total.std(),
+            "return_min": self.total.min(),
             "length_mean": self.length.mean(),
             "alive": self.alive.mean(),
         }

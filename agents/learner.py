@@ -225,13 +225,14 @@ class Learner(abc.ABC):
         """Statistics over all devices since clear_stats: of episodes that finished (nan if none),
         how often a world was not finite, and the mean of every other metric of the worlds."""
         everything = jax.tree.map(lambda x: x.astype(float), (envs.totals, envs.measured))
-        (returns, lengths, count), measured = sharding.total(everything)
+        (returns, lengths, count, terminated), measured = sharding.total(everything)
         made = self.config.steps_per_call
         means = {f"world/{name}": x / made for name, x in measured.items() if name != "diverged"}
         return {
             "episode_return": returns / count,
             "episode_length": lengths / count,
             "episodes": count,
+            "terminated": terminated / count,
             "diverged_worlds": measured["diverged"],
             **means,
         }

@@ -61,12 +61,13 @@ def main(args: Args) -> None:
             ["SIGKILLs, and how many within a write", f"{survived['kills']}, {survived['torn']}"],
             ["compared with the undisturbed run", same],
             ["size of a checkpoint", f"{cost['bytes'] / 2**20:.1f} MiB"],
+            ["seconds of one core that one takes", f"{cost['core_seconds'].median:.4f}"],
             ["seconds that training waits for one", f"{cost['held_seconds'].median:.4f}"],
             ["seconds that the thread writes", f"{cost['written_seconds'].median:.3f}"],
             [f"slower with one every {args.updates} updates by", f"{cost['overhead']:.2%}"],
         ],
     )
-    for name in ("held_seconds", "written_seconds"):
+    for name in ("core_seconds", "held_seconds", "written_seconds"):
         cost[name] = dataclasses.asdict(cost[name])
     common.write(args.out or common.RESULTS / "resume.json", {"kills": survived, "cost": cost})
 
@@ -107,13 +108,13 @@ def _size(folder: Path) -> int:
 
 
 def _left(folder: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
-    """The last state, and the rows without what a clock says."""
+    """The last state, and the rows without what is of the moment."""
+    from gpusim.metrics import MOMENTARY
     from gpusim.run import archive
 
     members = archive.newest(folder / "checkpoints")[1].members
     lines = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    skip = ("seconds", "steps_per_second")
-    rows = [{k: v for k, v in line.items() if k not in skip} for line in lines]
+    rows = [{k: v for k, v in line.items() if k not in MOMENTARY} for line in lines]
     return {name: data.tobytes() for name, data in members.items()}, rows
 
 
@@ -131,21 +132,24 @@ def measure(env: str, updates: int, repeats: int) -> dict[str, Any]:
         learner = here.learner
         state, _ = learner.train_step(learner.init(jax.random.key(0)))
         calls = max(1, round(updates / learner.config.updates_per_call))
-        plain, saving, held, written = [], [], [], []
+        checkpoint.snapshot(state)  # which compiles what takes keys apart
+        plain, saving, held, written, cores = [], [], [], [], []
 
-        def write(step: int, leaves: checkpoint.Snapshot) -> Path:
-            begun = time.perf_counter()
+        def write(step: int, leaves: checkpoint.Snapshot, before: float) -> Path:
+            begun, own = time.perf_counter(), time.thread_time()
             path = checkpoint.save(folder, leaves, step=step, extra={}, keep=3)
             written.append(time.perf_counter() - begun)
+            cores.append(before + time.thread_time() - own)
             return path
 
         for repeat in range(repeats):
             for seconds in (plain, saving) if repeat % 2 else (saving, plain):
-                begun = time.perf_counter()
+                jax.block_until_ready(state)
+                begun, own = time.perf_counter(), time.thread_time()
                 if seconds is saving:
                     leaves = checkpoint.snapshot(state)
                     held.append(time.perf_counter() - begun)
-                    future = writer.submit(write, repeat, leaves)
+                    future = writer.submit(write, repeat, leaves, time.thread_time() - own)
                 for _ in range(calls):
                     state, report = learner.train_step(state)
                     jax.device_get(report)
@@ -155,6 +159,7 @@ def measure(env: str, updates: int, repeats: int) -> dict[str, Any]:
         size = path.stat().st_size
     slower = statistics.median(a / b - 1 for a, b in zip(saving, plain, strict=True))
     return {
+        "core_seconds": common.Spread.of(cores),
         "held_seconds": common.Spread.of(held),
         "written_seconds": common.Spread.of(written),
         "bytes": size,

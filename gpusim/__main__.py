@@ -9,6 +9,7 @@ from gpusim.suggest import unknown
 
 COMMANDS = {
     "train": "train a policy: gpusim train --env ant",
+    "launch": "one run on several nodes, with Ray: gpusim launch --nodes 2 --env ant --out RUN",
     "sweep": "search for good values with Ray Tune: gpusim sweep --env ant --space FILE --out DIR",
     "play": "evaluate a trained policy, write its replay, a video: gpusim play RUN",
     "export": "write a policy as one file, ONNX or NumPy: gpusim export RUN --onnx policy.onnx",

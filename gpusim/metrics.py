@@ -23,11 +23,14 @@ class Metric(NamedTuple):
 
 RUN: Mapping[str, Metric] = {
     "steps_per_second": Metric("Environment steps per second", "steps/s", "count"),
+    "memory": Metric("Memory (GiB)"),
     "return": Metric("Return, training", "return", ",.0f"),
     "episode_length": Metric("Training episode length (control steps)", "episode length", ",.0f"),
+    "terminated": Metric("Share of training episodes that ended before the time limit"),
     "diverged_worlds": Metric("Worlds that were not finite and began anew"),
     "evaluation_return": Metric("Return, evaluated", "return", ",.0f", "evaluated"),
     "evaluation_std": Metric("Spread of the evaluated return", "±", ",.0f", "evaluated"),
+    "evaluation_min": Metric("Least return, evaluated", "least", ",.0f", "evaluated"),
     "evaluation_length": Metric("Episode length, evaluated", "episode length", ",.0f", "evaluated"),
     "evaluation_alive": Metric(
         "Share of evaluated episodes that never ended", "never ended", ".0%", "evaluated"
@@ -35,6 +38,9 @@ RUN: Mapping[str, Metric] = {
 }
 """What every run measures, whatever learns in it; in the order of the report."""
 
+
+MOMENTARY = ("seconds", "steps_per_second", "memory")
+"""What a row says of the moment and the machine; all else is the same whenever the run is made."""
 
 SPREAD = "/spread"
 """What follows a metric's name where its standard deviation among seeds is meant."""

@@ -23,6 +23,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "devices"
+PRECISION = "jax_default_matmul_precision"
 DEVICE_COUNT = "--xla_force_host_platform_device_count"
 Mode = Literal["pmap", "shard_map"]
 Devices = Sequence[Any]  # of jax.Device, which type checkers cannot see
@@ -43,6 +44,13 @@ def cores_as_devices(fits: Callable[[int], bool]) -> None:
     num = max((n for n in range(2, cores + 1) if fits(n)), default=1)
     threads = "--xla_cpu_multi_thread_eigen=false" if num == cores else ""
     os.environ["XLA_FLAGS"] = f"{flags} {DEVICE_COUNT}={num} {threads}".strip()
+
+
+def pin_precision(devices: Devices) -> None:
+    """Products of matrices as float32 where a device would by itself choose fewer bits, other ones
+    with each kind of it. Unless the user has chosen."""
+    if devices[0].platform != "cpu" and jax.config.values[PRECISION] is None:
+        jax.config.update(PRECISION, "float32")
 
 
 def all_devices(devices: Devices | int | None = None) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,22 @@ def trial(
     )
     if done.diverged:
         raise RuntimeError(done.divergence())
+
+
+def trainable(
+    folder: str | os.PathLike[str], *, cpus: int = 1
+) -> Callable[[Mapping[str, Any]], None]:
+    """What Ray Tune calls `run`, in a Tuner or in `run_experiments`: its `config` are flags of
+    gpusim.train, with `env` among them, and `stop` may name `steps` and `evaluation_return`.
+
+    Each trial is a run in a folder of its own in `folder`/runs. cpus: cores that it may use.
+    """
+    place = Path(folder).resolve() / "runs"
+
+    def run(config: Mapping[str, Any]) -> None:
+        trial(config, said=[], space={}, folder=place, cpus=cpus, keep=False)
+
+    return run
 
 
 def _tune(options: argparse.Namespace, said: Said, space: Space, example: TrainConfig) -> Any:

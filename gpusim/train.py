@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -78,8 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         hosts.join(processes)
         return _together(hosts.current(), rest)
 
-    status = _main(command)
-    hosts.leave(status, together=status in (0, 3) or status > 128)
+    try:
+        status = _main(command)
+    except Exception:  # nobody foresaw it: the others are to hear of it before this process ends
+        traceback.print_exc()
+        status = 1
+    hosts.leave(status)
     return status
 
 
@@ -112,12 +117,14 @@ def _main(parse: Callable[[], Command]) -> int:
 
         here = hosts.current()
         if command.resume and here.told(here.first and _complete(command.resume, command.train)):
+            hosts.PARTING.set()
             return 0
         if command.dry_run:
             parts = job.prepare(command.train, folder, bool(command.resume), clock.Phases())
             outline = job.outline(parts)
             if here.first:
                 shell.say(outline)
+            hosts.PARTING.set()
             return 0
         run = _perform(command, folder, age=clock.process_age())
     except HelpWanted as wanted:
@@ -128,6 +135,8 @@ def _main(parse: Callable[[], Command]) -> int:
     except KeyboardInterrupt:  # a second Ctrl-C
         return _complain("stopped at once; what was not saved is lost", 128 + signal.SIGINT)
     except Exception as error:
+        if isinstance(error, hosts.Elsewhere):
+            return _complain(f"{error}; process {here.index} ends too", hosts.LOST)
         if fault := blame.environment(error):
             return _complain(fault, 4)
         if here.count > 1 and hosts.is_loss(error):

@@ -22,6 +22,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
             "config",
             "resume",
             "restore",
+            "restore_parts",
             "dry_run",
             "checkpoint_seconds",
             "keep_checkpoints",
@@ -31,9 +32,11 @@ GROUPS: Mapping[str, Sequence[str]] = {
     ),
     "episodes and evaluations": (
         *("episode_length", "training_episode_length"),
-        *("evaluations", "eval_envs"),
+        *("evaluations", "evaluation_steps", "eval_envs"),
     ),
-    "when to end, besides --steps": ("max_seconds", "stop_return", "patience", "max_failures"),
+    "when to end, besides --steps": (
+        *("max_updates", "max_seconds", "stop_return", "patience", "max_failures"),
+    ),
     "speed and devices": ("devices", "spmd", "unroll_length", "updates_per_call"),
     "several processes as one run": ("coordinator", "num_processes", "process_id"),
 }

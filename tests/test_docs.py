@@ -114,6 +114,7 @@ HERE = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
 # Commands that are run by tests of their own, which say more than their status.
 ELSEWHERE = {
     "--coordinator": "run/test_processes.py",
+    "--nodes": "test_launch.py",
     "my_task.py:Balance": "test_your_own_task.py",
 }
 

@@ -20,6 +20,7 @@ ALLOWED = {
     "__main__": {"shell", "suggest"},
     "adapters": {"gpusim", "envs", "lanes"},
     "train": {"callable", "config", "report", "run", "shell", "usage"},
+    "launch": {"config", "parse", "shell"},
     "sweep": {"config", "parse", "run", "shell"},
     "play": {"agents", "callable", "config", "envs", "parse", "report", "run", "shell", "suggest"},
     "export": {"play", "run", "shell"},

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -114,6 +115,20 @@ def test_jax_finds_the_devices_that_cores_became():
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     assert int(found.stdout) == len(os.sched_getaffinity(0))
+
+
+def test_products_are_whole_where_a_device_would_choose_fewer_bits():
+    before = jax.config.values[sharding.PRECISION]
+    device = lambda platform: [SimpleNamespace(platform=platform)]
+    try:
+        for platform, chosen, found in (
+            ("cpu", None, None), ("gpu", None, "float32"), ("gpu", "tensorfloat32", None),
+        ):  # fmt: skip
+            jax.config.update(sharding.PRECISION, chosen)
+            sharding.pin_precision(device(platform))
+            assert jax.config.values[sharding.PRECISION] == (found or chosen)
+    finally:
+        jax.config.update(sharding.PRECISION, before)
 
 
 def test_unknown_mode_names_the_known_ones(devices):

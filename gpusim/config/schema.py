@@ -1,6 +1,7 @@
 """What a training run is, as frozen dataclasses."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -41,6 +42,8 @@ class TrainConfig:
     """How the program is spread over devices; both give the same bits."""
     evaluations: int = 10
     """Evaluations of the deterministic policy, evenly spread, the last at the end."""
+    evaluation_steps: int | None = None
+    """Evaluate after every so many steps, and at the end, instead of --evaluations times."""
     eval_envs: int = 128
     """Episodes in each evaluation."""
     checkpoint_seconds: float = 60.0
@@ -52,6 +55,8 @@ class TrainConfig:
     max_failures: int = 3
     """How often a run in which nothing finite is left to learn from goes back to its last
     checkpoint, each time with half the learning rate, before it ends."""
+    max_updates: int | None = None
+    """End the run after so many updates."""
     max_seconds: float | None = None
     """End the run after so much wall time, earlier parts of a resumed run included."""
     stop_return: float | None = None
@@ -60,6 +65,8 @@ class TrainConfig:
     """End the run after so many evaluations in a row that were no better than the best."""
     restore: Path | None = None
     """A run folder whose policy, value network and observation statistics this run begins with."""
+    restore_parts: tuple[str, ...] = ()
+    """Which of them: names of networks (policy, value, ...) and `statistics`; none said: all."""
     tensorboard: bool = True
     """Write TensorBoard event files."""
     csv: bool = False
@@ -81,7 +88,8 @@ class TrainConfig:
         lowest = {"seed": 0, "evaluations": 0, "eval_envs": 1, "keep_checkpoints": 1}
         lowest |= {"num_seeds": 1}
         lowest |= {"checkpoint_seconds": 0, "episode_length": 1, "max_seconds": 0, "patience": 1}
-        lowest |= {"archive_steps": 1, "max_failures": 0}
+        lowest |= {"archive_steps": 1, "max_failures": 0, "evaluation_steps": 1, "max_updates": 1}
+        lowest |= {"stop_return": -math.inf}
         for name, least in lowest.items():
             value = getattr(self, name)
             if value is not None and not value >= least:  # nor NaN

@@ -30,6 +30,7 @@ class Finished(NamedTuple):
     returns: jax.Array  # () sum of undiscounted returns
     lengths: jax.Array  # () sum of lengths, in control steps
     count: jax.Array  # () how many
+    terminated: jax.Array  # () how many of them were not cut off by the time limit
 
 
 @jax.tree_util.register_dataclass
@@ -123,7 +124,7 @@ class VecEnv:
             steps=jax.random.randint(key_steps, (), 0, self.episode_length, jnp.int32),
             episode_return=jnp.zeros_like(world.reward),
             episode_length=jnp.zeros((), jnp.int32),
-            finished=Finished(*jnp.zeros(3, world.reward.dtype)),
+            finished=Finished(*jnp.zeros(4, world.reward.dtype)),
             sums=jax.tree.map(jnp.zeros_like, dict(world.metrics)),
         )
 
@@ -138,7 +139,8 @@ class VecEnv:
         episode_length = state.episode_length + 1
         whole = done & (steps == episode_length)  # unequal in a first episode that began late
         length = episode_length.astype(episode_return.dtype)
-        last = Finished(episode_return, length, jnp.ones_like(length))
+        ended = world.terminated.astype(length.dtype)
+        last = Finished(episode_return, length, jnp.ones_like(length), ended)
         after, stream = jax.lax.cond(
             done, self._restart_one, lambda *same: same, world, state.stream
         )

@@ -80,13 +80,25 @@ def load_newest(
     """`load` of the newest checkpoint that is sound; `told` hears of those that are not. Newer ones
     get names that are no checkpoints': what comes is not to be taken for older than they are.
 
-    The first process reads it, and every process gets the rows of its own devices.
+    template: stacked over devices; the checkpoint may be of another number of them, which `told`
+    hears too. The first process reads it, and every process gets the rows of its own devices.
     """
     extra: dict[str, Any] = {}
 
     def read() -> dict[str, np.ndarray]:
         path, found = archive.newest(folder, told)
-        _compare(path, _named_leaves(template), found.leaves, hosts.count)
+        expected = _named_leaves(template)
+        devices = next(_description(leaf)[0][0] for _, leaf in expected) * hosts.count
+        saved_of = next((data.shape[0] for data in found.members.values() if data.ndim), devices)
+        if saved_of != devices:
+            shapes = {n: (devices, *_description(leaf)[0][1:]) for n, leaf in expected}
+            found = _respread(found, shapes)
+        _compare(path, expected, found.leaves, hosts.count)
+        if saved_of != devices:
+            told(
+                f"the run was on {saved_of} devices and goes on on {devices}: as well, but not "
+                "bit for bit as it would have"
+            )
         for other in archive.checkpoints(folder):
             if other.name > path.name:
                 other.rename(other.with_suffix(".npz.damaged"))
@@ -97,6 +109,37 @@ def load_newest(
     whole = {name: np.concatenate([data] * hosts.count) for name, (data, _) in own.items()}
     rows = {name: hosts.own(data) for name, data in hosts.shared(read, whole).items()}
     return _placed(rows, template), hosts.told(extra)
+
+
+def _respread(found: archive.Archive, shapes: Mapping[str, tuple[int, ...]]) -> archive.Archive:
+    """A checkpoint as another number of devices has it; shapes: of its leaves there.
+
+    What is equal on all devices is so on any number of them; what is of worlds has an axis of them,
+    the only one whose length changes. Leaves of neither kind stay as they are.
+    """
+    members = {}
+    for name, data in found.members.items():
+        shape = shapes.get(name, data.shape)
+        if data.shape[1:] == shape[1:] and (_bits(data) == _bits(data[:1])).all():
+            data = np.repeat(data[:1], shape[0], axis=0)
+        elif len(data.shape) == len(shape):
+            (axis, *more) = [i for i in range(1, len(shape)) if data.shape[i] != shape[i]] or [0]
+            if axis and not more and data.shape[0] * data.shape[axis] == shape[0] * shape[axis]:
+                data = _split(data, axis, shape)
+        members[name] = data
+    leaves = {n: {**found.leaves[n], "shape": list(x.shape)} for n, x in members.items()}
+    return found._replace(members=members, leaves=leaves)
+
+
+def _split(data: np.ndarray, axis: int, shape: tuple[int, ...]) -> np.ndarray:
+    """(devices, ..., worlds of each, ...) as `shape` says it of other devices; axis: of worlds."""
+    worlds = np.moveaxis(data, 0, axis - 1)  # the devices' axis beside theirs
+    return np.moveaxis(worlds.reshape(*shape[1:axis], shape[0], *shape[axis:]), axis - 1, 0)
+
+
+def _bits(data: np.ndarray) -> np.ndarray:
+    """Its bytes, one row a device: NaN is equal to itself."""
+    return np.ascontiguousarray(data).view(np.uint8).reshape(len(data), -1)
 
 
 def load_part(path: Path, template: Tree) -> Tree:

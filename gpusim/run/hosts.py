@@ -7,6 +7,7 @@ whole or not at all, and no file system need be shared. The price is that the st
 network when it is saved; it is some megabytes, unless a replay buffer is part of it.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -63,6 +64,39 @@ class Hosts:
         client.key_value_set(key, json.dumps(value))
         return value
 
+    def by_first(self, work: Callable[[], Any]) -> Any:
+        """What `work` gives in the first process, in all, if JSON can say it; others do not call
+        it. Raises what it raises there, and Elsewhere in the others."""
+        if self.count == 1:
+            return work()
+        if not self.first:
+            found, fault = self.told(None)
+            if fault:
+                raise Elsewhere(fault)
+            return found
+        try:
+            found = work()
+        except Exception as error:
+            self.told([None, self._fault(error)])
+            raise
+        self.told([found, ""])
+        return found
+
+    def confess(self, error: Exception) -> None:
+        """Say what happened here, for `elsewhere` in the others to read."""
+        if self.count > 1:
+            client: Any = distributed.global_state.client
+            client.key_value_set(f"gpusim/fault/{self.index}", self._fault(error), True)
+
+    def elsewhere(self, which: int) -> "Elsewhere":
+        """What happened in a process that has confessed."""
+        client: Any = distributed.global_state.client
+        return Elsewhere(client.blocking_key_value_get(f"gpusim/fault/{which}", FOREVER_MS))
+
+    def _fault(self, error: Exception) -> str:
+        line = " ".join(str(error).split())[:200]
+        return f"process {self.index} of {self.count} failed ({type(error).__name__}: {line})"
+
     def gathered(self, rows: np.ndarray) -> np.ndarray:
         """The rows of all processes, bit for bit. rows: (devices of this process, ...)."""
         if self.count == 1:
@@ -92,6 +126,13 @@ class Hosts:
         return rows[self.index * each : (self.index + 1) * each]
 
 
+class Elsewhere(RuntimeError):
+    """Another process has failed, which all know by now: they save what there is, and end."""
+
+
+PARTING = threading.Event()
+"""Set once the processes have agreed to end: then they wait for each other."""
+_FAILED = "gpusim/failed"  # the folder of what a process says that ends alone
 _TOLD = itertools.count()  # in all processes the same question has the same number
 _ENDING = threading.Lock()  # held by whoever ends this process
 
@@ -149,6 +190,8 @@ def _watch() -> None:
     client: Any = distributed.global_state.client
     for number in itertools.count():
         try:
+            if failed := client.key_value_dir_get(_FAILED):
+                lost(failed[0][1])
             client.wait_at_barrier(f"gpusim/alive/{number}", SILENCE_MS)
         except jax.errors.JaxRuntimeError as error:
             missing = re.findall(r"^\d+$", str(error), re.MULTILINE)
@@ -160,12 +203,19 @@ def _watch() -> None:
 def is_loss(error: BaseException) -> bool:
     """Is it what a collective raises when another process has gone?"""
     words = re.compile(r"gloo|nccl|\bpeer\b|UNAVAILABLE|DEADLINE_EXCEEDED", re.IGNORECASE)
-    return isinstance(error, jax.errors.JaxRuntimeError) and bool(words.search(str(error)))
+    if isinstance(error, ValueError):  # what some of them raise, and much else
+        words = re.compile(r"(Gloo|NCCL) \w+ failed")
+    return isinstance(error, jax.errors.JaxRuntimeError | ValueError) and bool(
+        words.search(str(error))
+    )
 
 
 def lost(what: str) -> None:
     """End this process with one line: without the others it can do nothing, not even save."""
     here = current()
+    client: Any = distributed.global_state.client
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # it said nothing before it went
+        what = client.blocking_key_value_get(f"{_FAILED}/why", 1000)
     _end(
         f"{what}, and process {here.index} of {here.count} ends; what was saved is whole: to go "
         "on, start all of them again with --resume"
@@ -179,11 +229,19 @@ def _end(line: str) -> None:
     os._exit(LOST)
 
 
-def leave(status: int, together: bool) -> None:
-    """End this process; together: when the others have come to their end as well."""
+def leave(status: int) -> None:
+    """End this process: with the others if they have agreed on it, else let them know."""
     _ENDING.acquire()
-    if together:
+    client: Any = distributed.global_state.client
+    if PARTING.is_set():
         jax.distributed.shutdown()  # waits for them
+    elif client:
+        here = current()
+        told = f"process {here.index} has failed, with status {status}"
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # nobody is there
+            client.key_value_set(f"{_FAILED}/why", told, True)
+            if here.first:  # what it said goes with it
+                time.sleep(2 * PAUSE_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # without waiting for the threads that wait for others

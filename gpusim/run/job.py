@@ -52,6 +52,7 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
     world = config.world()
     try:
         devices = sharding.all_devices(config.devices)
+        sharding.pin_precision(devices)
         config.check(len(devices))
         kind = agents.find(agents.name_of(config.learner)).Learner
         learner = kind(

@@ -55,9 +55,12 @@ class Keeper:
         self._host = socket.gethostname()
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: tuple[str, int, Future] | None = None  # what is written, of which steps
+        self._fault: Exception | None = None  # of the thread, that nobody foresaw
 
     def row(self, row: sinks.Row) -> None:
-        """One row to every sink."""
+        """One row to every sink. Raises what the thread raised, and a sink, unless an OSError."""
+        if self._fault:
+            raise self._fault
         with self._telling("the run folder"):
             self._restore()
             self._beat(row)
@@ -79,11 +82,12 @@ class Keeper:
         part.replace(self.job.folder / "heartbeat.json")
 
     def due(self, here: Position) -> bool:
-        """Is it time for a checkpoint?"""
+        """Is it time for a checkpoint? Not while one is being written, unless it is to stay."""
         if here.steps == self._begun:
             return False
         waited = self.job.phases.elapsed() - self.saved_at
-        return waited >= self.job.config.checkpoint_seconds or self._for_good(here.steps)
+        idle = self._pending is None or self._pending[2].done()
+        return (idle and waited >= self.job.config.checkpoint_seconds) or self._for_good(here.steps)
 
     def _for_good(self, steps: int) -> bool:
         """Was one of the marks crossed at which a checkpoint is kept, by the call that led here?"""
@@ -106,6 +110,9 @@ class Keeper:
         """The last checkpoint. Raises OSError if it cannot be written."""
         self.settle()
         leaves = snapshot(self.job, here)
+        self.job.hosts.by_first(lambda: self._save_at_last(here, leaves))
+
+    def _save_at_last(self, here: Position, leaves: checkpoint.Snapshot) -> None:
         for attempt in range(self.ATTEMPTS):
             try:
                 return self._save_now(here, leaves)
@@ -119,14 +126,16 @@ class Keeper:
                 time.sleep(self.PAUSE)
 
     def rescue(self, here: Position) -> None:
-        """Save what was learned before something went wrong, if it is still there. Other processes
-        would have to give their parts, and may not know of it."""
+        """Save what was learned before something went wrong, if it is still there. All processes
+        come here, to give their parts."""
         self.settle()
         lost = any(leaf.is_deleted() for leaf in jax.tree.leaves(here.state))
-        alone = self.job.hosts.count == 1
-        if here.steps > self.saved and alone and not lost and not here.diverged:
-            with suppress(Exception):  # what went wrong first is what is to be told
-                self._save_now(here, snapshot(self.job, here))
+        if here.diverged or lost:
+            return
+        with suppress(Exception):  # what went wrong first is what is to be told
+            leaves = snapshot(self.job, here)
+            if here.steps > self.saved:
+                self._save_now(here, leaves)
                 self.display.message(f"what was learned in {here.steps} steps is saved")
 
     def conclude(self, run: Run) -> None:
@@ -143,8 +152,13 @@ class Keeper:
             return
         (what, steps, future), self._pending = self._pending, None
         with self._telling(what), self.job.phases("save"):
-            future.result()
-            self.saved = max(self.saved, steps)
+            try:
+                future.result()
+                self.saved = max(self.saved, steps)
+            except OSError:
+                raise
+            except Exception as error:  # raised where no other process waits for this one
+                self._fault = error
 
     def close(self) -> None:
         """Wait for what is being written, and end the thread."""
@@ -194,15 +208,19 @@ class Keeper:
             describe(self.job)
             self.display.message(f"{self.job.folder} was deleted, and is made anew")
 
+    def tell_once(self, what: str, line: str) -> None:
+        """Say something, the first time that it is about this."""
+        if what not in self._told:
+            self._told.add(what)
+            self.display.message(line)
+
     @contextmanager
     def _telling(self, what: str) -> Iterator[None]:
         """The first time that something cannot be written, a line says so."""
         try:
             yield
         except OSError as error:
-            if what not in self._told:
-                self._told.add(what)
-                self.display.message(f"{what} cannot be written: {error}; training goes on")
+            self.tell_once(what, f"{what} cannot be written: {error}; training goes on")
 
 
 class Follower:
@@ -213,8 +231,8 @@ class Follower:
         self.job, self.display = job, display
 
     def row(self, row: sinks.Row) -> None: ...
-    def rescue(self, here: Position) -> None: ...
     def conclude(self, run: Run) -> None: ...
+    def tell_once(self, what: str, line: str) -> None: ...
 
     def due(self, here: Position) -> bool:
         """It is the first who knows."""
@@ -224,7 +242,18 @@ class Follower:
         """Give."""
         snapshot(self.job, here)
 
-    save_best = finish = save
+    save_best = save
+
+    def finish(self, here: Position) -> None:
+        """Give, and hear whether it could be written."""
+        snapshot(self.job, here)
+        self.job.hosts.by_first(lambda: None)
+
+    def rescue(self, here: Position) -> None:
+        """Give, since something went wrong."""
+        if not here.diverged:
+            with suppress(Exception):
+                snapshot(self.job, here)
 
 
 def snapshot(job: Job, here: Position) -> checkpoint.Snapshot:

@@ -1,6 +1,9 @@
-"""Is there room for a run? Asked before anything compiles, and answered no only when it is sure."""
+"""Is there room for a run? Asked before anything compiles, and answered no only when it is sure.
+And how much of it is used."""
 
+import math
 import os
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,7 +15,7 @@ from gpusim.config import ConfigError, TrainConfig
 def check(config: TrainConfig, learner: Learner) -> None:
     """Raise ConfigError if the state of a run and the observations of one rollout, which have to
     be there at the same time, are more than the memory of the devices of this process."""
-    own = [d for d in learner.devices if d.process_index == jax.process_index()]
+    own = _own(learner)
     state, settings = learner.blank(), config.learner
     worlds = config.num_seeds * settings.num_envs * len(own) // len(learner.devices)
     seen = worlds * settings.unroll_length * learner.world.observation_size * 4
@@ -29,6 +32,25 @@ def check(config: TrainConfig, learner: Learner) -> None:
         f"this needs more than {_size(needed)} of memory, of which there are {_size(there)}; "
         f"make less of what takes it: {flags}"
     )
+
+
+def used(learner: Learner) -> float:
+    """GiB that are in use: of this process's devices, or of the process where those are a CPU's;
+    nan if nobody says."""
+    devices = _own(learner)
+    if devices[0].platform != "cpu":
+        found = [(device.memory_stats() or {}).get("bytes_in_use", math.nan) for device in devices]
+        return sum(found) / 2**30
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**30
+    except (OSError, ValueError, IndexError):
+        return math.nan
+
+
+def _own(learner: Learner) -> list[Any]:
+    """The devices of this process."""
+    return [d for d in learner.devices if d.process_index == jax.process_index()]
 
 
 def _memory(devices: list[Any]) -> int | None:

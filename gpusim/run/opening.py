@@ -74,9 +74,8 @@ def _restored(job: Job, state: TrainState) -> TrainState:
     run = job.config.restore
     if run is None:
         return state
-    others: Any = dict.fromkeys(("optimizer", "envs", "memory", "key", "updates", "extra"))
     one = lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    wanted = dataclasses.replace(state, **others)
+    wanted = _wanted(state, job.config.restore_parts)
     template = jax.tree.map(one, wanted)
 
     def read() -> dict[str, np.ndarray]:
@@ -90,7 +89,24 @@ def _restored(job: Job, state: TrainState) -> TrainState:
     place = lambda x, like: jax.device_put(jnp.broadcast_to(x, like.shape), like.sharding)
     learned = map(place, found.values(), jax.tree.leaves(wanted))
     placed = jax.tree.unflatten(jax.tree.structure(wanted), learned)
-    return dataclasses.replace(state, params=placed.params, normalizer=placed.normalizer)
+    params = {name: state.params[name] if x is None else x for name, x in placed.params.items()}
+    normalizer = state.normalizer if placed.normalizer is None else placed.normalizer
+    return dataclasses.replace(state, params=params, normalizer=normalizer)
+
+
+def _wanted(state: TrainState, parts: Sequence[str]) -> TrainState:
+    """The state with None for all that another run does not give. Raises ConfigError for parts that
+    there are not."""
+    others: Any = dict.fromkeys(("optimizer", "envs", "memory", "key", "updates", "extra"))
+    known = [*state.params, *(["statistics"] if state.normalizer is not None else [])]
+    if unknown := [part for part in parts if part not in known]:
+        raise ConfigError(
+            f"--restore-parts: there is no {unknown[0]} in this run; there are: {', '.join(known)}"
+        )
+    taken = parts or known
+    params = {name: x if name in taken else None for name, x in state.params.items()}
+    normalizer = state.normalizer if "statistics" in taken else None
+    return dataclasses.replace(state, params=params, normalizer=normalizer, **others)
 
 
 def _by_number(tree: Any) -> dict[str, np.ndarray]:

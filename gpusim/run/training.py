@@ -9,8 +9,8 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import jax
@@ -19,7 +19,7 @@ from gpusim import metrics
 from gpusim.agents.evaluate import Episodes
 from gpusim.agents.learner import TrainState
 from gpusim.config import TrainConfig
-from gpusim.run import archive, opening, seeds, showing, sinks, summary
+from gpusim.run import archive, hosts, memory, opening, seeds, showing, sinks, summary
 from gpusim.run.clock import Phases
 from gpusim.run.job import Job, headline, prepare, shown_metrics
 from gpusim.run.keeper import Follower, Keeper, Position
@@ -74,6 +74,7 @@ def train(
             learner = dataclasses.replace(job.config.learner, learning_rate=rate / 2)
             config = dataclasses.replace(job.config, learner=learner)
             job = prepare(config, job.folder, resume, job.phases)
+    hosts.PARTING.set()
     return run
 
 
@@ -116,48 +117,86 @@ def _attempt(
 def _loop(here: Position, keeper: Keeper | Follower, interruption: Interruption) -> Position:
     """Train until the steps are made, or a signal comes, or nothing finite is left to learn.
 
-    Whatever one process knows alone, all agree on before they act on it: a signal, the time.
+    Whatever one process knows alone, all agree on before they act on it: a signal, the time, an
+    error in what it does while the others wait for nothing.
     """
-    job, display, warned = keeper.job, keeper.display, False
-    config = job.config
-    display.stage("compiling training: physics, policy and learner as one program")
+    job, faults = keeper.job, []
+    keeper.display.stage("compiling training: physics, policy and learner as one program")
     try:
         while True:
             ended = bool(_ended(job, here)) and job.hosts.first
             due = keeper.due(here) or interruption.save
-            interruption.agreed, ended, due = job.hosts.most(interruption.caught, ended, due)
+            if faults:
+                job.hosts.confess(faults[0])
+            failed = job.hosts.index + 1 if faults else 0
+            interruption.agreed, ended, due, failed = job.hosts.most(
+                interruption.caught, ended, due, failed
+            )
+            if failed:
+                hosts.PARTING.set()
+                raise faults[0] if faults else job.hosts.elsewhere(failed - 1)
             if interruption.agreed or ended:
                 break
             if due:
                 interruption.save = False
                 keeper.save(here)
             here, each = _advance(job, here)
-            if _evaluation_due(config, here.steps) and not here.diverged:
-                if "evaluate" not in job.phases.calls:
-                    display.stage(f"compiling the evaluation of {config.eval_envs} episodes")
-                evaluated = job.hosts.told(_evaluate(job, here, display) if job.hosts.first else [])
-                each = [a | b for a, b in zip(each, evaluated, strict=True)]
-                here = here._replace(evaluation=seeds.together(evaluated))
-                reached = here.evaluation["evaluation_return"]
-                better = reached > here.best
-                here = here._replace(
-                    best=max(here.best, reached), worse=0 if better else here.worse + 1
-                )
-                if better:
-                    keeper.save_best(here)
-            values = seeds.together(each) | {"steps_per_second": _speed(job)}
-            seconds = here.seconds_before + job.phases.elapsed()
-            keeper.row(sinks.Row(here.steps, seconds, values, each if each[1:] else ()))
-            if not warned and (fault := _not_finite(values)):
-                warned = True
-                display.message(f"at {metrics.count(here.steps)} steps: {fault}")
+            here = _look_at(keeper, here, each, faults)
             if here.diverged:
+                if faults:
+                    raise faults[0]
                 return here
     except Exception:
-        keeper.rescue(here)
+        if job.hosts.count == 1 or hosts.PARTING.is_set():
+            keeper.rescue(here)
         raise
+    hosts.PARTING.set()
     keeper.finish(here)
     return here
+
+
+def _look_at(
+    keeper: Keeper | Follower,
+    here: Position,
+    each: list[dict[str, float]],
+    faults: list[Exception],
+) -> Position:
+    """Evaluate what was learned, if it is time, and write down what there is to say of each seed.
+
+    What goes wrong in the first process while the others wait for nothing is added to `faults`.
+    """
+    job, display = keeper.job, keeper.display
+    config, evaluated = job.config, []
+    if _evaluation_due(config, here.steps) and not here.diverged:
+        if "evaluate" not in job.phases.calls:
+            display.stage(f"compiling the evaluation of {config.eval_envs} episodes")
+        with _kept(faults):
+            evaluated = job.hosts.by_first(lambda: _evaluate(job, here, display))
+    if evaluated:
+        each = [a | b for a, b in zip(each, evaluated, strict=True)]
+        here = here._replace(evaluation=seeds.together(evaluated))
+        reached = here.evaluation["evaluation_return"]
+        better = reached > here.best
+        here = here._replace(best=max(here.best, reached), worse=0 if better else here.worse + 1)
+        if better:
+            keeper.save_best(here)
+    now = {"steps_per_second": _speed(job), "memory": memory.used(job.learner)}
+    values = seeds.together(each) | now
+    seconds = here.seconds_before + job.phases.elapsed()
+    with _kept(faults):
+        keeper.row(sinks.Row(here.steps, seconds, values, each if each[1:] else ()))
+        if fault := _not_finite(values):
+            keeper.tell_once("not finite", f"at {metrics.count(here.steps)} steps: {fault}")
+    return here
+
+
+@contextmanager
+def _kept(faults: list[Exception]) -> Iterator[None]:
+    """An exception is added to these, and is raised when all can hear of it."""
+    try:
+        yield
+    except Exception as error:
+        faults.append(error)
 
 
 def _ended(job: Job, here: Position) -> str:
@@ -165,6 +204,9 @@ def _ended(job: Job, here: Position) -> str:
     config = job.config
     if here.steps >= config.learner.total_steps:
         return "all steps are made"
+    updates = here.steps // config.learner.steps_per_update
+    if config.max_updates is not None and updates >= config.max_updates:
+        return f"{updates} updates are made"
     seconds = here.seconds_before + job.phases.elapsed()
     if config.max_seconds is not None and seconds >= config.max_seconds:
         return f"{config.max_seconds:g} seconds are over"
@@ -214,9 +256,12 @@ def _not_finite(values: dict[str, float]) -> str:
 
 def _evaluation_due(config: TrainConfig, steps: int) -> bool:
     """Did the call that led to `steps` cross one of the evaluations' marks, or end the run?"""
+    total, every = config.learner.total_steps, config.evaluation_steps
+    before = steps - config.learner.steps_per_call
+    if every is not None:
+        return steps // every > before // every or steps >= total
     mark = lambda steps: min(steps, total) * config.evaluations // total
-    total = config.learner.total_steps
-    return mark(steps) > mark(steps - config.learner.steps_per_call)
+    return mark(steps) > mark(before)
 
 
 def _evaluate(job: Job, here: Position, display: sinks.Display) -> list[dict[str, float]]:
@@ -236,6 +281,7 @@ def _evaluate(job: Job, here: Position, display: sinks.Display) -> list[dict[str
             {
                 "evaluation_return": found["return_mean"],
                 "evaluation_std": found["return_std"],
+                "evaluation_min": found["return_min"],
                 "evaluation_length": found["length_mean"],
                 "evaluation_alive": found["alive"],
             }

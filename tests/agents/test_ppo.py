@@ -338,6 +338,7 @@ def test_evaluation_counts_until_termination():
     assert {k: float(v) for k, v in result.items()} == {
         "return_mean": 1,
         "return_std": 0,
+        "return_min": 1,
         "length_mean": 2,
         "alive": 0,
     }

@@ -117,24 +117,25 @@ def test_running_episode_and_statistics(history):
     """Counted again, world by world, in plain Python."""
     states, _ = history
     returns, lengths, late = np.zeros(WORLDS), np.zeros(WORLDS), np.asarray(states[0].steps) > 0
-    totals = np.zeros(3)
+    totals = np.zeros(4)
     for state in states[1:]:
         returns += np.asarray(state.reward)
         lengths += 1
         ended = done(state)
         for world in np.flatnonzero(ended & ~late):
-            totals += returns[world], lengths[world], 1
+            totals += returns[world], lengths[world], 1, np.asarray(state.terminated)[world]
         late &= ~ended
         returns[ended], lengths[ended] = 0, 0
         np.testing.assert_allclose(state.episode_return, returns, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(state.episode_length, lengths)
     np.testing.assert_allclose(state.totals, totals, rtol=1e-5)
     assert totals[2] > WORLDS
+    assert 0 < totals[3] < totals[2]
 
 
 def test_clear_stats(venv, history):
     cleared = venv.clear_stats(history[0][-1])
-    assert cleared.totals == (0, 0, 0)
+    assert cleared.totals == (0, 0, 0, 0)
     np.testing.assert_array_equal(cleared.episode_return, history[0][-1].episode_return)
 
 

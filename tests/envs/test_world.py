@@ -81,7 +81,7 @@ def test_a_world_may_end_its_episode_itself():
         np.testing.assert_array_equal(state.final_obs["count"][:, 0], [k, 0])
     np.testing.assert_array_equal(state.truncated, [True, False])
     np.testing.assert_array_equal(state.obs["count"][:, 0], [0, 0])
-    np.testing.assert_array_equal(state.totals, [3, 3, 1])
+    np.testing.assert_array_equal(state.totals, [3, 3, 1, 0])
 
 
 @pytest.mark.parametrize("where", ["reward", "obs"])

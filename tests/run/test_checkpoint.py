@@ -13,6 +13,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gpusim.run import archive, checkpoint, files
+from gpusim.run.hosts import Hosts
 
 
 @flax.struct.dataclass
@@ -159,3 +160,26 @@ def test_a_part_is_read_from_however_many_devices(tmp_path: Path):
     missing = dataclasses.replace(blank, params={"v": shape(state.params["w"])})
     with pytest.raises(archive.CheckpointError, match="state/params/v is missing"):
         checkpoint.load_part(path, missing)
+
+
+def test_a_run_goes_on_on_another_number_of_devices(tmp_path: Path):
+    """Its worlds stay in order: (devices, worlds), or with an axis in front of the worlds'."""
+    worlds, rows = np.arange(12), np.arange(60).reshape(5, 12)
+
+    def on(devices: int, zero: int = 1) -> Any:
+        return {
+            "same": np.tile([np.nan, 1.0], (devices, 1)) * zero,
+            "worlds": worlds.reshape(devices, -1) * zero,
+            "rows": np.moveaxis(rows.reshape(5, devices, -1), 1, 0) * zero,
+            "nothing": np.zeros((devices, 0)),
+        }
+
+    save(tmp_path, on(2), step=9)
+    for devices in (1, 2, 3, 4):
+        said: list[str] = []
+        found, _ = checkpoint.load_newest(tmp_path, on(devices, 0), said.append, Hosts())
+        assert bits(found) == bits(on(devices))
+        assert said == [] if devices == 2 else "was on 2 devices" in said[0]
+    save(tmp_path, on(2) | {"same": np.arange(4).reshape(2, 2)}, step=10)
+    with pytest.raises(archive.CheckpointError, match=r"same is int64\[2, 2\] in it"):
+        checkpoint.load_newest(tmp_path, on(1), said.append, Hosts())

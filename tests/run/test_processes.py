@@ -8,12 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from gpusim import config
-from gpusim.run import hosts
+from gpusim.run import archive, hosts
 from gpusim.run.relay import Relay
-from tests.run.test_training import CALL, ROOT, final_state, flags, python, rows, run
+from tests.run.test_training import CALL, ROOT, final_state, flags, rows, run
 
 ENDLESS = 10**6  # calls
 SECONDS = 120  # for what should take ten
@@ -29,9 +30,10 @@ class Processes:
         *more: str,
         slurm: bool = False,
         second: tuple[str, ...] = (),
+        faults: tuple[str, str] = ("", ""),
     ):
         """slurm: they are told of each other as SLURM does it, and not by flags. second: flags that
-        only the second is given."""
+        only the second is given. faults: lines that each of them runs before it begins."""
         self.folder = folder
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -43,9 +45,14 @@ class Processes:
         own = {"0": (), "1": second}
         flags_of = lambda index: own[index] if slurm else [*said, index, *own[index]]
         found = lambda index: {**job, "PROCID": index, "LOCALID": index} if slurm else {}
+        start = [
+            ["-c", f"{lines}\nfrom gpusim import train\nsys.exit(train.main())"] if lines else []
+            for lines in faults
+        ]
+        python = lambda index: [sys.executable, *(start[int(index)] or ["-m", "gpusim.train"])]
         self.both = [
             subprocess.Popen(
-                [*python(*flags(folder, calls, *more)), *flags_of(index)],
+                [*python(index), *flags(folder, calls, *more), *flags_of(index)],
                 cwd=ROOT,
                 env={
                     **os.environ,
@@ -160,6 +167,75 @@ def test_what_only_one_can_know_ends_all(tmp_path: Path):
     assert "process 1 of 2 ends" in left
 
 
+FAILS = """
+import errno, sys
+from gpusim.run import keeper, sinks, training
+def failing(place, name, when, error):
+    was = getattr(place, name)
+    def now(*given, **more):
+        if when(*given):
+            raise error
+        return was(*given, **more)
+    setattr(place, name, now)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "failing(sinks.JsonLines, 'write', lambda _, row: row.steps == 192, KeyError(7))",
+        "failing(training, '_evaluate', lambda _, here, *more: here.steps == 192, KeyError(7))",
+    ],
+)
+def test_an_error_of_the_first_is_told_and_what_was_learned_is_saved(tmp_path: Path, fault: str):
+    folder = tmp_path / "two"
+    more = ("--no-anneal", "--evaluation-steps", str(3 * CALL))
+    with Processes(folder, 6, *more, faults=(FAILS + fault, "")) as two:
+        start = time.monotonic()
+        (first, _), (second, line) = two.said()
+        assert time.monotonic() - start < SECONDS
+    assert (first, second) == (1, hosts.LOST)
+    assert line == "gpusim.train: process 0 of 2 failed (KeyError: 7); process 1 ends too"
+    assert archive.newest(folder / "checkpoints")[1].step == 3 * CALL
+    with Processes(folder, 6, *more, "--resume", "auto") as two:
+        assert two.said() == [(0, "")] * 2
+    run(tmp_path / "one", 6, *more)
+    assert final_state(folder) == final_state(tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_error_while_all_compute_ends_all(tmp_path: Path, which: int):
+    """The others wait for what will not come: nothing can be gathered, and it is not tried."""
+    folder = tmp_path / "two"
+    at = f"lambda _, here: here.steps == {3 * CALL}"
+    lines = FAILS + f"failing(training, '_advance', {at}, RuntimeError('no memory'))"
+    faults = (lines, "") if which == 0 else ("", lines)
+    more = ("--no-anneal", "--checkpoint-seconds", "0")
+    with Processes(folder, ENDLESS, *more, faults=faults) as two:
+        two.reach(3 * CALL)
+        start = time.monotonic()
+        said = two.said()
+        assert time.monotonic() - start < 30
+    statuses = [status for status, _ in said]
+    assert statuses == ([1, hosts.LOST] if which == 0 else [hosts.LOST, 1])
+    line = said[1 - which][1]
+    assert f"process {which} has failed, with status 1, and process {1 - which} of 2 ends" in line
+    assert "\n" not in line
+    assert archive.newest(folder / "checkpoints")[1].step == 3 * CALL
+
+
+@pytest.mark.slow
+def test_a_last_checkpoint_that_cannot_be_written_is_told_to_all(tmp_path: Path):
+    fault = "failing(keeper.Keeper, '_save', lambda *_: True, OSError(errno.ENOSPC, 'disk full'))"
+    with Processes(tmp_path / "two", 1, faults=(FAILS + fault, "")) as two:
+        (first, line), (second, heard) = two.said()
+    assert (first, second) == (5, hosts.LOST)
+    assert "the last checkpoint cannot be written (disk full)" in line
+    assert "process 0 of 2 failed (OSError" in heard
+
+
 def test_which_processes_there_are_is_said_or_found(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
     assert config.processes(["--env", "ant"]) == (None, ["--env", "ant"])
@@ -181,6 +257,13 @@ def test_which_processes_there_are_is_said_or_found(monkeypatch: pytest.MonkeyPa
 def test_processes_that_cannot_be_are_refused(said: tuple, why: str):
     with pytest.raises(config.ConfigError, match=why):
         hosts.join(config.Processes(*said))
+
+
+def test_a_collective_that_fails_is_told_from_other_errors():
+    assert hosts.is_loss(jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed: [...]"))
+    assert hosts.is_loss(ValueError("UNKNOWN: Gloo AllGather failed: [...] reset by peer"))
+    assert not hosts.is_loss(ValueError("no peer of this name"))
+    assert not hosts.is_loss(RuntimeError("Gloo AllGather failed"))
 
 
 @pytest.mark.parametrize("index", [0, 1])

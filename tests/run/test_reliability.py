@@ -151,6 +151,14 @@ def test_csv_resumes_and_listeners_hear_every_row(tmp_path: Path):
     assert [line.split(",")[0] for line in lines] == ["steps", "64", "128", "192"]
 
 
+def test_a_run_goes_on_where_there_are_fewer_devices(begun: Path):
+    display = Doing()
+    done = go(begun, 6, *ALWAYS, "--devices", "1", display=display, resume=True)
+    assert done.steps == 6 * CALL
+    assert any("was on 2 devices and goes on on 1" in line for line in display.said)
+    assert [row["steps"] for row in rows(begun)] == [CALL * k for k in range(1, 7)]
+
+
 # ---- what is damaged
 
 

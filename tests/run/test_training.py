@@ -16,6 +16,7 @@ import yaml
 
 from gpusim import config, play, train
 from gpusim.checkpoint import main as checkpoint_main
+from gpusim.metrics import MOMENTARY
 from gpusim.report import replay
 from gpusim.run import archive, clock, training
 from gpusim.run.job import prepare
@@ -36,11 +37,9 @@ def flags(folder: Path | None, calls: int, *more: str) -> list[str]:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl without what a clock says."""
+    """Lines of metrics.jsonl without what is of the moment."""
     found = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
-    return [
-        {k: v for k, v in row.items() if k not in ("seconds", "steps_per_second")} for row in found
-    ]
+    return [{k: v for k, v in row.items() if k not in MOMENTARY} for row in found]
 
 
 def final_state(folder: Path) -> dict[str, bytes]:
@@ -110,6 +109,9 @@ def test_the_command_leaves_a_complete_folder(
     assert evaluated == [3 * CALL, 6 * CALL]
     assert found == rows(whole), "the same configuration is the same run"
 
+    assert 0 <= found[-1]["terminated"] <= 1
+    assert 0.01 < json.loads((folder / "metrics.jsonl").open().readline())["memory"] < 999
+    assert found[-1]["evaluation_min"] <= found[-1]["evaluation_return"]
     assert found[0].keys() > {"world/reward_forward", "world/x_position", "diverged_worlds"}
     beat = json.loads((folder / "heartbeat.json").read_text())
     assert (beat["steps"], beat["pid"]) == (6 * CALL, os.getpid())
@@ -122,6 +124,13 @@ def test_the_command_leaves_a_complete_folder(
     assert min(summary["seconds"].values()) >= 0
     split = {"import", "compile", "physics, rollout and learning", "evaluation"}
     assert split < summary["seconds"].keys()
+
+
+def test_evaluations_come_every_so_many_steps(tmp_path: Path):
+    run(tmp_path / "run", 5, "--evaluation-steps", str(2 * CALL))
+    found = rows(tmp_path / "run")
+    evaluated = [row["steps"] // CALL for row in found if "evaluation_return" in row]
+    assert evaluated == [2, 4, 5]
 
 
 def test_a_profile_splits_training(tmp_path: Path):
@@ -282,6 +291,7 @@ def test_some_checkpoints_are_kept_for_good(tmp_path: Path):
         (["--num-minibatches", "3"], "not divisible by num_minibatches=3"),
         (["--devices", "9"], "9 devices asked for"),
         (["--eval-envs", "0"], "eval_envs is 0"),
+        (["--stop-return", "nan"], "stop_return is nan"),
         (["--num-envs", "4e9"], "GiB; make less of what takes it: --num-envs 4000000000"),
         (["--num-envs", "8", "--num-seeds", "1_000_000_000"], "--num-seeds 1000000000"),
     ],
@@ -363,6 +373,8 @@ def test_the_process_reports_a_mistake_in_one_line_and_quickly():
 def test_a_run_ends_early_when_told_to(tmp_path: Path):
     done = run(tmp_path / "a", 6, "--max-seconds", "0.001")
     assert (done.steps, done.ended) == (0, "0.001 seconds are over")
+    done = run(tmp_path / "updates", 6, "--max-updates", "3")  # a call makes two
+    assert (done.steps, done.ended) == (2 * CALL, "4 updates are made")
     done = run(tmp_path / "b", 6, "--evaluations", "6", "--stop-return", "-1e9")
     assert (done.steps, done.evaluation["evaluation_return"] > -1e9) == (CALL, True)
     assert "return of" in done.ended
@@ -405,6 +417,13 @@ def test_a_run_begins_with_what_another_learned(tmp_path: Path, whole: Path):
             np.frombuffer(begun[name], "f4"),
             rtol=1e-6,
         )
+    more += ["--num-envs", "16", "--restore-parts", "value", "statistics"]
+    run(tmp_path / "parts", 1, *more)
+    only = final_state(tmp_path / "parts")
+    for name in parts:
+        assert (only[name] == begun[name]) == ("/value/" in name)
+    with pytest.raises(config.ConfigError, match=r"no critic in this run; there are: policy, val"):
+        run(tmp_path / "other", 1, "--restore", str(whole), "--restore-parts", "critic")
     with pytest.raises(config.ConfigError, match=r"--restore: .* holds no checkpoint"):
         run(tmp_path / "other", 1, "--restore", str(tmp_path / "nowhere"))
     with pytest.raises(config.ConfigError, match=r"--restore: .*params"):
