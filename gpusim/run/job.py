@@ -51,7 +51,7 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
     )
     world = config.world()
     try:
-        devices = sharding.all_devices(config.devices)
+        devices = sharding.all_devices(_hosted(config) if world.hosted else config.devices)
         config.check(len(devices))
         kind = agents.find(agents.name_of(config.learner)).Learner
         learner = kind(
@@ -68,6 +68,22 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
     whole = config.episode_length or world.max_episode_steps
     evaluation = Evaluation(world, config.eval_envs, whole, watcher(world))
     return Job(config, folder, learner, evaluation, phases, here)
+
+
+def _hosted(config: TrainConfig) -> int:
+    """Devices of a run whose worlds step on the host: one. Raise ConfigError for what those worlds
+    cannot do."""
+    cannot = {
+        "--devices": (config.devices or 1) > 1 or hosts.current().count > 1,
+        "--num-seeds": config.num_seeds > 1,
+        "--profile": config.profile,  # it would play from one state several times
+    }
+    for flag in (flag for flag, said in cannot.items() if said):
+        raise ConfigError(
+            f"{config.env} steps on the host: one process, one device, one seed, and no state is "
+            f"played twice; leave out {flag}"
+        )
+    return 1
 
 
 def _check_files(config: TrainConfig, folder: Path, resume: bool) -> None:
