@@ -21,26 +21,21 @@ NO_LIMIT = -1  # what gymnasium.make takes for it: the time limit is ours
 def make(name: str, **options: Any) -> HostWorld:
     """Gymnasium's environment `name`; the options are its constructor's."""
     label = f"gym:{name}"
-
-    def one() -> gymnasium.Env:
-        limit = {"max_episode_steps": NO_LIMIT, "disable_env_checker": True}
-        return gymnasium.make(name, **(limit | options))
-
+    endless = options | {"max_episode_steps": NO_LIMIT, "disable_env_checker": True}
     try:
-        limit = gymnasium.spec(name).max_episode_steps
-        env = one()
+        env = gymnasium.make(name, **options)
     except (gymnasium.error.Error, ImportError, TypeError, AssertionError) as error:
         raise ValueError(f"{label} cannot be made: {' '.join(str(error).split())}") from error
+    limit = env.spec.max_episode_steps if env.spec else None
     actions = Actions(label, env.action_space)
-    model = _model(env)
     return HostWorld(
         label,
         features(label, env.observation_space),
         actions.space,
-        lambda num: Environments([one() for _ in range(num)], actions),
+        lambda num: Environments([gymnasium.make(name, **endless) for _ in range(num)], actions),
         dt=_seconds(env),
         max_episode_steps=limit or HostWorld.max_episode_steps,
-        drawing=model,
+        drawing=_model(env),
     )
 
 

@@ -148,7 +148,7 @@ def outline(job: Job) -> str:
         f"  update       {settings.steps_per_update:,} steps: {settings.num_envs} worlds x "
         f"{settings.unroll_length}; {settings.gradient_steps} gradient steps",
         f"  program      {settings.updates_per_call} updates a call, {calls} calls; compiled in "
-        f"{seconds:.1f} s, and kept for the run",
+        f"{seconds:.1f} s{'' if world.hosted else ', and kept for the run'}",
         f"  memory       {bytes_ / 2**20:,.0f} MiB on each of {len(learner.devices)} device(s), "
         "besides Python and XLA themselves",
         f"  evaluations  {config.evaluations} of {config.eval_envs} episodes",
