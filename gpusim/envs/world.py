@@ -125,6 +125,8 @@ class World(abc.ABC):
     """Metrics that a replay shows, and what it calls them."""
     hosted: bool = False
     """Does it step outside of JAX? Such worlds are stepped together, by `batch`."""
+    commands: Mapping[str, tuple[float, float]] = {}
+    """What may be asked of a world while it steps, and between which numbers: see `command`."""
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
@@ -150,6 +152,17 @@ class World(abc.ABC):
     def pose(self, state: State) -> jax.Array:
         """qpos (nq,) of the drawing in this state."""
         raise NotImplementedError(f"world {self.name}: offers a drawing and no pose")
+
+    # ---- what a live view may do, between two steps
+
+    def command(self, state: State, asked: Mapping[str, jax.Array]) -> State:
+        """The state in which it has been asked for this: a number () for each of `commands`."""
+        raise NotImplementedError(f"world {self.name}: takes commands and offers no command")
+
+    def pushed(self, state: State, change: jax.Array) -> State | None:
+        """The state with the velocities (nv,) of the drawing changed by so much; None where that
+        cannot be done."""
+        return None
 
     # ---- given
 
