@@ -123,7 +123,7 @@ class View:
         except ValueError as error:
             raise ConfigError(f"{show.world.name} cannot be drawn: {error}") from error
         self._mass = float(self.mj.body_mass.sum())
-        self.held = False  # is the handle being dragged?
+        self.held, self._closed = False, False  # is the handle being dragged? is this the end?
         self._pending: list[Any] = []  # what the page asked for, done between two steps
         self._controls()
         self._camera()
@@ -138,7 +138,7 @@ class View:
         """Step in time until so many seconds have passed."""
         begun = looked = shown = time.monotonic()
         owed = 0.0  # seconds of the worlds
-        while (now := time.monotonic()) - begun < until:
+        while (now := time.monotonic()) - begun < until and not self._closed:
             if now - looked > LOOK:
                 looked = now
                 if self.show.look():
@@ -155,6 +155,11 @@ class View:
             if not self.held:
                 self.handle.position = self.scene.positions[0]
             time.sleep(max(0.0, 1 / FRAMES - (time.monotonic() - now)))
+        self.server.stop()
+
+    def close(self) -> None:
+        """Let `run` end, and the page with it."""
+        self._closed = True
 
     def step(self) -> None:
         """One control step of all worlds, the first one pulled if it is held."""
@@ -188,11 +193,10 @@ class View:
         self.handle = self.server.scene.add_transform_controls(
             "/handle", scale=0.6, disable_rotations=True, depth_test=False, visible=able
         )
-        self.handle.on_drag_start(lambda _: self._hold(True))
-        self.handle.on_drag_end(lambda _: self._hold(False))
+        self.handle.on_update(self._hold)
 
-    def _hold(self, held: bool) -> None:
-        self.held = held
+    def _hold(self, event: Any) -> None:
+        self.held = event.phase != "end"
 
     def _push(self) -> None:
         """Each world in a direction of its own, along the ground."""

@@ -163,7 +163,8 @@ def test_in_a_browser(run):
         pytest.skip("no Chromium on this machine")
     live = view.View(view.Show(play.load(run), 1), port=0)
     assert live.server.get_host() == "127.0.0.1"
-    threading.Thread(target=live.run, args=(90.0,), daemon=True).start()
+    loop = threading.Thread(target=live.run, args=(120.0,))
+    loop.start()
     flags = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
     flags += ["--enable-unsafe-swiftshader"]
     with sync.sync_playwright() as browsers:
@@ -210,7 +211,8 @@ def test_in_a_browser(run):
         assert not errors
         assert all(url.startswith((live.url, "data:", "blob:")) for url in asked), asked
         browser.close()
-    live.server.stop()
+    live.close()
+    loop.join()
 
 
 def _wait(done: Any, seconds: float = 20.0) -> None:
