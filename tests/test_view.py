@@ -69,10 +69,9 @@ class Follower(MujocoTask):
 
     name = "ViewedCart"
     mjcf = """<mujoco><option timestep=".02"/><worldbody><geom type="plane" size="9 9 1"/>
-    <body pos="0 0 .3"><joint type="slide" axis="1 0 0"/><geom type="box" size=".3 .2 .2"/></body>
-    </worldbody><actuator><motor joint="" gear="1"/></actuator></mujoco>""".replace(
-        'axis="1 0 0"', 'axis="1 0 0" name="x"'
-    ).replace('joint=""', 'joint="x"')
+    <body pos="0 0 .3"><joint name="x" type="slide" axis="1 0 0"/>
+    <geom type="box" size=".3 .2 .2"/></body></worldbody>
+    <actuator><motor joint="x"/></actuator></mujoco>"""
     commands = {"speed": (-2.0, 2.0)}  # noqa: RUF012
 
     def first_memory(self, key, now):
