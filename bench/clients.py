@@ -66,8 +66,6 @@ def stable_baselines3(args: Args) -> Curve:
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.vec_env import DummyVecEnv
 
-    import gpusim.adapters.gymnasium as _  # knows the names
-
     curve = Curve(4)
 
     class Told(BaseCallback):
@@ -78,7 +76,8 @@ def stable_baselines3(args: Args) -> Curve:
         def _on_rollout_end(self) -> None:
             curve.point()
 
-    make = lambda: gymnasium.make(f"gpusim/{ENV}", max_episode_steps=LIMIT)
+    name = f"gpusim.adapters.gymnasium:gpusim/{ENV}"
+    make = lambda: gymnasium.make(name, max_episode_steps=LIMIT)
     envs = DummyVecEnv([make] * 4)
     ppo = PPO("MlpPolicy", envs, n_steps=512, batch_size=128, learning_rate=1e-3, seed=args.seed)
     ppo.learn(args.steps, callback=Told())
@@ -114,8 +113,12 @@ def rsl_rl(args: Args) -> Curve:
         "actor": {**network, "distribution_cfg": noise, "obs_normalization": True},
         "critic": {**network, "obs_normalization": True},
         "algorithm": {
-            **{"class_name": "PPO", "num_learning_epochs": 5, "num_mini_batches": 4},
-            **{"learning_rate": 1e-3, "schedule": "adaptive", "desired_kl": 0.01},
+            "class_name": "PPO",
+            "num_learning_epochs": 5,
+            "num_mini_batches": 4,
+            "learning_rate": 1e-3,
+            "schedule": "adaptive",
+            "desired_kl": 0.01,
         },
     }
     runner = OnPolicyRunner(env, settings, device="cpu")

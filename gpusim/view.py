@@ -10,7 +10,6 @@ import argparse
 import importlib.util
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn

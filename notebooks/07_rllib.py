@@ -14,9 +14,9 @@
 # %% [markdown]
 # # Our worlds in RLlib
 #
-# RLlib knows environments by names that it is told with `register_env`. What it gets is our Gymnasium
-# adapter: one world, in NumPy, stepped by RLlib's own workers. This notebook needs `gymnasium`,
-# `ray[rllib]` and `torch`.
+# RLlib knows environments by names that it is told with `register_env`. What it gets is our
+# Gymnasium adapter: one world, in NumPy, stepped by RLlib's own workers. This notebook needs
+# `gymnasium`, `ray[rllib]` and `torch`.
 
 # %% [markdown]
 # Where gpusim is not installed, in Colab say, a first cell `%pip install` and the wheel that `pip
@@ -67,24 +67,24 @@ config = (
     .environment("gpusim", env_config={"name": "inverted_pendulum"})
     .env_runners(num_env_runners=0)
     .training(
-        train_batch_size_per_learner=64 if TINY else 2000,
-        minibatch_size=32 if TINY else 200,
-        num_epochs=1 if TINY else 10,
-        lr=3e-4,
+        train_batch_size_per_learner=64 if TINY else 1000,
+        minibatch_size=32 if TINY else 100,
+        num_epochs=1 if TINY else 5,
+        lr=1e-3,
     )
     .debugging(seed=0)
 )
 algorithm = config.build_algo()
 start = time.perf_counter()
-for i in range(1 if TINY else 10):
+for _ in range(1 if TINY else 8):
     found = algorithm.train()["env_runners"]
     steps = int(found["num_env_steps_sampled_lifetime"])
     print(f"{steps:6} steps, {time.perf_counter() - start:3.0f} s, return", end=" ")
     print(f"{found.get('episode_return_mean', float('nan')):.0f}")
 
 # %% [markdown]
-# The return is the steps that a pole was kept up, at most 1,000. One world at a time is what RLlib's
-# interface is for, and slow. The learners here step thousands at once, as one kernel:
+# The return is the steps that a pole was kept up, at most 1,000. One world at a time is what
+# RLlib's interface is for, and slow. The learners here step thousands at once, as one kernel:
 # notebook 01.
 
 # %%

@@ -1,4 +1,4 @@
-"""A live view: its worlds step with the policy, take commands and pushes, and stand in a browser."""
+"""A live view: its worlds step with the policy, take commands and pushes, stand in a browser."""
 # mujoco's compiled modules come without type stubs, viser and playwright are not always there:
 # pyright: reportAttributeAccessIssue=false, reportMissingImports=false
 
@@ -89,8 +89,14 @@ class Follower(MujocoTask):
 
 
 TINY: dict[str, Any] = {
-    **{"num_envs": 16, "unroll_length": 4, "num_minibatches": 2, "total_steps": 512},
-    **{"episode_length": 200, "evaluations": 1, "eval_envs": 2, "tensorboard": False},
+    "num_envs": 16,
+    "unroll_length": 4,
+    "num_minibatches": 2,
+    "total_steps": 512,
+    "episode_length": 200,
+    "evaluations": 1,
+    "eval_envs": 2,
+    "tensorboard": False,
 }
 
 
@@ -193,7 +199,8 @@ def test_in_a_browser(run):
         page.get_by_text("Start anew").click()
         _wait(lambda: int(live.show.state.steps[0]) == 0)
         (client,) = live.server.get_clients().values()
-        start, end = (_pixel(client.camera, live.handle.position + [x, 0, 0]) for x in (0.35, 1.2))
+        at = lambda x: _pixel(client.camera, live.handle.position + np.array([x, 0, 0]))
+        start, end = at(0.35), at(1.2)
         page.mouse.move(*start)
         time.sleep(0.5)
         page.mouse.down()

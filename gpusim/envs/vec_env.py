@@ -145,9 +145,7 @@ class VecEnv:
         at_limit = world.truncated | (state.steps + 1 >= self.episode_length)
         return world.replace(truncated=at_limit & ~world.terminated)
 
-    def _counted(
-        self, state: VecState, world: State, after: State, stream: jax.Array
-    ) -> VecState:
+    def _counted(self, state: VecState, world: State, after: State, stream: jax.Array) -> VecState:
         """What is known of one world after a step: `world` is where that led, `after` the same
         after any restart."""
         steps = state.steps + 1

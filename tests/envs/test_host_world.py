@@ -75,7 +75,12 @@ class Small(gymnasium.Env):
 
 gymnasium.register("Small-v0", Small)
 
-SIZES = {"num_envs": 3, "unroll_length": 64, "num_minibatches": 2, "updates_per_call": 2}
+SIZES: dict[str, Any] = {
+    "num_envs": 3,
+    "unroll_length": 64,
+    "num_minibatches": 2,
+    "updates_per_call": 2,
+}
 TINY = {**SIZES, "total_steps": 768, "evaluations": 1, "eval_envs": 2, "tensorboard": False}
 
 
@@ -122,7 +127,7 @@ def test_every_step_is_gymnasium_s(id: str):
         for now, after in itertools.pairwise(seen):
             np.testing.assert_allclose(now.obs[i], obs, rtol=1e-6)
             action, *told = next(lines)
-            obs, reward, terminated, truncated, _ = env.step(action)
+            obs, reward, terminated, *_ = env.step(action)
             np.testing.assert_array_equal(obs, told[0])
             total, length = total + float(reward), length + 1
             assert after.reward[i] == pytest.approx(reward, rel=1e-6)
