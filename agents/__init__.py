@@ -44,8 +44,9 @@ def name_of(config: "LearnerConfig") -> str:
 
 
 def preset(learner: str, env: str) -> dict[str, Any]:
-    """What is known to work for an environment: values of the learner's configuration, by name;
-    none for an environment without."""
+    """What is known to work for an environment, or for all of its suite ("gym:"): values of the
+    learner's configuration, by name; none for an environment without."""
     file = _HERE / "presets" / f"{learner}.yaml"
     presets = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return presets.get(env) or {}
+    suite, colon, _ = env.partition(":")
+    return presets.get(env) or presets.get(suite + colon) or {}

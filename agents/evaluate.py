@@ -43,6 +43,7 @@ class Evaluation:
         watch: Callable[[State], Any] = lambda state: (),
     ):
         self.world, self.num_envs, self.episode_length = world, num_envs, episode_length
+        self.batch = world.batch(num_envs)
         self.watch = jax.vmap(watch)
         self._compiled = jax.jit(self._play)
 
@@ -54,7 +55,7 @@ class Evaluation:
         def step(carry, _):
             state, memory, running, alive, total, length = carry
             memory, action = policy.act(memory, state.obs)
-            state = jax.vmap(self.world.step)(state, action)
+            state = self.batch.step(state, action)
             total = total + jnp.where(running, state.reward, 0.0)
             length = length + running
             alive = alive & ~(running & state.terminated)
@@ -62,7 +63,7 @@ class Evaluation:
             return (state, memory, running, alive, total, length), self.watch(state)
 
         _, starts = jax.vmap(episode_keys)(jax.random.split(key, self.num_envs))
-        state = jax.vmap(self.world.reset)(starts)
+        state = self.batch.reset(starts)
         yes, zero = jnp.ones(self.num_envs, bool), jnp.zeros(self.num_envs)
         carry = (state, policy.initial((self.num_envs,)), yes, yes, zero, zero)
         first = self.watch(state)

@@ -95,7 +95,8 @@ class Learner(abc.ABC):
         lengths = [episode_length or world.max_episode_steps, config.training_episode_length]
         worlds = partial(autoreset, world, episode_length=min(n for n in lengths if n))
         self.all_worlds = worlds(config.num_envs)
-        self.worlds = worlds(config.num_envs // len(self.devices))
+        alone = len(self.devices) == 1
+        self.worlds = self.all_worlds if alone else worlds(config.num_envs // len(self.devices))
         compiled = partial(sharding.spmd, devices=self.devices, mode=spmd)
         self.num_seeds = num_seeds
         each = jax.vmap if num_seeds > 1 else lambda function: function

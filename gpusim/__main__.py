@@ -12,6 +12,7 @@ COMMANDS = {
     "launch": "one run on several nodes, with Ray: gpusim launch --nodes 2 --env ant --out RUN",
     "sweep": "search for good values with Ray Tune: gpusim sweep --env ant --space FILE --out DIR",
     "play": "evaluate a trained policy, write its replay, a video: gpusim play RUN",
+    "view": "watch a policy live in a browser, push it, while it trains too: gpusim view RUN",
     "export": "write a policy as one file, ONNX or NumPy: gpusim export RUN --onnx policy.onnx",
     "report": "rebuild a run's report, or lay several over each other: gpusim report RUN [RUN ...]",
     "checkpoint": "what is saved of a run, verified: gpusim checkpoint RUN",

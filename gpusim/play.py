@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 import webbrowser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,7 @@ class Player(NamedTuple):
     policy: Policy
     path: Path  # the checkpoint it was read from
     run: Path  # the run folder
+    read: Callable[[Path], Policy]  # the policy of another checkpoint of the run
 
     @property
     def episode_length(self) -> int:
@@ -92,13 +93,18 @@ def load(
     learner = kind(settings.learner, env, devices=1, num_seeds=settings.num_seeds)
     if not 0 <= seed_index < settings.num_seeds:
         raise ConfigError(f"seed {seed_index} of {run}: it has {settings.num_seeds}, from 0 on")
-    state = checkpoint.load_part(path, learner.essentials(learner.blank()))
-    try:
-        chex.assert_tree_all_finite(state)
-    except AssertionError:
-        raise CheckpointError(f"checkpoint {path}: its policy is not finite") from None
+    template = learner.essentials(learner.blank())
+
+    def read(path: Path) -> Policy:
+        state = checkpoint.load_part(path, template)
+        try:
+            chex.assert_tree_all_finite(state)
+        except AssertionError:
+            raise CheckpointError(f"checkpoint {path}: its policy is not finite") from None
+        return learner.policy(learner.of_seed(state, seed_index))
+
     settings = dataclasses.replace(settings, seed=settings.seed + seed_index, num_seeds=1)
-    return Player(settings, env, learner.policy(learner.of_seed(state, seed_index)), path, run)
+    return Player(settings, env, read(path), path, run, read)
 
 
 def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:

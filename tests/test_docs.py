@@ -124,6 +124,7 @@ def shell(words: list[str], folder: Path) -> None:
     name = words[2].partition(".")[2]
     small = [*TINY.split()] if name == "train" and not {"--help", "--dry-run"} & {*words} else []
     small += ["--size", "64x48"] if name == "play" and {"--gif", "--video"} & {*words} else []
+    small += ["--port", "0", "--seconds", "1"] if name == "view" else []
     command = [sys.executable, *words[1:], *small]
     done = subprocess.run(command, cwd=folder, env=HERE, capture_output=True, text=True)
     assert done.returncode == 0, f"{words}: {done.stderr}"
@@ -143,7 +144,15 @@ def needed(words: list[str]) -> str:
         return "ray"
     if "--onnx" in words:
         return "onnx"
+    if words[2] == "gpusim.view":
+        return "viser"
+    if suite := {"gym": "gymnasium", "envpool": "envpool"}.get(_env(words).partition(":")[0]):
+        return suite
     return "imageio_ffmpeg" if {"--gif", "--video"} & {*words} else ""
+
+
+def _env(words: list[str]) -> str:
+    return words[words.index("--env") + 1] if "--env" in words else ""
 
 
 OURS = {

@@ -19,14 +19,19 @@ def test_there_are_notebooks():
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_and_text_are_one(name):
-    """Same cells in both; no outputs and no counts, which only make noise in diffs."""
+    """Same cells in both; what cells said is of one run from top to bottom, and not long."""
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     text = jupytext.read(FOLDER / f"{name}.py")
     assert [(c.cell_type, c.source) for c in notebook.cells] == [
         (c.cell_type, c.source) for c in text.cells
     ]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert not any(cell.outputs or cell.execution_count for cell in code)
+    counts = [cell.execution_count for cell in code]
+    assert counts in ([*range(1, len(code) + 1)], [None] * len(code))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not outputs or counts[0]
+    assert not any(output.output_type == "error" for output in outputs)
+    assert (FOLDER / f"{name}.ipynb").stat().st_size < 200_000
 
 
 @pytest.fixture
@@ -86,3 +91,12 @@ def test_05_runs_an_environment_of_brax(execute):
     (_, shown), said = execute("05_brax")
     assert "11 3 gpusim" in said
     assert "iframe" in shown
+
+
+@pytest.mark.slow
+def test_07_trains_with_rllib(execute):
+    pytest.importorskip("ray.rllib")
+    pytest.importorskip("torch")
+    _, said = execute("07_rllib")
+    assert "Box(-1.0, 1.0, (1,), float32) 1000" in said
+    assert "    64 steps, " in said

@@ -15,6 +15,9 @@ from gpusim.parse import fields_of
 from gpusim.spellings import ANSWERS, SPELLINGS
 from gpusim.suggest import nearest
 
+HOSTED_EPISODES = 16
+"""Episodes of an evaluation in an environment that steps on the host, unless something is said."""
+
 
 def merge(files: Sequence[Path], said: Sequence[tuple[str, Any]] = ()) -> TrainConfig:
     """Preset, files from left to right, and flags together: (name, words or a value)."""
@@ -62,6 +65,8 @@ def merged(settings: Settings, said: Sequence[tuple[str, Any]]) -> TrainConfig:
         raise ConfigError(_no_flag(unclear[0], env, physics, kind))
     known = agents.preset(name, env).items()
     settings = {f"{name}.{key}": Setting(value, "preset") for key, value in known} | settings
+    if registry.hosted(env):  # each costs what a step of training costs
+        settings.setdefault("eval_envs", Setting(HOSTED_EPISODES, "preset"))
     settings["env"] = Setting(env, "env")
     return _build(settings, name, kind)
 

@@ -301,6 +301,12 @@ class MujocoTask(World):
         """Where it is."""
         return state.carry.physics.qpos
 
+    def pushed(self, state: State, change: jax.Array) -> State:
+        """The state with other velocities."""
+        at = state.carry.physics
+        moved = at._replace(qvel=at.qvel + change.astype(at.qvel.dtype))
+        return state.replace(carry=state.carry._replace(physics=moved))
+
     # jit for its cache alone: the physics is traced once, however often a start is.
     @functools.cached_property
     def _forward(self):

@@ -72,6 +72,8 @@ _PHYSICS = {
     "mujoco": "gpusim.envs.registry:_make",
     "mjx": "gpusim.envs.engines:make_mjx",
     "playground": "gpusim.envs.playground_world:make",
+    "gym": "gpusim.envs.gymnasium_world:make",
+    "envpool": "gpusim.envs.envpool_world:make",
     "brax-spring": "gpusim.envs.brax_world:spring",
     "brax-positional": "gpusim.envs.brax_world:positional",
     "brax-generalized": "gpusim.envs.brax_world:generalized",
@@ -80,9 +82,12 @@ _PHYSICS = {
 _NEEDS = {
     "mjx": ("mujoco.mjx", "mujoco-mjx"),
     "playground": ("mujoco_playground", "playground"),
+    "gym": ("gymnasium", "gymnasium"),
+    "envpool": ("envpool", "envpool"),
     **{name: ("brax", "brax") for name in _PHYSICS if name.startswith("brax")},
 }
-_SUITES = ("brax", "playground")  # of other people's environments, SUITE:NAME
+_HOSTED = ("gym", "envpool")  # physics that step on the host, outside of JAX
+_SUITES = ("brax", "playground", "gym", "envpool")  # of other people's environments, SUITE:NAME
 
 
 def register(world: Kind) -> Kind:
@@ -124,18 +129,24 @@ def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
     name: a registered one, "path/to/file.py:Class" or "package.module:Class". physics: "mujoco";
     "mjx", the same task by MJX through XLA; or somebody else's, whose environments and options are
     his own: "playground", or Brax's "brax-spring", "brax-positional", "brax-generalized" (see
-    docs/brax.md). "playground:NAME" and "brax:NAME@spring" say both in one name.
+    docs/brax.md). "playground:NAME" and "brax:NAME@spring" say both in one name; so do "gym:ID" and
+    "envpool:ID", environments that step on the host (docs/adapters.md).
 
     Raises ValueError for a name, physics or option that is not known.
     """
+    suite = ""
     if of_suite(name):
         if physics != "mujoco":
             raise ValueError(f"{name} has physics of its own: leave out {physics!r}")
         suite, _, name = name.partition(":")
-        name, _, backend = name.partition("@")
-        physics = f"{suite}-{backend}" if suite == "brax" else suite
+        physics = suite
+        if suite == "brax":
+            name, _, backend = name.partition("@")
+            physics = f"brax-{backend}"
     if physics not in _PHYSICS:
         raise ValueError(unknown("physics", physics, _PHYSICS))
+    if physics in _HOSTED and not suite:
+        raise ValueError(f"an environment of {physics} is called {physics}:{name}, without physics")
     if physics in _NEEDS and importlib.util.find_spec(_NEEDS[physics][0]) is None:
         package = _NEEDS[physics][1]
         raise ValueError(f"physics {physics!r} needs {package}: pip install {package}")
@@ -146,6 +157,11 @@ def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
 def of_suite(name: str) -> bool:
     """Is this the name of somebody else's environment, SUITE:NAME?"""
     return name.partition(":")[0] in _SUITES and ":" in name
+
+
+def hosted(name: str) -> bool:
+    """Does this environment step on the host, outside of JAX?"""
+    return of_suite(name) and name.partition(":")[0] in _HOSTED
 
 
 def world_class(name: str) -> "type[World]":

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from gpusim import lanes
-from gpusim.envs.world import State, World, begun, episode_keys, stepped
+from gpusim.envs.world import Batch, State, World, begun, episode_keys, stepped
 
 
 class Finished(NamedTuple):
@@ -116,12 +116,16 @@ class VecEnv:
         """`reset` of one world."""
         key_world, key_steps = jax.random.split(key)
         stream, start = episode_keys(key_world)
-        world = begun(self.world, start)
+        steps = jax.random.randint(key_steps, (), 0, self.episode_length, jnp.int32)
+        return self._fresh(begun(self.world, start), stream, steps)
+
+    def _fresh(self, world: State, stream: jax.Array, steps: jax.Array) -> VecState:
+        """One world at its start."""
         return VecState(
             world=world,
             final_obs=world.obs,
             stream=stream,
-            steps=jax.random.randint(key_steps, (), 0, self.episode_length, jnp.int32),
+            steps=steps,
             episode_return=jnp.zeros_like(world.reward),
             episode_length=jnp.zeros((), jnp.int32),
             finished=Finished(*jnp.zeros(4, world.reward.dtype)),
@@ -130,10 +134,22 @@ class VecEnv:
 
     def _step_one(self, state: VecState, action: jax.Array) -> VecState:
         """`step` of one world."""
-        world = stepped(self.world, state.world, action)
+        world = self._limited(state, stepped(self.world, state.world, action))
+        done = world.terminated | world.truncated
+        after, stream = jax.lax.cond(
+            done, self._restart_one, lambda *same: same, world, state.stream
+        )
+        return self._counted(state, world, after, stream)
+
+    def _limited(self, state: VecState, world: State) -> State:
+        """One world after a step, truncated if that was the last one of the time limit."""
+        at_limit = world.truncated | (state.steps + 1 >= self.episode_length)
+        return world.replace(truncated=at_limit & ~world.terminated)
+
+    def _counted(self, state: VecState, world: State, after: State, stream: jax.Array) -> VecState:
+        """What is known of one world after a step: `world` is where that led, `after` the same
+        after any restart."""
         steps = state.steps + 1
-        at_limit = world.truncated | (steps >= self.episode_length)
-        world = world.replace(truncated=at_limit & ~world.terminated)
         done = world.terminated | world.truncated
         episode_return = state.episode_return + world.reward
         episode_length = state.episode_length + 1
@@ -141,9 +157,6 @@ class VecEnv:
         length = episode_length.astype(episode_return.dtype)
         ended = world.terminated.astype(length.dtype)
         last = Finished(episode_return, length, jnp.ones_like(length), ended)
-        after, stream = jax.lax.cond(
-            done, self._restart_one, lambda *same: same, world, state.stream
-        )
         return VecState(
             world=after,
             final_obs=world.obs,
@@ -161,6 +174,33 @@ class VecEnv:
         return world.restarted(begun(self.world, start)), stream
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class HostedVecEnv(VecEnv):
+    """The same of worlds that step outside of JAX, and together. They are few: all begin at the
+    start of the time limit, and every episode is counted."""
+
+    @functools.cached_property
+    def _batch(self) -> Batch:
+        return self.world.batch(self.num_envs)
+
+    def reset(self, key: jax.Array) -> VecState:
+        """Start all worlds."""
+        stream, starts = jax.vmap(episode_keys)(jax.random.split(key, self.num_envs))
+        steps = jnp.zeros(self.num_envs, jnp.int32)
+        return jax.vmap(self._fresh)(self._batch.reset(starts), stream, steps)
+
+    def step(self, state: VecState, actions: jax.Array) -> VecState:
+        """Step every world and restart those that finished. actions: (num_envs, ...)."""
+        actions = self.world.checked(actions, (self.num_envs,))
+        world = jax.vmap(self._limited)(state, self._batch.step(state.world, actions))
+        done = world.terminated | world.truncated
+        later, starts = jax.vmap(episode_keys)(state.stream)
+        restart: Any = self._batch.restart
+        after = restart(world, starts, done)
+        stream = jnp.where(done, later, state.stream)
+        return jax.vmap(self._counted)(state, world, after, stream)
+
+
 def autoreset(world: World, num_envs: int, *, episode_length: int | None = None) -> VecEnv:
     """`num_envs` copies of `world` that restart when they finish or reach the time limit.
 
@@ -171,4 +211,4 @@ def autoreset(world: World, num_envs: int, *, episode_length: int | None = None)
         raise ValueError(
             f"num_envs and episode_length must be positive, not {num_envs} and {limit}"
         )
-    return VecEnv(world, num_envs, limit)
+    return (HostedVecEnv if world.hosted else VecEnv)(world, num_envs, limit)

@@ -11,8 +11,8 @@ import abc
 import dataclasses
 import functools
 import operator
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +97,15 @@ class Discrete:
     kind: ClassVar = jnp.integer
 
 
+class Batch(NamedTuple):
+    """What steps `num` worlds together; every array has a leading axis over them."""
+
+    reset: Callable[[jax.Array], State]  # starts, from keys (num,)
+    step: Callable[[State, jax.Array], State]  # from states and actions (num, ...)
+    restart: Callable[[State, jax.Array, jax.Array], State] | None = None
+    """New starts, from keys (num,), where a flag (num,) says so; None where `start` does it."""
+
+
 class World(abc.ABC):
     """One world. Subclasses write `start`, `transition` and the facts; the rest is given.
 
@@ -114,6 +123,10 @@ class World(abc.ABC):
     """The usual time limit, in control steps; `autoreset` applies it."""
     gauges: Mapping[str, str] = {}
     """Metrics that a replay shows, and what it calls them."""
+    hosted: bool = False
+    """Does it step outside of JAX? Such worlds are stepped together, by `batch`."""
+    commands: Mapping[str, tuple[float, float]] = {}
+    """What may be asked of a world while it steps, and between which numbers: see `command`."""
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
@@ -139,6 +152,17 @@ class World(abc.ABC):
     def pose(self, state: State) -> jax.Array:
         """qpos (nq,) of the drawing in this state."""
         raise NotImplementedError(f"world {self.name}: offers a drawing and no pose")
+
+    # ---- what a live view may do, between two steps
+
+    def command(self, state: State, asked: Mapping[str, jax.Array]) -> State:
+        """The state in which it has been asked for this: a number () for each of `commands`."""
+        raise NotImplementedError(f"world {self.name}: takes commands and offers no command")
+
+    def pushed(self, state: State, change: jax.Array) -> State | None:
+        """The state with the velocities (nv,) of the drawing changed by so much; None where that
+        cannot be done."""
+        return None
 
     # ---- given
 
@@ -186,6 +210,10 @@ class World(abc.ABC):
             f"not {action.dtype} of shape {action.shape}; many worlds are stepped by "
             f"jax.vmap(env.step)(states, actions)"
         )
+
+    def batch(self, num: int) -> Batch:
+        """`num` worlds that step together, none of which restarts by itself."""
+        return Batch(jax.vmap(self.reset), jax.vmap(self.step))
 
     @functools.cached_property
     def observation_size(self) -> int:
@@ -244,6 +272,11 @@ def stepped(world: World, state: State, action: jax.Array) -> State:
     if "diverged" not in after.metrics:
         after = after.replace(metrics={"diverged": jnp.zeros_like(after.reward), **after.metrics})
     _check_alike(world.name, state, after)
+    return sound(after)
+
+
+def sound(after: State) -> State:
+    """The state of a world that a step led to, and its end if something in it is not finite."""
     seen = (after.reward, after.obs)
     bad = ~functools.reduce(operator.and_, (jnp.isfinite(x).all() for x in jax.tree.leaves(seen)))
     obs, reward, metrics = jax.tree.map(

@@ -93,7 +93,7 @@ def html(
     payload = {
         "title": title,
         "dt": float(dt),
-        "geoms": _geoms(mj),
+        "geoms": geoms(mj),
         "meshes": _meshes(mj),
         "follow": min(1, mj.nbody - 1),  # the first body below the world: the torso
         "nbody": int(mj.nbody),
@@ -154,9 +154,9 @@ def _tracks(qpos: Any, extras: Mapping[str, ArrayLike] | None) -> list[Track]:
     return [Track(qpos, "", extras or {})]
 
 
-def _geoms(mj: mujoco.MjModel) -> list[dict[str, Any]]:
+def geoms(mj: mujoco.MjModel) -> list[dict[str, Any]]:
     """What is drawn: type, size (3,), rgba; body, its depth in the tree, pos and quat in it."""
-    geoms, shades, depths = [], _shades(mj), _depths(mj)
+    found, shades, depths = [], _shades(mj), _depths(mj)
     for i in range(mj.ngeom):
         shade = shades[mj.geom_bodyid[i]]
         rgba = np.minimum(_rgba(mj, i) * (shade, shade, shade, 1), 1)
@@ -166,7 +166,7 @@ def _geoms(mj: mujoco.MjModel) -> list[dict[str, Any]]:
         if kind not in _DRAWN:
             name = mj.geom(i).name or f"number {i}"
             raise ValueError(f"geom '{name}' (type {kind}) cannot be drawn; put it in group 3")
-        geoms.append(
+        found.append(
             {
                 "type": kind,
                 "size": mj.geom_size[i].tolist(),
@@ -179,7 +179,7 @@ def _geoms(mj: mujoco.MjModel) -> list[dict[str, Any]]:
                 **({"mesh": int(mj.geom_dataid[i])} if kind == "mesh" else {}),
             }
         )
-    return geoms
+    return found
 
 
 def _meshes(mj: mujoco.MjModel) -> list[dict[str, str]]:

@@ -16,6 +16,9 @@ def environment(error: BaseException) -> str | None:
     """
     if type(error).__name__ == "WorldError":  # its module imports JAX, which --help must not
         return str(error)
+    _, called, told = str(error).partition("error calling callback: ")
+    if called:  # of a world that steps on the host; Python's frames are in the text
+        return f"the environment failed on the host:\n{told.strip()}"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not _library(f.filename)]
     if not frames or os.environ.get("JAX_TRACEBACK_FILTERING") == "off":
         return None

@@ -51,7 +51,7 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
     )
     world = config.world()
     try:
-        devices = sharding.all_devices(config.devices)
+        devices = sharding.all_devices(_hosted(config) if world.hosted else config.devices)
         sharding.pin_precision(devices)
         config.check(len(devices))
         kind = agents.find(agents.name_of(config.learner)).Learner
@@ -69,6 +69,22 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
     whole = config.episode_length or world.max_episode_steps
     evaluation = Evaluation(world, config.eval_envs, whole, watcher(world))
     return Job(config, folder, learner, evaluation, phases, here)
+
+
+def _hosted(config: TrainConfig) -> int:
+    """Devices of a run whose worlds step on the host: one. Raise ConfigError for what those worlds
+    cannot do."""
+    cannot = {
+        "--devices": (config.devices or 1) > 1 or hosts.current().count > 1,
+        "--num-seeds": config.num_seeds > 1,
+        "--profile": config.profile,  # it would play from one state several times
+    }
+    for flag in (flag for flag, said in cannot.items() if said):
+        raise ConfigError(
+            f"{config.env} steps on the host: one process, one device, one seed, and no state is "
+            f"played twice; leave out {flag}"
+        )
+    return 1
 
 
 def _check_files(config: TrainConfig, folder: Path, resume: bool) -> None:
@@ -133,7 +149,7 @@ def outline(job: Job) -> str:
         f"  update       {settings.steps_per_update:,} steps: {settings.num_envs} worlds x "
         f"{settings.unroll_length}; {settings.gradient_steps} gradient steps",
         f"  program      {settings.updates_per_call} updates a call, {calls} calls; compiled in "
-        f"{seconds:.1f} s, and kept for the run",
+        f"{seconds:.1f} s{'' if world.hosted else ', and kept for the run'}",
         f"  memory       {bytes_ / 2**20:,.0f} MiB on each of {len(learner.devices)} device(s), "
         "besides Python and XLA themselves",
         f"  evaluations  {config.evaluations} of {config.eval_envs} episodes",

@@ -63,6 +63,10 @@ def position(job: Job, resume: bool, display: sinks.Display) -> Position:
     steps = learner.env_steps(state)
     if steps >= config.learner.total_steps:
         raise ConfigError(f"{job.folder} is complete; a larger --steps lets it go on")
+    if learner.world.hosted:
+        display.message(f"what {config.env} was doing is lost: its episodes begin anew")
+        key = jax.random.fold_in(seeds.key(config), steps)
+        state = dataclasses.replace(state, envs=learner.init(key).envs)
     best, worse = past.get("best"), past.get("worse", 0)
     best = -math.inf if best is None else best
     return Position(state, steps, past["seconds"], past["evaluation"], best, worse)

@@ -1,0 +1,123 @@
+"""Gymnasium's environments as worlds that step on the host; made by `registry.make`.
+
+What an environment sees is brought into one vector (a choice becomes a one among zeros, a picture
+its pixels) and actions in [-1, 1] into the bounds of its own.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium import spaces
+
+from gpusim.envs.host_world import HostWorld, Told
+from gpusim.envs.world import Box, Discrete
+
+NO_LIMIT = -1  # what gymnasium.make takes for it: the time limit is ours
+
+
+def make(name: str, **options: Any) -> HostWorld:
+    """Gymnasium's environment `name`; the options are its constructor's."""
+    label = f"gym:{name}"
+    endless = options | {"max_episode_steps": NO_LIMIT, "disable_env_checker": True}
+    try:
+        env = gymnasium.make(name, **options)
+    except (gymnasium.error.Error, ImportError, TypeError, AssertionError) as error:
+        raise ValueError(f"{label} cannot be made: {' '.join(str(error).split())}") from error
+    limit = env.spec.max_episode_steps if env.spec else None
+    actions = Actions(label, env.action_space)
+    return HostWorld(
+        label,
+        features(label, env.observation_space),
+        actions.space,
+        lambda num: Environments([gymnasium.make(name, **endless) for _ in range(num)], actions),
+        dt=_seconds(env),
+        max_episode_steps=limit or HostWorld.max_episode_steps,
+        drawing=_model(env),
+    )
+
+
+class Environments:
+    """Gymnasium's, one after the other."""
+
+    def __init__(self, envs: list[gymnasium.Env], actions: "Actions"):
+        self.envs, self.actions, num = envs, actions, len(envs)
+        size = spaces.flatdim(envs[0].observation_space)
+        model = _model(envs[0])
+        self._obs = np.zeros((num, size), np.float32)
+        self._pose = np.zeros((num, 0 if model is None else model.nq), np.float32)
+        self._ended = np.ones((num, 2), bool)  # terminated, truncated
+
+    def restart(self, seeds: np.ndarray, chosen: np.ndarray) -> Told:
+        """Begin episodes where `chosen` says so."""
+        for i in np.flatnonzero(chosen):
+            obs, _ = self.envs[i].reset(seed=int(seeds[i]))
+            self._see(i, obs)
+            self._ended[i] = False
+        return self._told(np.zeros(len(self.envs), np.float32))
+
+    def step(self, actions: np.ndarray) -> Told:
+        """One control step of those whose episode goes on."""
+        reward = np.zeros(len(self.envs), np.float32)
+        for i in np.flatnonzero(~self._ended.any(1)):
+            action = self.actions.theirs(actions[i])
+            obs, reward[i], *ended, _ = self.envs[i].step(action)
+            self._see(i, obs)
+            self._ended[i] = ended
+        return self._told(reward)
+
+    def _see(self, i: int, obs: Any) -> None:
+        env: Any = self.envs[i]
+        self._obs[i] = spaces.flatten(env.observation_space, obs)
+        if self._pose.shape[1]:
+            self._pose[i] = env.unwrapped.data.qpos
+
+    def _told(self, reward: np.ndarray) -> Told:
+        terminated, truncated = self._ended.T
+        return Told(
+            *(self._obs.copy(), reward, terminated.copy(), truncated.copy(), self._pose.copy())
+        )
+
+
+class Actions:
+    """What stands between our actions and those of a Gymnasium space, of one world or many."""
+
+    def __init__(self, label: str, space: spaces.Space):
+        """Raises ValueError for a space that our learners do not have."""
+        self.theirs: Callable[[np.ndarray], Any]
+        if isinstance(space, spaces.Discrete):
+            self.space = Discrete(int(space.n))
+            self.theirs = lambda choice: choice + space.start
+        elif isinstance(space, spaces.Box) and space.is_bounded():
+            self.space = Box(int(np.prod(space.shape)))
+            middle, half = (space.high + space.low) / 2, (space.high - space.low) / 2
+            shape = lambda x: x.reshape(*x.shape[:-1], *space.shape)
+            self.theirs = lambda x: (middle + half * shape(x)).astype(space.dtype)
+        else:
+            raise ValueError(
+                f"{label}: actions are {space}; learners here choose (Discrete) or give numbers "
+                "within bounds (a bounded Box)"
+            )
+
+
+def features(label: str, space: spaces.Space) -> int:
+    """Numbers in an observation as one vector. Raises ValueError where that is not possible."""
+    if not space.is_np_flattenable:
+        raise ValueError(f"{label}: observations are {space}, which is no vector of one length")
+    return spaces.flatdim(space)
+
+
+def _model(env: gymnasium.Env) -> Any:
+    """The mujoco.MjModel of a MuJoCo environment, None of others."""
+    model = getattr(env.unwrapped, "model", None)
+    is_mujoco = isinstance(model, mujoco.MjModel)  # pyright: ignore[reportAttributeAccessIssue]
+    return model if is_mujoco and hasattr(env.unwrapped, "data") else None
+
+
+def _seconds(env: gymnasium.Env) -> float:
+    """Of a control step: MuJoCo environments say so, others how often they would be drawn."""
+    dt = getattr(env.unwrapped, "dt", None)
+    fps = env.metadata.get("render_fps")
+    return float(dt) if isinstance(dt, int | float) else 1 / fps if fps else HostWorld.dt

@@ -1,0 +1,300 @@
+"""Worlds that step on the host: what the learner is told is what Gymnasium's own counting says."""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+gymnasium = pytest.importorskip("gymnasium")
+
+from gymnasium import spaces  # noqa: E402
+
+import gpusim  # noqa: E402
+from gpusim import config, train  # noqa: E402
+from gpusim.agents.evaluate import Evaluation  # noqa: E402
+from gpusim.agents.ppo import PPO, PPOConfig  # noqa: E402
+from gpusim.envs import registry  # noqa: E402
+from gpusim.envs.gymnasium_world import Actions, features  # noqa: E402
+from gpusim.envs.vec_env import autoreset  # noqa: E402
+
+made: list[Any] = []
+
+
+class Diary(gymnasium.Wrapper):
+    """Writes down what is done to an environment: seeds of resets, actions, and what came back."""
+
+    def __init__(self, env: Any):
+        super().__init__(env)
+        self.lines: list[Any] = []
+        made.append(self)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.lines.append(seed)
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        result = super().step(action)
+        self.lines.append((action, *result[:4]))
+        return result
+
+
+def counted(id: str) -> Any:
+    """With Gymnasium's own statistics of episodes."""
+    return Diary(gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.make(id)))
+
+
+for id, limit in (("CartPole-v1", 500), ("Pendulum-v1", 200)):
+    gymnasium.register(
+        f"Counted{id}", lambda id=id: counted(id), max_episode_steps=limit, nondeterministic=True
+    )
+
+
+class Small(gymnasium.Env):
+    """A choice of three, of which it says what was done; sees a dict."""
+
+    observation_space = spaces.Dict({"place": spaces.Discrete(4), "at": spaces.Box(-1, 1, (2, 1))})
+    action_space = spaces.Discrete(3, start=5)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = 0
+        return self._obs(), {}
+
+    def step(self, action):
+        if not 5 <= action < 8:
+            raise ZeroDivisionError(f"no such action: {action}")
+        self.place += 1
+        return self._obs(), float(action), self.place == 3, False, {}
+
+    def _obs(self):
+        return {"place": self.place, "at": np.full((2, 1), self.place / 4, np.float32)}
+
+
+gymnasium.register("Small-v0", Small)
+
+SIZES: dict[str, Any] = {
+    "num_envs": 3,
+    "unroll_length": 64,
+    "num_minibatches": 2,
+    "updates_per_call": 2,
+}
+TINY = {**SIZES, "total_steps": 768, "evaluations": 1, "eval_envs": 2, "tensorboard": False}
+
+
+def test_returns_are_those_that_gymnasium_counts():
+    """Two calls of the program; Gymnasium's wrapper sits in every environment."""
+    made.clear()
+    learner = PPO(PPOConfig(**SIZES), gpusim.make("gym:CountedCartPole-v1"), devices=1)
+    state, ours, lengths, episodes = learner.init(jax.random.key(0)), 0.0, 0.0, 0.0
+    for _ in range(2):
+        state, report = learner.train_step(state)
+        count = float(report.metrics["episodes"])
+        episodes += count
+        ours += float(report.metrics["episode_return"]) * count
+        lengths += float(report.metrics["episode_length"]) * count
+    queues = [diary.env.return_queue for diary in made[1:]]  # the first was only looked at
+    assert len(queues) == 3
+    assert episodes == sum(map(len, queues)) > 20
+    assert ours == pytest.approx(sum(map(sum, queues)), rel=1e-6)
+    assert lengths == pytest.approx(sum(sum(diary.env.length_queue) for diary in made[1:]))
+    assert len([line for diary in made[1:] for line in diary.lines if isinstance(line, tuple)]) == (
+        2 * SIZES["updates_per_call"] * SIZES["unroll_length"] * 3
+    )
+
+
+@pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
+def test_every_step_is_gymnasium_s(id: str):
+    """The same seeds and actions in an environment of Gymnasium's, made by `gymnasium.make`."""
+    made.clear()
+    world = gpusim.make(f"gym:Counted{id}")
+    worlds = autoreset(world, 2, episode_length=25)
+    state = jax.jit(worlds.reset)(jax.random.key(3))
+    np.testing.assert_array_equal(state.steps, 0)
+    step, seen = jax.jit(worlds.step), [jax.device_get(state)]
+    for key in jax.random.split(jax.random.key(4), 60):
+        choices = id == "CartPole-v1"
+        random = jax.random.uniform(key, (2, 1), minval=-1.0)
+        state = step(state, (random[:, 0] > 0).astype(int) if choices else random)
+        seen.append(jax.device_get(state))
+    ends = 0
+    for i, diary in enumerate(made[1:]):
+        env, lines = gymnasium.make(id), iter(diary.lines)
+        obs = env.reset(seed=next(lines))[0]
+        total, length = 0.0, 0
+        for now, after in itertools.pairwise(seen):
+            np.testing.assert_allclose(now.obs[i], obs, rtol=1e-6)
+            action, *told = next(lines)
+            obs, reward, terminated, *_ = env.step(action)
+            np.testing.assert_array_equal(obs, told[0])
+            total, length = total + float(reward), length + 1
+            assert after.reward[i] == pytest.approx(reward, rel=1e-6)
+            assert after.terminated[i] == terminated
+            assert after.truncated[i] == (not terminated and length == 25)
+            np.testing.assert_allclose(after.final_obs[i], obs, rtol=1e-6)
+            if terminated or length == 25:
+                ends += 1
+                obs = env.reset(seed=next(lines))[0]
+                total, length = 0.0, 0
+            else:
+                assert after.episode_return[i] == pytest.approx(total, rel=1e-5)
+        seeds = [line for line in diary.lines if isinstance(line, int)]
+        assert len({*seeds}) == len(seeds)
+    assert ends >= 4
+
+
+def test_actions_fill_the_bounds_of_the_environment():
+    made.clear()
+    world = gpusim.make("gym:CountedPendulum-v1")
+    state = world.reset(jax.random.key(0))
+    for ours, theirs in ((-1.0, -2.0), (0.5, 1.0), (1.0, 2.0)):
+        state = world.step(state, jnp.array([ours]))
+        assert made[-1].lines[-1][0] == pytest.approx([theirs])
+        assert made[-1].lines[-1][0].dtype == np.float32
+
+
+def test_other_spaces():
+    world = gpusim.make("gym:Small-v0")
+    state = jax.device_get(world.reset(jax.random.key(0)))
+    np.testing.assert_array_equal(state.obs, [0, 0, 1, 0, 0, 0])  # "at", then one of four
+    state = world.step(state, jnp.array(2))
+    assert float(state.reward) == 7
+    np.testing.assert_array_equal(state.obs, [0.25, 0.25, 0, 1, 0, 0])
+    with pytest.raises(ValueError, match="within bounds"):
+        Actions("gym:X", spaces.Box(-np.inf, np.inf, (2,)))
+    with pytest.raises(ValueError, match="gym:X: actions are MultiDiscrete"):
+        Actions("gym:X", spaces.MultiDiscrete([2, 3]))
+    with pytest.raises(ValueError, match="no vector of one length"):
+        features("gym:X", spaces.Sequence(spaces.Discrete(2)))
+
+
+@jax.tree_util.register_static
+class Left:
+    """A policy that always goes left."""
+
+    def initial(self, batch):
+        return ()
+
+    def act(self, memory, obs, key=None):
+        return memory, jnp.zeros(len(obs), int)
+
+
+def test_an_evaluation_is_the_same_each_time_and_rests_when_it_is_over():
+    made.clear()
+    evaluation = Evaluation(gpusim.make("gym:CountedCartPole-v1"), 3, 40)
+
+    first = jax.device_get(evaluation(Left(), jax.random.key(0)))
+    again = jax.device_get(evaluation(Left(), jax.random.key(0)))
+    np.testing.assert_array_equal(first.total, again.total)
+    assert len(set(first.total.tolist())) > 1
+    assert not first.alive.any()
+    stepped = sum(isinstance(line, tuple) for diary in made[1:] for line in diary.lines)
+    assert stepped == first.total.sum() * 2
+
+
+def test_no_state_is_stepped_twice():
+    worlds = autoreset(gpusim.make("gym:CartPole-v1"), 2)
+    state = worlds.reset(jax.random.key(0))
+    worlds.step(state, jnp.zeros(2, int))
+    with pytest.raises(Exception, match="cannot go back to an earlier state"):
+        jax.block_until_ready(worlds.step(state, jnp.zeros(2, int)))
+
+
+def test_a_run_plays_and_goes_on(tmp_path):
+    run = gpusim.train("gym:Small-v0", out=tmp_path / "run", **TINY)
+    assert run.steps == 768
+    assert run.evaluation["evaluation_length"] == 3
+    played = gpusim.play(run, episodes=2)
+    assert 15 <= float(played.episodes.total[0]) <= 21
+    with pytest.raises(config.ConfigError, match="offers no drawing"):
+        played.film(tmp_path / "film.webp")
+    run = gpusim.train(resume=run, total_steps=1536)
+    assert run.steps == 1536
+    assert run.evaluation["evaluation_length"] == 3
+
+
+def test_mujoco_s_are_drawn():
+    world = gpusim.make("gym:Hopper-v5")
+    state = world.reset(jax.random.key(0))
+    assert world.drawing().nq == 6
+    np.testing.assert_allclose(world.pose(state)[1:], state.obs[:5], rtol=1e-5)
+    assert world.dt == pytest.approx(0.008)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("--env gym:CartPol-v1", "Did you mean: `CartPole`?"),
+        ("--env gym:CartPole-v1 --env.wings 2", "unexpected keyword argument 'wings'"),
+        ("--env gym:CartPole-v1 --num-seeds 2", "leave out --num-seeds"),
+        ("--env gym:CartPole-v1 --profile", "leave out --profile"),
+        ("--env gym:CartPole-v1 --devices 2", "leave out --devices"),
+        ("--env CartPole-v1 --physics gym", "is called gym:CartPole-v1"),
+        ("--env gym:CartPole-v1 --learner sac", "sac learns continuous actions"),
+    ],
+)
+def test_mistakes_are_one_line(flags: str, told: str, tmp_path, capsys):
+    assert train.main([*flags.split(), "--out", str(tmp_path / "run")]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs envpool: pip install envpool"):
+        registry.make("envpool:Pong-v5")
+
+
+def test_presets_are_small():
+    cartpole = config.parse(["--env", "gym:CartPole-v1"]).train
+    assert (cartpole.learner.num_envs, cartpole.eval_envs) == (8, 16)
+    assert config.parse(["--env", "gym:X", "--eval-envs", "3"]).train.eval_envs == 3
+    for learner in ("ppo", "sac", "reinforce"):
+        for suite in ("gym", "envpool"):
+            found = config.parse(["--env", f"{suite}:X", "--learner", learner]).train.learner
+            found.check(1)
+            assert found.num_envs == 8
+
+
+@pytest.mark.parametrize("id", ["CartPole-v1", "HalfCheetah-v4"])
+def test_envpool(id: str):
+    """EnvPool's rules: those of an end are its own, seeds those that it is given."""
+    envpool = pytest.importorskip("envpool")
+    world: Any = gpusim.make(f"envpool:{id}")
+    worlds = autoreset(world, 3, episode_length=30)
+    state = jax.jit(worlds.reset)(jax.random.key(0))
+    seeds = [int(s) % 2**31 for s in _seeds(jax.random.key(0), 3)]
+    theirs = envpool.make(id, "gymnasium", num_envs=3, seed=seeds)
+    obs = theirs.reset()[0]
+    step, running = jax.jit(worlds.step), np.ones(3, bool)
+    for key in jax.random.split(jax.random.key(1), 29):
+        np.testing.assert_allclose(state.obs[running], obs[running], rtol=1e-6)
+        if id == "CartPole-v1":
+            action = jax.random.randint(key, (3,), 0, 2)
+        else:
+            action = jax.random.uniform(key, (3, 6), minval=-1.0)
+        state = step(state, action)
+        obs, reward, terminated, _, _ = theirs.step(np.asarray(action))
+        np.testing.assert_allclose(state.reward[running], reward[running], rtol=1e-5)
+        np.testing.assert_array_equal(state.terminated[running], terminated[running])
+        np.testing.assert_allclose(state.final_obs[running], obs[running], rtol=1e-5)
+        running &= ~terminated
+    assert running.all() or id == "CartPole-v1"
+    state = step(state, action)
+    assert state.truncated[running].all()
+    assert (state.steps[running] == 0).all()
+
+
+def _seeds(key: jax.Array, num: int) -> list[int]:
+    """What `HostedVecEnv.reset` draws."""
+    worlds = jax.random.split(key, num)
+    starts = [jax.random.split(k)[1] for k in worlds]
+    return [int(jax.random.bits(k, dtype=jnp.uint32)) for k in starts]
+
+
+@pytest.mark.slow
+def test_cartpole_is_learned(tmp_path):
+    run = gpusim.train("gym:CartPole-v1", total_steps=60_000, out=tmp_path / "run", evaluations=2)
+    assert run.evaluation["evaluation_return"] >= 475
