@@ -27,6 +27,8 @@ class Decision(NamedTuple):
     action: jax.Array  # (actions, worlds) in [-1, 1], or the choice (worlds,)
     raw: jax.Array  # (actions, worlds) before clipping or squashing; the choice (1, worlds)
     log_prob: jax.Array  # (worlds,)
+    value: jax.Array  # (worlds,) of what was seen
+    memory: Any  # that of the value network, this step included
 
 
 class Trajectory(NamedTuple):
@@ -72,6 +74,10 @@ class ActorCritic(Learner):
             raise ValueError(f"{world.name}: actions are {space}, neither a Box nor Discrete")
         self.distribution = DISTRIBUTIONS[self.kind]
         self.value_network: Any = networks.Value(config.value_hidden, config.activation)
+        if config.memory:
+            remembering = networks.Remembering
+            self.policy_network = remembering(self.policy_network, config.memory, False)
+            self.value_network = remembering(self.value_network, config.memory, True)
         super().__init__(config, world, **options)
 
     def policy(self, state: TrainState) -> NetworkPolicy:
@@ -86,10 +92,45 @@ class ActorCritic(Learner):
 
     def parameters(self, keys: jax.Array, obs: Any) -> Any:
         """Parameters of both networks."""
+        memory = (jnp.zeros(self.config.memory),) if self.config.memory else ()
         return {
-            "policy": self.policy_network.init(keys[0], obs),
-            "value": self.value_network.init(keys[1], obs),
+            "policy": self.policy_network.init(keys[0], *memory, obs),
+            "value": self.value_network.init(keys[1], *memory, obs),
         }
+
+    def nothing_remembered(self, num_envs: int) -> Any:
+        """(memory, num_envs) zeros of either network; () if they do not remember."""
+        if not self.config.memory:
+            return ()
+        return {name: jnp.zeros((self.config.memory, num_envs)) for name in ("policy", "value")}
+
+    def seen(self, name: str, params: Any, memory: Any, obs: Any) -> tuple[Any, Any]:
+        """What network `name` remembers and says once it sees obs (features, worlds)."""
+        network = self._network(name)
+        if not self.config.memory:
+            return memory, network.apply(params[name], obs)
+        after, said = network.apply(params[name], memory[name], obs)
+        return memory | {name: after}, said
+
+    def said(self, name: str, params: Any, memory: Any, obs: Any, begins: Any) -> Any:
+        """What network `name` says of observations (features, *samples); if it remembers, of
+        (features, T, worlds) from `memory` on, and anew where an episode begins, (T, worlds)."""
+        network = self._network(name)
+        if not self.config.memory:
+            return network.apply(params[name], obs)
+
+        def step(memory, now):
+            begin, obs = now
+            memory = jnp.where(begin, 0, memory)
+            memory = network.apply(params[name], memory, obs, method="remember")
+            return memory, memory
+
+        times_first = jax.tree.map(lambda x: jnp.moveaxis(x, -2, 0), obs)
+        memories = jax.lax.scan(step, memory[name], (begins, times_first))[1]
+        return network.apply(params[name], jnp.moveaxis(memories, 0, -2), obs, method="judge")
+
+    def _network(self, name: str) -> Any:
+        return self.policy_network if name == "policy" else self.value_network
 
     def optimizer(self) -> optax.GradientTransformation:
         """Adam on clipped gradients; its step count drives the annealing."""
@@ -119,13 +160,14 @@ class ActorCritic(Learner):
         # one flat draw a world: XLA's code for a many-dimensional one is larger and slower
         draw = lambda key: self.distribution.noise(key, (shape[0] * shape[1],))
         noise = jax.vmap(draw, out_axes=-1)(sharding.split(key, shape[2])).reshape(shape)
-        value = lambda obs: self.value_network.apply(state.params["value"], obs)
 
         def act(memory, obs, noise):
-            found = self.policy_network.apply(state.params["policy"], obs)
+            memory, found = self.seen("policy", state.params, memory, obs)
+            memory, value = self.seen("value", state.params, memory, obs)
             raw = self.distribution.sample(found, noise)
             action = self.distribution.to_action(raw)
-            return memory, Decision(action, raw, self.distribution.log_prob(found, raw))
+            log_prob = self.distribution.log_prob(found, raw)
+            return memory, Decision(action, raw, log_prob, value, memory)
 
         def keep(obs, decision, envs, final_obs):
             return Trajectory(
@@ -135,12 +177,13 @@ class ActorCritic(Learner):
                 reward=envs.reward,
                 terminated=envs.terminated,
                 truncated=envs.truncated,
-                value=value(obs),
-                next_value=value(final_obs),
+                value=decision.value,
+                next_value=self.seen("value", state.params, decision.memory, final_obs)[1],
             )
 
         envs, memory, seen, trajectory = rollout(
-            self.worlds, state.envs, state.memory, state.normalizer, noise, act, keep
+            *(self.worlds, state.envs, state.memory, state.normalizer, noise, act, keep),
+            forget=lambda: self.nothing_remembered(self.worlds.num_envs),
         )
         return replace(state, envs=envs, memory=memory), seen, trajectory
 
@@ -152,6 +195,11 @@ class ActorCritic(Learner):
         done = trajectory.terminated | trajectory.truncated
         scale = rewards.watch(state.extra["rewards"], reward, done, self.config.discount)
         return replace(state, extra=state.extra | {"rewards": scale}), rewards.scaled(scale, reward)
+
+    def begins(self, trajectory: Trajectory) -> jax.Array:
+        """(T, worlds) bool: did an episode begin at this step, and not before the first?"""
+        done = trajectory.terminated | trajectory.truncated
+        return jnp.concatenate([jnp.zeros_like(done[:1]), done[:-1]])
 
     def entropy_cost(self, state: TrainState) -> jax.Array | float:
         """Weight of the entropy in the loss of this update."""

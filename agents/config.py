@@ -81,7 +81,7 @@ class ActorCriticConfig(LearnerConfig):
     FIXED: ClassVar[tuple[str, ...]] = (
         *LearnerConfig.FIXED,
         *("policy_hidden", "value_hidden", "activation", "distribution", "state_std"),
-        *("normalize_observations", "normalize_rewards"),
+        *("memory", "normalize_observations", "normalize_rewards"),
     )
 
     learning_rate: float = 5e-4
@@ -108,6 +108,9 @@ class ActorCriticConfig(LearnerConfig):
     """Widths of the policy's hidden layers."""
     value_hidden: tuple[int, ...] = (64, 64)
     """Widths of the value network's hidden layers."""
+    memory: int = 0
+    """Numbers that the policy, and likewise the value network, remembers from step to step of an
+    episode (a gated recurrent unit before the hidden layers); 0: it sees the present alone."""
     activation: Literal["tanh", "relu", "silu", "elu"] = "tanh"
     """Activation of hidden layers; on a CPU tanh and relu are several times cheaper."""
     distribution: Literal["clip", "tanh"] = "clip"
@@ -127,6 +130,7 @@ class ActorCriticConfig(LearnerConfig):
         for name in ("entropy_cost", "value_cost"):
             self.require(0 <= getattr(self, name) < math.inf, name, "at least 0, and finite")
         self.require(math.isfinite(self.reward_scale), "reward_scale", "finite")
+        self.require(self.memory >= 0, "memory", "at least 0")
         for name in ("policy_hidden", "value_hidden"):
             self.require(all(n >= 1 for n in getattr(self, name)), name, "of numbers from 1 on")
 

@@ -139,6 +139,10 @@ class Learner(abc.ABC):
 
     # ---- the algorithm, as one device runs it
 
+    def nothing_remembered(self, num_envs: int) -> Any:
+        """`TrainState.memory` of so many worlds whose episodes begin."""
+        return ()
+
     def storage(self, obs: Any) -> Any:
         """`TrainState.extra` to begin with, for observations like this one."""
         return ()
@@ -206,7 +210,7 @@ class Learner(abc.ABC):
             optimizer=self.optimizer().init(params),
             normalizer=normalize.init(obs) if self.config.normalize_observations else None,
             envs=jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, mine, num), worlds),
-            memory=(),
+            memory=self.nothing_remembered(num),
             key=run_key,
             updates=jnp.zeros((), jnp.int32),
             extra=self.storage(obs),

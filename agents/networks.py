@@ -95,6 +95,47 @@ class Policy(nn.Module):
         return Normal(found, log_std.reshape(-1, *(1,) * (obs.ndim - 1)))
 
 
+class Gated(nn.Module):
+    """A gated recurrent unit (arXiv:1406.1078, eq. 5 to 8): what is remembered next.
+
+    (size, *batch), (features, *batch) -> (size, *batch); all of it stays in [-1, 1].
+    """
+
+    size: int
+
+    @nn.compact
+    def __call__(self, memory: jax.Array, x: jax.Array) -> jax.Array:
+        both = jnp.concatenate([memory, x])
+        gate = lambda: jax.nn.sigmoid(Dense(self.size, gain=1.0)(both))
+        reset, keep = gate(), gate()
+        new = jnp.tanh(Dense(self.size, gain=1.0)(jnp.concatenate([reset * memory, x])))
+        return keep * memory + (1 - keep) * new
+
+
+class Remembering(nn.Module):
+    """A network that sees what it remembers beside the observation."""
+
+    network: nn.Module
+    size: int
+    privileged: bool  # whether that part of an observation may be seen
+
+    def setup(self):
+        self.unit = Gated(self.size)
+
+    def remember(self, memory: jax.Array, obs: Any) -> jax.Array:
+        """What is remembered (size, *batch) once this has been seen."""
+        return self.unit(memory, joined(obs, privileged=self.privileged))
+
+    def judge(self, memory: jax.Array, obs: Any) -> Any:
+        """What the network says of an observation that has been remembered."""
+        seen = joined(obs, privileged=self.privileged)
+        return self.network(jnp.concatenate([seen, memory]))
+
+    def __call__(self, memory: jax.Array, obs: Any) -> tuple[jax.Array, Any]:
+        memory = self.remember(memory, obs)
+        return memory, self.judge(memory, obs)
+
+
 class Deterministic(nn.Module):
     """Raw actions without chance; as a Gaussian whose spread is nothing to speak of."""
 

@@ -9,7 +9,7 @@ from flax import struct
 
 from gpusim.agents import normalize
 from gpusim.agents.distributions import DISTRIBUTIONS
-from gpusim.agents.networks import joined
+from gpusim.agents.networks import Remembering, joined
 
 
 @struct.dataclass
@@ -21,16 +21,24 @@ class NetworkPolicy:
     network: Any = struct.field(pytree_node=False)  # networks.Policy or Chooser
     distribution: str = struct.field(pytree_node=False)
 
+    @property
+    def _remembers(self) -> bool:
+        return isinstance(self.network, Remembering)
+
     def initial(self, batch: tuple[int, ...]) -> Any:
-        """It remembers nothing."""
-        return ()
+        """Zeros (*batch, size); () for a policy that remembers nothing."""
+        return jnp.zeros((*batch, self.network.size)) if self._remembers else ()
 
     def act(self, memory: Any, obs: Any, key: jax.Array | None = None) -> tuple[Any, jax.Array]:
-        """Actions for obs (*batch, features) of each part: (*batch, actions) in [-1, 1], or
-        choices (*batch,)."""
+        """What is remembered, and actions for obs (*batch, features) of each part: (*batch,
+        actions) in [-1, 1], or choices (*batch,)."""
         features_first = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), obs)
         seen = normalize.normalize(self.normalizer, features_first)
-        found = self.network.apply(self.params, seen)
+        if self._remembers:
+            memory, found = self.network.apply(self.params, jnp.moveaxis(memory, -1, 0), seen)
+            memory = jnp.moveaxis(memory, 0, -1)
+        else:
+            found = self.network.apply(self.params, seen)
         distribution = DISTRIBUTIONS[self.distribution]
         if key is None:
             raw = distribution.mode(found)
@@ -44,6 +52,8 @@ class NetworkPolicy:
 
         An observation in parts is one vector there: the parts that the policy sees, by name.
         """
+        if self._remembers:
+            raise ValueError("a policy that remembers (memory > 0) cannot be exported yet")
         stack = self.params["params"]["MLP_0"]
         layers = [stack[name] for name in sorted(stack, key=lambda name: int(name.split("_")[1]))]
         layers = [{name: np.asarray(x) for name, x in layer.items()} for layer in layers]

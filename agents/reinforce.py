@@ -32,6 +32,7 @@ class Reinforce(ActorCritic):
     def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         """Play, and take one step along the policy gradient."""
         key = jax.random.fold_in(state.key, state.updates)
+        memory = state.memory
         state, seen, trajectory = self.experience(state, key)
         state, reward = self.scaled(state, trajectory)
         advantage = gae(
@@ -45,13 +46,18 @@ class Reinforce(ActorCritic):
         )
         params, optimizer, metrics = self.gradient_step(
             *(state.params, state.optimizer),
-            *(self.loss, trajectory, advantage, self.entropy_cost(state)),
+            *(self.loss, memory, trajectory, advantage, self.entropy_cost(state)),
         )
         metrics |= {"reward": trajectory.reward.mean()}
         return self.learned(state, seen, params, optimizer), metrics
 
     def loss(
-        self, params: Any, trajectory: Trajectory, advantage: jax.Array, entropy_cost: Any
+        self,
+        params: Any,
+        memory: Any,
+        trajectory: Trajectory,
+        advantage: jax.Array,
+        entropy_cost: Any,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Policy gradient + value_cost * value error - entropy_cost * entropy.
 
@@ -61,13 +67,14 @@ class Reinforce(ActorCritic):
         features_first = lambda x: jnp.moveaxis(x, -2, 0)  # (T, features, worlds)
         obs = jax.tree.map(features_first, trajectory.obs)
         action = features_first(trajectory.action)
-        found = self.policy_network.apply(params["policy"], obs)
+        begins = self.begins(trajectory)
+        found = self.said("policy", params, memory, obs, begins)
         mean, variance = sharding.moments(advantage)
         policy_loss = losses.policy_gradient(
             self.distribution.log_prob(found, action),
             (advantage - mean) * jax.lax.rsqrt(variance + 1e-8),
         )
-        value = self.value_network.apply(params["value"], obs)
+        value = self.said("value", params, memory, obs, begins)
         value_loss = losses.value_error(value, advantage + trajectory.value)
         entropy = self.distribution.entropy(found, action).mean()
         loss = policy_loss + config.value_cost * value_loss - entropy_cost * entropy

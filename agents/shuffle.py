@@ -28,3 +28,19 @@ def shuffle(
     samples = time * num_envs + jnp.arange(groups) * group + member
     order = jnp.argsort(jax.random.bits(order_key, (num_epochs, slots)))
     return samples, order.reshape(num_epochs * num_minibatches, -1)
+
+
+def shuffle_worlds(
+    key: jax.Array, *, num_envs: int, num_minibatches: int, num_epochs: int
+) -> jax.Array:
+    """Minibatches of whole worlds, where steps must stay in order: (gradient steps, worlds of each).
+
+    A minibatch has one world of every `num_minibatches` neighbours; which one is drawn anew for
+    every epoch.
+    """
+    groups = num_envs // num_minibatches
+    draw = lambda key: jax.random.bits(key, (num_epochs,))
+    rotation = jax.vmap(draw, out_axes=1)(sharding.split(key, groups)) % num_minibatches
+    turn = jnp.arange(num_minibatches)[:, None] + rotation.astype(jnp.int32)[:, None, :]
+    worlds = jnp.arange(groups) * num_minibatches + turn % num_minibatches
+    return worlds.reshape(num_epochs * num_minibatches, groups)

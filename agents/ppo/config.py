@@ -47,7 +47,15 @@ class PPOConfig(ActorCriticConfig):
         for name in ("value_clip", "desired_kl", "max_kl"):
             value = getattr(self, name)
             self.require(value is None or 0 < value < inf, name, "positive and finite, or None")
-        samples = self.num_envs // num_devices * self.unroll_length
+        mine = self.num_envs // num_devices
+        if self.memory and mine % self.num_minibatches:
+            worlds = near(self.num_envs, lambda n: n % (num_devices * self.num_minibatches) == 0)
+            raise ValueError(
+                f"PPOConfig: with memory={self.memory} minibatches are of whole worlds, and "
+                f"num_envs={self.num_envs} on {num_devices} device(s) cannot be shared by "
+                f"num_minibatches={self.num_minibatches}; try num_envs={worlds}"
+            )
+        samples = mine * self.unroll_length
         group = self.num_minibatches // gcd(self.num_minibatches, self.unroll_length)
         if samples % self.num_minibatches:
             minibatches = near(self.num_minibatches, lambda m: samples % m == 0)

@@ -17,12 +17,13 @@ from gpusim.agents import losses
 from gpusim.agents.actor_critic import ActorCritic, Trajectory
 from gpusim.agents.learner import TrainState
 from gpusim.agents.returns import gae
-from gpusim.agents.shuffle import shuffle
+from gpusim.agents.shuffle import shuffle, shuffle_worlds
 from gpusim.metrics import Metric
 
 
 class Batch(NamedTuple):
-    """Experience as the loss wants it: (features, *samples)."""
+    """Experience as the loss wants it: (features, *samples), which are (T, worlds) if the networks
+    remember."""
 
     obs: Any  # (features, *samples) of each part, normalised
     action: jax.Array  # (actions, *samples) raw
@@ -30,6 +31,8 @@ class Batch(NamedTuple):
     advantage: jax.Array  # (*samples) zero mean, unit variance over all devices
     value: jax.Array  # (*samples) of the value network, when it was played
     target: jax.Array  # (*samples) of the value network
+    begins: Any  # (T, worlds) bool: is it an episode's first step? () if they do not remember
+    memory: Any  # (size, worlds) of each network before the first step; likewise
 
 
 class PPO(ActorCritic):
@@ -45,9 +48,10 @@ class PPO(ActorCritic):
     def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         """Play, judge, learn; then let the observations played be part of the statistics."""
         play_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.updates))
+        memory = state.memory
         state, seen, trajectory = self.experience(state, play_key)
         state, reward = self.scaled(state, trajectory)
-        batch, metrics = self.judge(trajectory, reward)
+        batch, metrics = self.judge(memory, trajectory, reward)
         metrics |= {"reward": trajectory.reward.mean()}
         state, params, optimizer, learn_metrics = self.learn(state, batch, learn_key)
         return self.learned(state, seen, params, optimizer), metrics | learn_metrics
@@ -58,10 +62,10 @@ class PPO(ActorCritic):
         return super().storage(obs) | ({"stride": jnp.ones(())} if adapts else {})
 
     def judge(
-        self, trajectory: Trajectory, reward: jax.Array
+        self, memory: Any, trajectory: Trajectory, reward: jax.Array
     ) -> tuple[Batch, dict[str, jax.Array]]:
         """Advantages and value targets of what was played; samples are t * worlds + world.
-        reward: (T, worlds), scaled."""
+        memory: before it; reward: (T, worlds), scaled."""
         advantage = gae(
             reward,
             trajectory.value,
@@ -73,14 +77,19 @@ class PPO(ActorCritic):
         )
         target = advantage + trajectory.value
         mean, variance = sharding.moments(advantage)
+        features_first = lambda x: jnp.moveaxis(x, 0, -2)
         batch = Batch(
-            obs=jax.tree.map(_samples_last, trajectory.obs),
-            action=_samples_last(trajectory.action),
-            log_prob=trajectory.log_prob.reshape(-1),
-            advantage=((advantage - mean) * jax.lax.rsqrt(variance + 1e-8)).reshape(-1),
-            value=trajectory.value.reshape(-1),
-            target=target.reshape(-1),
+            obs=jax.tree.map(features_first, trajectory.obs),
+            action=features_first(trajectory.action),
+            log_prob=trajectory.log_prob,
+            advantage=(advantage - mean) * jax.lax.rsqrt(variance + 1e-8),
+            value=trajectory.value,
+            target=target,
+            begins=self.begins(trajectory) if self.config.memory else (),
+            memory=memory,
         )
+        if not self.config.memory:  # then time and world of a sample do not matter
+            batch = jax.tree.map(lambda x: _flat(x, 2), batch)
         return batch, {
             "value": trajectory.value.mean(),
             "explained_variance": 1 - variance / (sharding.moments(target)[1] + 1e-8),
@@ -92,17 +101,18 @@ class PPO(ActorCritic):
         config = self.config
         stride = state.extra.get("stride", 1.0)
         cost = self.entropy_cost(state)
-        slots, order = shuffle(
-            key,
-            length=config.unroll_length,
-            num_envs=self.worlds.num_envs,
-            num_minibatches=config.num_minibatches,
-            num_epochs=config.num_epochs,
-        )
-        batch = jax.tree.map(lambda x: _row_major(x[..., slots]), batch)  # (features, slots, each)
+        sizes: Any = {name: getattr(config, name) for name in ("num_minibatches", "num_epochs")}
+        if config.memory:
+            order = shuffle_worlds(key, num_envs=self.worlds.num_envs, **sizes)
+            take = lambda x, worlds: x[..., worlds]
+        else:
+            length, worlds = config.unroll_length, self.worlds.num_envs
+            slots, order = shuffle(key, length=length, num_envs=worlds, **sizes)
+            batch = jax.tree.map(lambda x: _row_major(x[..., slots]), batch)  # (..., slots, each)
+            take = lambda x, slots: _flat(x[..., slots, :], 2)
 
         def step(params, optimizer, chosen):
-            samples = jax.tree.map(lambda x: _flat(x[..., chosen, :], 2), batch)
+            samples = jax.tree.map(lambda x: take(x, chosen), batch)
             return self.gradient_step(params, optimizer, self.loss, samples, cost, stride=stride)
 
         def rest(params, optimizer, chosen):
@@ -137,14 +147,15 @@ class PPO(ActorCritic):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Clipped surrogate + value_cost * value error - entropy_cost * entropy (eq. 7, 9)."""
         config = self.config
-        found = self.policy_network.apply(params["policy"], batch.obs)
+        seen = batch.memory, batch.obs, batch.begins
+        found = self.said("policy", params, *seen)
         log_ratio = self.distribution.log_prob(found, batch.action) - batch.log_prob
         advantage = batch.advantage
         if config.minibatch_advantages:
             mean, variance = sharding.moments(advantage)
             advantage = (advantage - mean) * jax.lax.rsqrt(variance + 1e-8)
         policy_loss = losses.clipped_surrogate(log_ratio, advantage, config.clip)
-        value = self.value_network.apply(params["value"], batch.obs)
+        value = self.said("value", params, *seen)
         if config.value_clip is None:
             value_loss = losses.value_error(value, batch.target)
         else:
@@ -168,11 +179,6 @@ def adapted(stride: Any, kl: Any, desired: float) -> jax.Array:
     and 10 (as RSL-RL's adaptive schedule, once an update)."""
     change = jnp.where(kl > 2 * desired, 1 / 1.5, jnp.where(kl < desired / 2, 1.5, 1.0))
     return jnp.clip(stride * change, 0.01, 10.0)
-
-
-def _samples_last(x: jax.Array) -> jax.Array:
-    """(T, features, worlds) -> (features, T * worlds)."""
-    return _flat(jnp.moveaxis(x, 0, -2), 2)
 
 
 def _row_major(x: jax.Array) -> jax.Array:

@@ -117,7 +117,7 @@ def loss_of(ppo: PPO) -> float:
     batch = Batch(
         jnp.ones((1, 4)), jnp.zeros((1, 4)), log_prob - LOG_RATIO,
         3 * ADVANTAGE + 1 if ppo.config.minibatch_advantages else ADVANTAGE,
-        jnp.full(4, 2.5), jnp.arange(1.0, 5),
+        jnp.full(4, 2.5), jnp.arange(1.0, 5), (), (),
     )  # fmt: skip
     each = jax.tree.map(lambda x: x[None], (params, batch))
     loss_fn = lambda params, batch: ppo.loss(params, batch, ppo.config.entropy_cost)
@@ -162,7 +162,7 @@ def test_advantages_and_targets(changes, advantage):
     )  # fmt: skip
     ppo = learner(**changes)
     state = ppo.init(jax.random.key(0))
-    judge = lambda state, trajectory: ppo.judge(trajectory, ppo.scaled(state, trajectory)[1])
+    judge = lambda state, trajectory: ppo.judge((), trajectory, ppo.scaled(state, trajectory)[1])
     judge = sharding.spmd(judge, ppo.devices)
     batch, _ = sharding.first(judge(state, jax.tree.map(lambda x: x[None], trajectory)))
     advantage = np.array(advantage)
