@@ -105,7 +105,8 @@ class View:
     """The page, and the loop that keeps it moving."""
 
     def __init__(self, show: Show, port: int):
-        """Raises ConfigError for a world that cannot be drawn, OSError for a port in use."""
+        """port: of the page, or the next one that is free. Raises ConfigError for a world that
+        cannot be drawn."""
         import viser  # pyright: ignore[reportMissingImports]
 
         self.show = show
