@@ -25,8 +25,10 @@ LIMIT = 500  # control steps of an episode
 class Args:
     """Flags."""
 
-    steps: int = 60_000
-    """Environment steps of each learner."""
+    one_by_one: int = 12_000
+    """Environment steps of Stable-Baselines3, whose worlds step one by one."""
+    together: int = 60_000
+    """Environment steps of rsl_rl, whose worlds step together."""
     seed: int = 0
     """Of both."""
     out: Path | None = None
@@ -79,8 +81,8 @@ def stable_baselines3(args: Args) -> Curve:
     name = f"gpusim.adapters.gymnasium:gpusim/{ENV}"
     make = lambda: gymnasium.make(name, max_episode_steps=LIMIT)
     envs = DummyVecEnv([make] * 4)
-    ppo = PPO("MlpPolicy", envs, n_steps=512, batch_size=128, learning_rate=1e-3, seed=args.seed)
-    ppo.learn(args.steps, callback=Told())
+    ppo = PPO("MlpPolicy", envs, n_steps=256, batch_size=64, learning_rate=1e-3, seed=args.seed)
+    ppo.learn(args.one_by_one, callback=Told())
     return curve
 
 
@@ -122,7 +124,7 @@ def rsl_rl(args: Args) -> Curve:
         },
     }
     runner = OnPolicyRunner(env, settings, device="cpu")
-    runner.learn(-(-args.steps // (64 * rows)))
+    runner.learn(-(-args.together // (64 * rows)))
     return curve
 
 

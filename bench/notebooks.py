@@ -28,6 +28,8 @@ def run(name: str, place: Path) -> None:
         cell["id"] = f"{name[:2]}-{number}"  # not another one in each run
         cell.metadata.pop("execution", None)  # the clock's
         cell.metadata.pop("lines_to_next_cell", None)
+        if "outputs" in cell:  # without the warnings of libraries
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         for output in cell.get("outputs", []):
             for kind in [k for k, x in output.get("data", {}).items() if len(str(x)) > LARGE]:
                 del output["data"][kind]

@@ -30,7 +30,7 @@ from gpusim.run.showing import drawing as drawing_of
 HOST = "127.0.0.1"
 FRAMES = 30.0  # pictures a second
 LOOK = 1.0  # seconds between two looks for a newer checkpoint
-PULL = 4.0  # 1/s: a pulled robot is brought to so many times its distance from the handle a second
+PULL = 4.0  # rad/s: a robot hangs on the handle that is dragged as on a spring of this frequency
 
 
 class Show:
@@ -41,7 +41,7 @@ class Show:
         self.player, self.num, self.follow = player, num, follow
         self._worlds = autoreset(player.env, num, episode_length=player.episode_length)
         self._reset, self._step = jax.jit(self._worlds.reset), jax.jit(self._stepped)
-        self._change = jax.jit(jax.vmap(_pushed(player.env)))
+        self._change = jax.jit(jax.vmap(player.env.pushed))
         self._seed = seed
         self.reset()
 
@@ -101,15 +101,12 @@ class Show:
         return state, jax.tree.map(begun, fresh, memory)
 
 
-def _pushed(world: World) -> Any:
-    return lambda state, change: world.pushed(state, change)
-
-
 class View:
     """The page, and the loop that keeps it moving."""
 
     def __init__(self, show: Show, port: int):
-        """Raises ConfigError for a world that cannot be drawn, OSError for a port in use."""
+        """port: of the page, or the next one that is free. Raises ConfigError for a world that
+        cannot be drawn."""
         import viser  # pyright: ignore[reportMissingImports]
 
         self.show = show
@@ -165,7 +162,7 @@ class View:
         if self.held and self.show.pushable():
             away = np.asarray(self.handle.position) - self.scene.positions[0]
             impulses = np.zeros((self.show.num, 3))
-            impulses[0] = self._mass * PULL * away * self.show.world.dt * PULL
+            impulses[0] = self._mass * PULL**2 * away * self.show.world.dt
             self.show.push(self.mj, self.scene.torso, impulses)
         self.show.step({name: slider.value for name, slider in self.commands.items()})
 

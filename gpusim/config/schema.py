@@ -23,7 +23,7 @@ class TrainConfig:
 
     env: str = "ant"
     """Environment: a name, path/to/file.py:Class or package.module:Class; brax:NAME@spring,
-    playground:NAME."""
+    playground:NAME; on the host, slowly, gym:ID, envpool:ID."""
     physics: str = "mujoco"
     """What computes it: mujoco; mjx, the same through XLA; brax-spring, brax-positional,
     brax-generalized, playground."""

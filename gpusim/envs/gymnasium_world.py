@@ -70,7 +70,8 @@ class Environments:
 
     def _see(self, i: int, obs: Any) -> None:
         env: Any = self.envs[i]
-        self._obs[i] = spaces.flatten(env.observation_space, obs)
+        flat: Any = spaces.flatten(env.observation_space, obs)
+        self._obs[i] = flat
         if self._pose.shape[1]:
             self._pose[i] = env.unwrapped.data.qpos
 

@@ -19,13 +19,14 @@ from gpusim.envs.world import Batch, Box, Discrete, State, World, sound
 
 
 class Told(NamedTuple):
-    """What the host tells of N worlds after a step, or at their starts."""
+    """What the host tells of N worlds after a step, or at their starts: NumPy's arrays there, and
+    JAX's in the program."""
 
-    obs: np.ndarray  # (N, features) float32
-    reward: np.ndarray  # (N,) float32
-    terminated: np.ndarray  # (N,) bool
-    truncated: np.ndarray  # (N,) bool
-    pose: np.ndarray  # (N, nq) float32 of the drawing; nq is 0 without one
+    obs: Any  # (N, features) float32
+    reward: Any  # (N,) float32
+    terminated: Any  # (N,) bool
+    truncated: Any  # (N,) bool
+    pose: Any  # (N, nq) float32 of the drawing; nq is 0 without one
 
 
 class Copies(Protocol):
