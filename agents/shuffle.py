@@ -33,7 +33,7 @@ def shuffle(
 def shuffle_worlds(
     key: jax.Array, *, num_envs: int, num_minibatches: int, num_epochs: int
 ) -> jax.Array:
-    """Minibatches of whole worlds, where steps must stay in order: (gradient steps, worlds of each).
+    """Minibatches of whole worlds, whose steps stay in order: (gradient steps, worlds of each).
 
     A minibatch has one world of every `num_minibatches` neighbours; which one is drawn anew for
     every epoch.

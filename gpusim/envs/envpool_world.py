@@ -86,8 +86,9 @@ class Pool:
         return self._told(reward)
 
     def _see(self, which: np.ndarray, obs: Any) -> None:
-        for i, one in zip(which, obs, strict=True):
-            self._obs[i] = spaces.flatten(self.space, one)
+        for i, one in zip(which.tolist(), obs, strict=True):
+            flat: Any = spaces.flatten(self.space, one)
+            self._obs[i] = flat
 
     def _told(self, reward: np.ndarray) -> Told:
         terminated, truncated = self._ended.T

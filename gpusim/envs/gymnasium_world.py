@@ -52,7 +52,7 @@ class Environments:
 
     def restart(self, seeds: np.ndarray, chosen: np.ndarray) -> Told:
         """Begin episodes where `chosen` says so."""
-        for i in np.flatnonzero(chosen):
+        for i in np.flatnonzero(chosen).tolist():
             obs, _ = self.envs[i].reset(seed=int(seeds[i]))
             self._see(i, obs)
             self._ended[i] = False
@@ -61,7 +61,7 @@ class Environments:
     def step(self, actions: np.ndarray) -> Told:
         """One control step of those whose episode goes on."""
         reward = np.zeros(len(self.envs), np.float32)
-        for i in np.flatnonzero(~self._ended.any(1)):
+        for i in np.flatnonzero(~self._ended.any(1)).tolist():
             action = self.actions.theirs(actions[i])
             obs, reward[i], *ended, _ = self.envs[i].step(action)
             self._see(i, obs)
