@@ -25,9 +25,11 @@
 # %%
 import importlib.util
 import os
+import re
 import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 # Four devices made of this machine's CPU. It has to be said before JAX begins.
@@ -104,7 +106,7 @@ def flags(settings):
 
 def told(text):
     """The lines that say what was done."""
-    return "\n".join(x for x in text.splitlines() if "worlds on" in x or "evaluated:" in x[:40])
+    return "\n".join(re.findall("hopper[:,] .*(?:worlds on|evaluated).*", text))
 
 
 with socket.socket() as free:
@@ -128,12 +130,16 @@ print("exit statuses", [process.returncode for process in processes])
 if RAY:
     import logging
 
+    warnings.filterwarnings(
+        "ignore"
+    )  # of forks: what is forked here begins another program at once
+    logging.disable(logging.WARNING)
     import ray
     from ray import tune
 
     from gpusim import sweep
 
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(include_dashboard=False, log_to_driver=False)
     print(ray.cluster_resources()["CPU"], "cores")
 else:
     print("the rest needs Ray: pip install 'ray[tune]'")
