@@ -106,7 +106,7 @@ def flags(settings):
 
 def told(text):
     """The lines that say what was done."""
-    return "\n".join(re.findall("hopper[:,] .*(?:worlds on|evaluated).*", text))
+    return "\n".join(re.findall(r"hopper(?:: \d+ worlds|, eval).*", text))
 
 
 with socket.socket() as free:
@@ -130,15 +130,13 @@ print("exit statuses", [process.returncode for process in processes])
 if RAY:
     import logging
 
-    warnings.filterwarnings(
-        "ignore"
-    )  # of forks: what is forked here begins another program at once
-    logging.disable(logging.WARNING)
     import ray
     from ray import tune
 
     from gpusim import sweep
 
+    warnings.filterwarnings("ignore")  # of forks: another program begins at once in them
+    logging.disable(logging.WARNING)
     ray.init(include_dashboard=False, log_to_driver=False)
     print(ray.cluster_resources()["CPU"], "cores")
 else:
