@@ -42,6 +42,7 @@ from IPython.display import display
 import gpusim
 from gpusim.report import report
 
+warnings.filterwarnings("ignore", "os.fork")  # another program begins at once in what is forked
 print(jax.devices())
 del os.environ[
     "XLA_FLAGS"
@@ -135,9 +136,8 @@ if RAY:
 
     from gpusim import sweep
 
-    warnings.filterwarnings("ignore")  # of forks: another program begins at once in them
     logging.disable(logging.WARNING)
-    ray.init(include_dashboard=False, log_to_driver=False)
+    ray.init("local", include_dashboard=False, log_to_driver=False)  # or the address of a cluster
     print(ray.cluster_resources()["CPU"], "cores")
 else:
     print("the rest needs Ray: pip install 'ray[tune]'")
