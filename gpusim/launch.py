@@ -235,8 +235,8 @@ class Node:
 
 
 def _as_from_a_shell() -> None:
-    """Run in the new process: it hears the signals that Ray's threads are deaf to, and Linux ends it
-    when its actor is gone, prctl(PR_SET_PDEATHSIG, SIGKILL)."""
+    """Run in the new process: it hears the signals that Ray's threads are deaf to, and Linux ends
+    it when its actor is gone, prctl(PR_SET_PDEATHSIG, SIGKILL)."""
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
