@@ -108,7 +108,7 @@ def test_it_stops_goes_on_loses_a_node_and_is_done(cluster: Any, tmp_path: Path)
     assert started.returncode == 128 + signal.SIGINT, error
     assert re.search("8 worlds on cpu:0, cpu:", out)
     made = len(rows(folder))
-    calls = made + 400
+    calls = made + 100
 
     with launched(cluster.address, folder, calls) as started:
         reach(folder, made + 3, started)
