@@ -221,7 +221,7 @@ class Node:
             cwd=folder if Path(folder).is_dir() else None,
             env={**os.environ, **variables},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", preexec_fn=_end_with_parent,
+            text=True, errors="replace", preexec_fn=_as_from_a_shell,
         )  # fmt: skip
         assert self._process.stdout
         for line in self._process.stdout:
@@ -234,8 +234,10 @@ class Node:
         self._process.send_signal(number)
 
 
-def _end_with_parent() -> None:
-    """Linux ends this process when its actor is gone: prctl(PR_SET_PDEATHSIG, SIGKILL)."""
+def _as_from_a_shell() -> None:
+    """Run in the new process: it hears the signals that Ray's threads are deaf to, and Linux ends
+    it when its actor is gone, prctl(PR_SET_PDEATHSIG, SIGKILL)."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 

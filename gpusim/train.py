@@ -137,10 +137,10 @@ def _main(parse: Callable[[], Command]) -> int:
     except Exception as error:
         if isinstance(error, hosts.Elsewhere):
             return _complain(f"{error}; process {here.index} ends too", hosts.LOST)
-        if fault := blame.environment(error):
-            return _complain(fault, 4)
         if here.count > 1 and hosts.is_loss(error):
             hosts.lost(f"another process has gone ({' '.join(str(error).split())[:120]})")
+        if fault := blame.environment(error):
+            return _complain(fault, 4)
         if isinstance(error, OSError):  # no checkpoint could be written
             return _complain(str(error), 5)
         raise

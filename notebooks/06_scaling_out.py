@@ -25,9 +25,11 @@
 # %%
 import importlib.util
 import os
+import re
 import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 # Four devices made of this machine's CPU. It has to be said before JAX begins.
@@ -40,6 +42,7 @@ from IPython.display import display
 import gpusim
 from gpusim.report import report
 
+warnings.filterwarnings("ignore", "os.fork")  # another program begins at once in what is forked
 print(jax.devices())
 del os.environ[
     "XLA_FLAGS"
@@ -104,7 +107,7 @@ def flags(settings):
 
 def told(text):
     """The lines that say what was done."""
-    return "\n".join(x for x in text.splitlines() if "worlds on" in x or "evaluated:" in x[:40])
+    return "\n".join(re.findall(r"hopper(?:: \d+ worlds|, eval).*", text))
 
 
 with socket.socket() as free:
@@ -133,7 +136,8 @@ if RAY:
 
     from gpusim import sweep
 
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    logging.disable(logging.WARNING)
+    ray.init("local", include_dashboard=False, log_to_driver=False)  # or the address of a cluster
     print(ray.cluster_resources()["CPU"], "cores")
 else:
     print("the rest needs Ray: pip install 'ray[tune]'")

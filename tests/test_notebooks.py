@@ -1,5 +1,6 @@
 """The notebooks: each is one with its text file, and runs from top to bottom at a tiny size."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -91,6 +92,21 @@ def test_05_runs_an_environment_of_brax(execute):
     (_, shown), said = execute("05_brax")
     assert "11 3 gpusim" in said
     assert "iframe" in shown
+
+
+@pytest.mark.slow
+def test_06_scales_out(execute):
+    """Where Ray is absent, the half that needs it says so."""
+    _, said = execute("06_scaling_out")
+    assert said.count("devices: <run runs/") == 3
+    assert "pmap and shard_map leave the same bits: True" in said
+    assert "exit statuses [0, 0]" in said
+    if importlib.util.find_spec("ray") is None:
+        assert "the rest needs Ray: pip install 'ray[tune]'" in said
+        return
+    assert said.count("terminated after 1024 steps") == 2
+    assert "hopper, 2.05k steps" in said  # resumed
+    assert "exit status 0" in said
 
 
 @pytest.mark.slow

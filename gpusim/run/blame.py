@@ -35,5 +35,7 @@ def _library(file: str) -> bool:
     installed = {sysconfig.get_path(kind) for kind in kinds}
     ours = {str(Path(__file__).resolve().parents[1]), str(Path(agents.__file__).resolve().parent)}
     real = os.path.realpath(file)
+    if {"site-packages", "dist-packages"}.intersection(Path(real).parts):  # another Python's, say
+        return True
     folders = {*installed, *map(os.path.realpath, installed), *ours}
     return any(real.startswith(f"{folder}{os.sep}") for folder in folders)

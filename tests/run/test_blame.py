@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gpusim import train
+from gpusim.run import blame
 
 TASK = """
 import dataclasses
@@ -115,3 +116,17 @@ def test_two_files_have_each_its_own_neighbours(tmp_path: Path):
         (tmp_path / name / "task.py").write_text("import helpers\nclass Task: name = helpers.NAME")
     found = [registry.world_class(f"{tmp_path / name / 'task.py'}:Task").name for name in "ab"]
     assert found == ["a", "b"]
+
+
+def test_packages_of_the_python_below_an_environment_are_no_environments(tmp_path: Path):
+    """As with --system-site-packages: they lie in no folder that this Python calls its own."""
+    for folder, told in ((tmp_path / "lib" / "site-packages", False), (tmp_path / "mine", True)):
+        folder.mkdir(parents=True)
+        (folder / "module.py").write_text("def fail():\n    raise ValueError('no')\n")
+        place: dict = {}
+        exec(compile((folder / "module.py").read_text(), folder / "module.py", "exec"), place)
+        try:
+            place["fail"]()
+        except ValueError as error:
+            caught = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+            assert (blame.environment(caught) is not None) == told
