@@ -47,7 +47,7 @@ class Work:
 
         self.env, self.num, self.world = env, num, gpusim.make(env)
         size = (num, self.world.action_size)
-        self.actions = np.random.default_rng(0).uniform(-1, 1, size).astype(np.float32)
+        self.actions: Any = np.random.default_rng(0).uniform(-1, 1, size).astype(np.float32)
 
 
 Step = Callable[[], int]  # steps all worlds, waits for what came of it; how many steps it was
