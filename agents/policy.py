@@ -11,6 +11,13 @@ from gpusim.agents import normalize
 from gpusim.agents.distributions import DISTRIBUTIONS
 from gpusim.agents.networks import Remembering, joined
 
+UNIT = ("reset", "keep", "new")  # the layers of networks.Gated
+REMEMBER = (
+    "both = memory and x in one; reset = logistic(reset_weight @ both + reset_bias), keep "
+    "likewise; new = tanh(new_weight @ (reset * memory and x in one) + new_bias); memory = "
+    "keep * memory + (1 - keep) * new, zeros before an episode; x = x and memory in one; "
+)
+
 
 @struct.dataclass
 class NetworkPolicy:
@@ -52,14 +59,18 @@ class NetworkPolicy:
 
         An observation in parts is one vector there: the parts that the policy sees, by name.
         """
+        params, network = self.params["params"], self.network
+        unit = {}
         if self._remembers:
-            raise ValueError("a policy that remembers (memory > 0) cannot be exported yet")
-        stack = self.params["params"]["MLP_0"]
+            unit = {name: params["unit"][f"Dense_{k}"] for k, name in enumerate(UNIT)}
+            params, network = params["network"], network.network
+        stack = params["MLP_0"]
         layers = [stack[name] for name in sorted(stack, key=lambda name: int(name.split("_")[1]))]
         layers = [{name: np.asarray(x) for name, x in layer.items()} for layer in layers]
-        if getattr(self.network, "state_std", False):  # the second half of the numbers
+        if getattr(network, "state_std", False):  # the second half of the numbers
             layers[-1] = {name: np.split(x, 2)[0] for name, x in layers[-1].items()}
-        size = layers[0]["weight"].shape[1]
+        memory = self.network.size if self._remembers else 0
+        size = layers[0]["weight"].shape[1] - memory
         arrays = {"mean": np.zeros(size, np.float32), "std": np.ones(size, np.float32)}
         if self.normalizer is not None:
             seen = lambda x: np.asarray(joined(x, privileged=False))
@@ -67,13 +78,17 @@ class NetworkPolicy:
             arrays = {"mean": seen(self.normalizer.mean), "std": std}
         for i, layer in enumerate(layers):
             arrays |= {f"weight{i}": layer["weight"], f"bias{i}": layer["bias"]}
+        for name, layer in unit.items():
+            arrays |= {f"{name}_{part}": np.asarray(x) for part, x in layer.items()}
         return arrays, {
             "observation_clip": None if self.normalizer is None else normalize.CLIP,
             "layers": len(layers),
-            "activation": self.network.activation,
+            "memory": memory,
+            "activation": network.activation,
             "output": self.distribution,
-            "formula": "x = (observation - mean) / std, clipped to +-observation_clip; for each "
-            "layer x = weight @ x + bias, followed by the activation except after the last; "
-            "action = x clipped to [-1, 1] if output is clip, tanh(x) if output is tanh, the "
+            "formula": "x = (observation - mean) / std, clipped to +-observation_clip; "
+            + (REMEMBER if memory else "")
+            + "for each layer x = weight @ x + bias, followed by the activation except after the "
+            "last; action = x clipped to [-1, 1] if output is clip, tanh(x) if output is tanh, the "
             "index of the largest x if output is choice",
         }

@@ -6,6 +6,9 @@ run folder nor an environment; the .onnx by anything that reads ONNX. From Pytho
     gpusim.export.save("runs/ant", "policy.npz")
     act = gpusim.export.load("policy.npz")
     action = act(observation)
+
+A policy that remembers acts by `memory, action = act.step(memory, observation)`, from
+`memory = act.initial()` on.
 """
 
 import argparse
@@ -21,7 +24,7 @@ import numpy as np
 
 from gpusim import shell
 
-FORMAT = "gpusim policy 2"
+FORMAT = "gpusim policy 3"
 DESCRIPTION = "description"  # the member of the .npz that explains the others, JSON
 OPSET = 17  # of ONNX: from 2022, which runtimes on robots know too
 
@@ -49,17 +52,46 @@ class Policy:
         """Actions (*batch, actions) in [-1, 1], or choices (*batch,), for (*batch, features).
 
         obs: an array, or a dict of arrays if the policy was trained on one; parts that only the
-        critic saw need not be there. Raises ValueError for another shape.
+        critic saw need not be there. Raises ValueError for another shape, and if the policy
+        remembers.
         """
+        if self.description["memory"]:
+            raise ValueError(f"{self} remembers: memory, action = policy.step(memory, observation)")
+        return self.step((), obs)[1]
+
+    def initial(self, batch: tuple[int, ...] = ()) -> Any:
+        """What it remembers when episodes begin: zeros (*batch, size), () for nothing."""
+        size = self.description["memory"]
+        return np.zeros((*batch, size), np.float32) if size else ()
+
+    def step(self, memory: Any, obs: Any) -> tuple[Any, np.ndarray]:
+        """What it remembers now, and the actions of `__call__`."""
         told, arrays = self.description, self.arrays
         x = self._vector(obs)
         x = (x - arrays["mean"]) / arrays["std"]
         if told["observation_clip"] is not None:
             x = np.clip(x, -told["observation_clip"], told["observation_clip"])
+        if told["memory"]:
+            memory = self._remembered(memory, x)
+            x = np.concatenate([x, memory], axis=-1)
         for i in range(told["layers"]):
-            x = x @ arrays[f"weight{i}"].T + arrays[f"bias{i}"]
+            x = self._layer(f"weight{i}", f"bias{i}", x)
             x = _ACTIVATIONS[told["activation"]](x) if i + 1 < told["layers"] else x
-        return _OUTPUTS[told["output"]](x)
+        return memory, _OUTPUTS[told["output"]](x)
+
+    def _remembered(self, memory: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """A gated recurrent unit, see the formula."""
+        both = np.concatenate([memory, x], axis=-1)
+        gate = lambda name: (
+            0.5 + 0.5 * np.tanh(0.5 * self._layer(f"{name}_weight", f"{name}_bias", both))
+        )
+        reset, keep = gate("reset"), gate("keep")
+        some = np.concatenate([reset * memory, x], axis=-1)
+        new = np.tanh(self._layer("new_weight", "new_bias", some))
+        return keep * memory + (1 - keep) * new
+
+    def _layer(self, weight: str, bias: str, x: np.ndarray) -> np.ndarray:
+        return x @ self.arrays[weight].T + self.arrays[bias]
 
     def _vector(self, obs: Any) -> np.ndarray:
         """The observation as one float32 vector a sample."""
@@ -103,6 +135,8 @@ def load(path: str | os.PathLike[str]) -> Policy:
         told = json.loads(arrays.pop(DESCRIPTION).tobytes())
     except (KeyError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is no policy that gpusim.export wrote") from error
+    if told["format"] == "gpusim policy 2":  # which could not remember
+        told |= {"format": FORMAT, "memory": 0}
     if told["format"] != FORMAT:
         raise ValueError(f"{path}: format {told['format']!r}, this gpusim reads {FORMAT!r}")
     return Policy(arrays, told)
@@ -141,7 +175,8 @@ def save(
 def onnx_model(policy: Policy) -> Any:
     """The policy as an onnx.ModelProto: inputs (samples, features) each, output `action`.
 
-    The input is `observation`, or one for each part, by name. Raises ValueError without onnx.
+    The input is `observation`, or one for each part, by name; of a policy that remembers also
+    `memory`, and `memory_next` is an output. Raises ValueError without onnx.
     """
     try:
         import onnx  # pyright: ignore[reportMissingImports]
@@ -175,6 +210,15 @@ def onnx_model(policy: Policy) -> Any:
     x = then("Div", then("Sub", x, "mean"), "std")
     if told["observation_clip"] is not None:
         x = clipped(x, told["observation_clip"])
+    if told["memory"]:
+        layer = lambda name, x: then("Gemm", x, f"{name}_weight", f"{name}_bias", transB=1)
+        both = then("Concat", "memory", x, axis=1)
+        reset, keep = (then("Sigmoid", layer(name, both)) for name in ("reset", "keep"))
+        some = then("Concat", then("Mul", reset, "memory"), x, axis=1)
+        new = then("Tanh", layer("new", some))
+        change = then("Mul", keep, then("Sub", "memory", new))
+        nodes.append(helper.make_node("Add", [new, change], ["memory_next"]))
+        x = then("Concat", x, "memory_next", axis=1)
     for i in range(told["layers"]):
         x = then("Gemm", x, f"weight{i}", f"bias{i}", transB=1)
         x = activated(x) if i + 1 < told["layers"] else x
@@ -189,9 +233,13 @@ def onnx_model(policy: Policy) -> Any:
     info = helper.make_tensor_value_info
     inputs = [info(name, TensorProto.FLOAT, ["samples", n]) for name, n in sizes]
     kind = TensorProto.INT64 if choice else TensorProto.FLOAT
-    output = info("action", kind, ["samples"] if choice else ["samples", actions])
+    outputs = [info("action", kind, ["samples"] if choice else ["samples", actions])]
+    if told["memory"]:
+        shape = ["samples", told["memory"]]
+        inputs.append(info("memory", TensorProto.FLOAT, shape))
+        outputs.append(info("memory_next", TensorProto.FLOAT, shape))
     tensors = [numpy_helper.from_array(np.asarray(a), name) for name, a in constants.items()]
-    graph = helper.make_graph(nodes, "policy", inputs, [output], tensors)
+    graph = helper.make_graph(nodes, "policy", inputs, outputs, tensors)
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(graph, producer_name="gpusim", opset_imports=[opset], ir_version=8)
     helper.set_model_props(model, {DESCRIPTION: json.dumps(dict(told))})

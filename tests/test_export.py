@@ -107,6 +107,35 @@ def test_onnx_acts_as_the_policy(trained, tmp_path):
     assert json.loads(told) == policy.description
 
 
+def test_a_policy_that_remembers(tmp_path):
+    """Along episodes, from a memory that is not zero on: NumPy and ONNX act as the policy."""
+    folder = tmp_path / "run"
+    world = f"{__name__}:Smooth"
+    gpusim.train(world, out=folder, **{**SMALL, **PPO, "unroll_length": 8}, memory=5)
+    player, policy = play.load(folder), export.of_run(folder)
+    loaded = export.load(policy.save(tmp_path / "policy.npz"))
+    obs = np.random.default_rng(0).normal(size=(6, 64, 3)).astype(np.float32)
+    theirs, ours, seen = player.policy.initial((64,)), loaded.initial((64,)), []
+    for now in obs:
+        theirs, action = player.policy.act(theirs, now)
+        ours, found = loaded.step(ours, now)
+        np.testing.assert_allclose(found, action, atol=1e-5)
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        seen.append((found, ours))
+    assert np.abs(ours).max() > 0.05
+    with pytest.raises(ValueError, match=r"remembers: memory, action = policy.step"):
+        loaded(obs[0])
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(policy.save(tmp_path / "policy.onnx"))
+    memory = loaded.initial((64,))
+    for now, (action, after) in zip(obs, seen, strict=True):
+        given = {"observation": now, "memory": memory}
+        found, memory = session.run(["action", "memory_next"], given)
+        np.testing.assert_allclose(found, action, atol=1e-5)
+        np.testing.assert_allclose(memory, after, atol=1e-5)
+
+
 def test_every_policy_can_be_exported():
     assert networks.ACTIVATIONS.keys() == export._ACTIVATIONS.keys()
     assert distributions.DISTRIBUTIONS.keys() == export._OUTPUTS.keys()
