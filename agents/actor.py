@@ -5,7 +5,7 @@ worlds). Only the worlds' border is (worlds, features).
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,30 @@ class Decision(Protocol):
 Act = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
+class Fault(NamedTuple):
+    """The last step that led a world of this device to numbers that are not finite."""
+
+    count: jax.Array  # () int32: how many there were; what follows means nothing while it is 0
+    carry: Any  # State.carry of the world before that step
+    action: jax.Array  # as the world took it
+
+
+def no_fault(state: VecState, action: jax.Array) -> Fault:
+    """None yet, of worlds and actions like these; action: one world's."""
+    return Fault(jnp.zeros((), jnp.int32), jax.tree.map(lambda x: x[0], state.world.carry), action)
+
+
+def _watched(fault: Fault, before: VecState, action: jax.Array, after: VecState) -> Fault:
+    """With the faults of a step. action: (..., worlds)."""
+    bad = after.world.metrics["diverged"] > 0
+    which = jnp.argmax(bad)
+    action = action[..., which].astype(fault.action.dtype)
+    of_it = jax.tree.map(lambda x: x[which], before.world.carry), action
+    kept = fault.carry, fault.action
+    newest = jax.tree.map(lambda new, old: jnp.where(bad.any(), new, old), of_it, kept)
+    return Fault(fault.count + bad.sum(dtype=jnp.int32), *newest)
+
+
 def samples_last(obs: Any) -> Any:
     """(worlds, ...) -> (..., worlds), of each part of an observation."""
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), obs)
@@ -36,13 +60,14 @@ def samples_last(obs: Any) -> Any:
 def rollout(
     worlds: VecEnv,
     state: VecState,
+    fault: Fault,
     memory: Any,
     normalizer: normalize.Statistics | None,
     noise: Any,
     act: Act,
     keep: Callable[[Any, Any, VecState, Any], Kept],
     forget: Callable[[], Any] = lambda: (),
-) -> tuple[VecState, Any, normalize.Statistics | None, Kept]:
+) -> tuple[VecState, Fault, Any, normalize.Statistics | None, Kept]:
     """Let every world make as many control steps as `noise` has rows.
 
     act(memory, obs, noise) -> memory, Decision for all worlds, from normalised observations.
@@ -50,22 +75,23 @@ def rollout(
     it led to, after restarts, and final_obs what was seen there before them, normalised.
     forget() is the memory of an episode that begins, which a world that ended gets.
 
-    Returns worlds, memory, statistics of the observations seen (None without a normalizer) and the
-    trajectory. What is seen of an observation is computed while it is in cache.
+    Returns worlds, faults, memory, statistics of the observations seen (None without a normalizer)
+    and the trajectory. What is seen of an observation is computed while it is in cache.
     """
     seeing = lambda obs: normalize.normalize(normalizer, samples_last(obs))
 
     def step(carry, noise):
-        state, memory, seen = carry
+        before, fault, memory, seen = carry
         if seen is not None:
-            seen = normalize.merge(seen, normalize.measure(samples_last(state.obs)))
-        obs = seeing(state.obs)
+            seen = normalize.merge(seen, normalize.measure(samples_last(before.obs)))
+        obs = seeing(before.obs)
         memory, decision = act(memory, obs, noise)
-        state = worlds.step(state, jnp.moveaxis(decision.action, -1, 0))
+        state = worlds.step(before, jnp.moveaxis(decision.action, -1, 0))
+        fault = _watched(fault, before, decision.action, state)
         done = state.terminated | state.truncated
         memory = jax.tree.map(lambda new, old: jnp.where(done, new, old), forget(), memory)
-        return (state, memory, seen), keep(obs, decision, state, seeing(state.final_obs))
+        return (state, fault, memory, seen), keep(obs, decision, state, seeing(state.final_obs))
 
     nothing = jax.tree.map(jnp.zeros_like, normalizer)
-    (state, memory, seen), trajectory = jax.lax.scan(step, (state, memory, nothing), noise)
-    return state, memory, seen, trajectory
+    carry, trajectory = jax.lax.scan(step, (state, fault, memory, nothing), noise)
+    return *carry, trajectory

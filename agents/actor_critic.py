@@ -15,7 +15,7 @@ from gpusim.agents import networks, normalize, rewards
 from gpusim.agents.actor import rollout
 from gpusim.agents.config import ActorCriticConfig
 from gpusim.agents.distributions import DISTRIBUTIONS
-from gpusim.agents.learner import Learner, TrainState
+from gpusim.agents.learner import Learner, TrainState, blank_but
 from gpusim.agents.policy import NetworkPolicy
 from gpusim.envs.world import Box, Discrete, World
 from gpusim.metrics import Metric
@@ -87,8 +87,8 @@ class ActorCritic(Learner):
 
     def essentials(self, state: TrainState) -> TrainState:
         """The policy's parameters and the observation statistics."""
-        nothing = dict.fromkeys(("optimizer", "envs", "memory", "key", "updates", "extra"))
-        return replace(state, params={"policy": state.params["policy"]}, **nothing)
+        only = {"policy": state.params["policy"]}
+        return blank_but(state, params=only, normalizer=state.normalizer)
 
     def parameters(self, keys: jax.Array, obs: Any) -> Any:
         """Parameters of both networks."""
@@ -181,11 +181,12 @@ class ActorCritic(Learner):
                 next_value=self.seen("value", state.params, decision.memory, final_obs)[1],
             )
 
-        envs, memory, seen, trajectory = rollout(
-            *(self.worlds, state.envs, state.memory, state.normalizer, noise, act, keep),
+        envs, fault, memory, seen, trajectory = rollout(
+            *(self.worlds, state.envs, state.fault, state.memory),
+            *(state.normalizer, noise, act, keep),
             forget=lambda: self.nothing_remembered(self.worlds.num_envs),
         )
-        return replace(state, envs=envs, memory=memory), seen, trajectory
+        return replace(state, envs=envs, fault=fault, memory=memory), seen, trajectory
 
     def scaled(self, state: TrainState, trajectory: Trajectory) -> tuple[TrainState, jax.Array]:
         """The state that has seen the rewards, and the rewards (T, worlds) to learn from."""

@@ -19,7 +19,7 @@ from gpusim import sharding
 from gpusim.agents import actor, networks, normalize
 from gpusim.agents.config import LearnerConfig
 from gpusim.agents.learner import Learner as BaseLearner
-from gpusim.agents.learner import TrainState
+from gpusim.agents.learner import TrainState, blank_but
 from gpusim.agents.policy import NetworkPolicy
 from gpusim.envs.world import Box, Discrete, World
 from gpusim.metrics import Metric
@@ -119,8 +119,7 @@ class Es(BaseLearner):
 
     def essentials(self, state: TrainState) -> TrainState:
         """The policy's parameters and the observation statistics."""
-        nothing = dict.fromkeys(("optimizer", "envs", "memory", "key", "updates", "extra"))
-        return replace(state, **nothing)
+        return blank_but(state, params=state.params, normalizer=state.normalizer)
 
     def parameters(self, keys: jax.Array, obs: Any) -> Any:
         """The policy's."""
@@ -139,14 +138,13 @@ class Es(BaseLearner):
 
     def play(self, state: TrainState) -> Any:
         """Let every world play a generation."""
-        envs, _, returns = self._generation(state, self._noise(state, state.key), state.key)
-        return envs, returns
+        return self._generation(state, self._noise(state, state.key), state.key)
 
     def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         """Play a generation, and go where its better half went."""
         noise_key, play_key = jax.random.split(jax.random.fold_in(state.key, state.updates))
         noise = self._noise(state, noise_key)
-        envs, seen, returns = self._generation(state, noise, play_key)
+        envs, fault, seen, returns = self._generation(state, noise, play_key)
         fitness = sharding.gather(returns)
         pairs = noise.shape[0]
         weights = self.weights(*fitness.T)
@@ -162,7 +160,7 @@ class Es(BaseLearner):
         updates = state.updates + 1
         state = replace(
             state, params=params, optimizer=optimizer, normalizer=normalizer, envs=envs,
-            updates=updates,
+            fault=fault, updates=updates,
         )  # fmt: skip
         return state, metrics
 
@@ -173,8 +171,8 @@ class Es(BaseLearner):
         return jax.vmap(lambda key: jax.random.normal(key, (size,)))(sharding.split(key, pairs))
 
     def _generation(self, state: TrainState, noise: jax.Array, key: jax.Array):
-        """Whole episodes of all members: the worlds, statistics of what was seen, and returns
-        (pairs, 2), averaged over the episodes of a member."""
+        """Whole episodes of all members: the worlds, their faults, statistics of what was seen, and
+        returns (pairs, 2), averaged over the episodes of a member."""
         config, mine = self.config, self.worlds.num_envs
         everywhere = self.all_worlds.reset(key)  # so that they do not depend on the devices
         part = lambda x: jax.lax.dynamic_slice_in_dim(x, sharding.index() * mine, mine)
@@ -198,12 +196,12 @@ class Es(BaseLearner):
             return Step(envs.reward, envs.terminated | envs.truncated)
 
         rows = jnp.zeros((config.unroll_length, 0))
-        envs, _, seen, steps = actor.rollout(
-            self.worlds, envs, (), state.normalizer, rows, act, keep
+        envs, fault, _, seen, steps = actor.rollout(
+            self.worlds, envs, state.fault, (), state.normalizer, rows, act, keep
         )
         ended = jnp.cumsum(steps.done, 0) - steps.done > 0  # before this step
         returns = jnp.where(ended, 0, steps.reward).sum(0)
-        return envs, seen, returns.reshape(-1, 2, config.episodes).mean(-1)
+        return envs, fault, seen, returns.reshape(-1, 2, config.episodes).mean(-1)
 
 
 def centered_ranks(x: jax.Array) -> jax.Array:

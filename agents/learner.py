@@ -7,7 +7,7 @@ changes.
 
 import abc
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -19,6 +19,7 @@ from flax import struct
 
 from gpusim import sharding
 from gpusim.agents import normalize
+from gpusim.agents.actor import no_fault
 from gpusim.agents.config import LearnerConfig
 from gpusim.envs.vec_env import VecState, autoreset
 from gpusim.envs.world import World
@@ -59,10 +60,17 @@ class TrainState:
     optimizer: optax.OptState
     normalizer: normalize.Statistics | None  # of observations; None if they are used as they are
     envs: Any  # VecState of this device's worlds
+    fault: Any  # Fault: the last step of these worlds that led to what is not finite
     memory: Any  # what the policy remembers in each world; () for nothing
     key: jax.Array  # never changes: every draw is derived from it and `updates`
     updates: jax.Array  # () int32, updates made; times steps_per_update is environment steps
     extra: Any = ()  # what else the learner keeps of this device's worlds: a replay, say
+
+
+def blank_but(state: TrainState, **kept: Any) -> TrainState:
+    """The state with None for everything else."""
+    every: Any = {field.name: kept.get(field.name) for field in fields(state)}
+    return TrainState(**every)
 
 
 class Learner(abc.ABC):
@@ -204,12 +212,15 @@ class Learner(abc.ABC):
         num, mine = self.worlds.num_envs, sharding.index() * self.worlds.num_envs
         worlds = self.all_worlds.reset(envs_key)  # so that they do not depend on the devices
         obs = jax.tree.map(lambda x: jnp.zeros(x.shape[1:]), worlds.obs)
+        space = self.world.action_space
+        kind = jnp.int32 if jnp.issubdtype(space.kind, jnp.integer) else float
         params = self.parameters(jnp.stack(params_keys), obs)
         return TrainState(
             params=params,
             optimizer=self.optimizer().init(params),
             normalizer=normalize.init(obs) if self.config.normalize_observations else None,
             envs=jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, mine, num), worlds),
+            fault=no_fault(worlds, jnp.zeros(space.shape, kind)),
             memory=self.nothing_remembered(num),
             key=run_key,
             updates=jnp.zeros((), jnp.int32),

@@ -14,7 +14,7 @@ import optax
 from gpusim import sharding
 from gpusim.agents import actor, normalize
 from gpusim.agents.config import LearnerConfig
-from gpusim.agents.learner import Learner, TrainState
+from gpusim.agents.learner import Learner, TrainState, blank_but
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ class OffPolicy(Learner):
 
     def essentials(self, state: TrainState) -> TrainState:
         """The policy's parameters and the observation statistics."""
-        nothing = dict.fromkeys(("optimizer", "envs", "memory", "key", "updates", "extra"))
-        return replace(state, params={self.ACTS: state.params[self.ACTS]}, **nothing)
+        only = {self.ACTS: state.params[self.ACTS]}
+        return blank_but(state, params=only, normalizer=state.normalizer)
 
     def optimizer(self) -> optax.GradientTransformation:
         """Adam."""
@@ -165,7 +165,7 @@ class OffPolicy(Learner):
     def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         """Play, remember, and learn from what is remembered."""
         play_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.updates))
-        envs, steps = self._experience(state, play_key)
+        envs, fault, steps = self._experience(state, play_key)
         length, rows = self.config.unroll_length, self.config.rows
         at = state.updates * length % rows
         put = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, at, 0)
@@ -176,13 +176,15 @@ class OffPolicy(Learner):
             seen = normalize.measure(jax.tree.map(features_first, steps.obs))
             normalizer = normalize.merge(normalizer, normalize.over_devices(seen))
         updates = state.updates + 1
-        state = replace(state, envs=envs, extra=extra, normalizer=normalizer, updates=updates)
+        state = replace(
+            state, envs=envs, fault=fault, extra=extra, normalizer=normalizer, updates=updates
+        )
         params, optimizer, metrics = self._learn(state, learn_key)
         metrics |= {"reward": steps.reward.mean()}
         return replace(state, params=params, optimizer=optimizer), metrics
 
-    def _experience(self, state: TrainState, key: jax.Array) -> tuple[Any, Steps]:
-        """Play, exploring: the worlds where it led, and the steps."""
+    def _experience(self, state: TrainState, key: jax.Array) -> tuple[Any, actor.Fault, Steps]:
+        """Play, exploring: the worlds where it led, their faults, and the steps."""
         mine, length = self.worlds.num_envs, self.config.unroll_length
         draw = lambda key: self.draws(key, length)
         noise = jax.vmap(draw, out_axes=-1)(sharding.split(key, mine))
@@ -197,8 +199,10 @@ class OffPolicy(Learner):
             flags = envs.terminated, envs.truncated
             return Steps(obs, decision.action, envs.reward, *flags, final_obs)
 
-        envs, _, _, steps = actor.rollout(self.worlds, state.envs, (), None, noise, act, keep)
-        return envs, steps
+        envs, fault, *_, steps = actor.rollout(
+            self.worlds, state.envs, state.fault, (), None, noise, act, keep
+        )
+        return envs, fault, steps
 
     def _learn(self, state: TrainState, key: jax.Array):
         """Gradient steps, once there is enough to learn from: params, optimizer state, metrics."""

@@ -8,6 +8,7 @@ Evaluates the newest checkpoint of a run on fixed starts; the command writes RUN
 
 import argparse
 import dataclasses
+import functools
 import os
 import sys
 import warnings
@@ -32,7 +33,7 @@ from gpusim.envs.mujoco_task import MujocoTask
 from gpusim.envs.world import World
 from gpusim.parse import flags
 from gpusim.report import film, replay, report
-from gpusim.run import archive, checkpoint
+from gpusim.run import archive, checkpoint, fault
 from gpusim.run.archive import CheckpointError
 from gpusim.run.showing import drawing as drawing_of
 from gpusim.run.showing import tracks, watcher, write_replay
@@ -48,6 +49,7 @@ class Player(NamedTuple):
     path: Path  # the checkpoint it was read from
     run: Path  # the run folder
     read: Callable[[Path], Policy]  # the policy of another checkpoint of the run
+    fault: Callable[[], fault.Step]  # the last step that led to what is not finite
 
     @property
     def episode_length(self) -> int:
@@ -104,7 +106,8 @@ def load(
         return learner.policy(learner.of_seed(state, seed_index))
 
     settings = dataclasses.replace(settings, seed=settings.seed + seed_index, num_seeds=1)
-    return Player(settings, env, read(path), path, run, read)
+    of_it = functools.partial(fault.last, path, learner, seed_index)
+    return Player(settings, env, read(path), path, run, read, of_it)
 
 
 def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:
@@ -244,6 +247,9 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
     except film.FilmError as error:
         raise ConfigError(str(error)) from error
     player = load(options.run, options.checkpoint, said, seed_index=options.seed_index)
+    if options.replay_nan:
+        shell.say(f"{player.config.env}, {player.path}: {player.fault().text()}")
+        return
     played = _played(player, _starts(player, options.seed), options.episodes)
     shell.say(played.text())
     if options.elsewhere:
@@ -306,6 +312,11 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Any
     parser.add_argument(
         "--in", dest="elsewhere", choices=["mujoco"], help="play it there too, and compare"
     )
+    parser.add_argument(
+        "--replay-nan", action="store_true",
+        help="instead, make the last step again that led a world of the training to numbers that "
+        "are not finite, and name them",
+    )  # fmt: skip
     for name, kinds in (("video", "mp4, webm, mov"), ("gif", "gif, webp")):
         parser.add_argument(
             f"--{name}", type=Path, metavar="FILE", help=f"film the median episode ({kinds})"

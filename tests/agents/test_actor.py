@@ -10,7 +10,7 @@ import pytest
 from probes import LateReward
 
 from gpusim.agents import normalize
-from gpusim.agents.actor import rollout
+from gpusim.agents.actor import no_fault, rollout
 from gpusim.agents.evaluate import Evaluation
 from gpusim.agents.ppo import PPO, PPOConfig
 from gpusim.envs import Box, State, World, autoreset
@@ -27,10 +27,11 @@ def test_memory_begins_anew_with_every_episode():
     act = lambda memory, obs, noise: (memory + 1, Decision(jnp.zeros((1, 3)), memory))
     keep = lambda obs, decision, state, final: (obs, decision.memory, state.reward, final)
     state = worlds.reset(jax.random.key(0))
-    zeros = lambda: jnp.zeros(3)
-    _, memory, seen, (obs, counts, reward, final) = rollout(
-        worlds, state, zeros(), None, jnp.zeros(5), act, keep, zeros
+    zeros, fault = lambda: jnp.zeros(3), no_fault(state, jnp.zeros(1))
+    _, fault, memory, seen, (obs, counts, reward, final) = rollout(
+        worlds, state, fault, zeros(), None, jnp.zeros(5), act, keep, zeros
     )
+    assert fault.count == 0
     assert seen is None
     np.testing.assert_array_equal(counts[:, 0], [0, 1, 0, 1, 0])
     np.testing.assert_array_equal(obs[:, 0, 0], [0, 1, 0, 1, 0])  # what is seen is the time
@@ -45,11 +46,32 @@ def test_statistics_are_of_what_was_acted_on():
     start = normalize.init(jnp.zeros(1))
     keep = lambda obs, decision, state, final: obs
     state = worlds.reset(jax.random.key(0))
-    *_, seen, _ = rollout(worlds, state, (), start, jnp.zeros(5), act, keep)
+    fault = no_fault(state, jnp.zeros(1))
+    *_, seen, _ = rollout(worlds, state, fault, (), start, jnp.zeros(5), act, keep)
     assert seen is not None
     assert seen.count == 15
     np.testing.assert_allclose(seen.mean, 2 / 5, rtol=1e-6)  # 0 1 0 1 0
     np.testing.assert_allclose(seen.variance, 6 / 25, rtol=1e-6)
+
+
+def test_the_last_step_that_was_not_finite_is_kept():
+    """A reward is one over the action, less the time since the start: worlds meet it in turn, and
+    two of them at the sixth step."""
+    late = replace(LateReward, reward=lambda obs, action, steps: 1 / (action[0] - steps), length=9)
+    worlds = autoreset(late, 3)
+    act = lambda memory, obs, noise: (memory, Decision(jnp.array([[5.0, 2.0, 4.0]]), obs))
+    state = worlds.reset(jax.random.key(0))
+
+    def after(steps: int):
+        fault = no_fault(state, jnp.zeros(1))
+        keep = lambda *_: ()
+        return rollout(worlds, state, fault, (), None, jnp.zeros(steps), act, keep)[1]
+
+    for steps, count, action in ((3, 1, 2.0), (4, 1, 2.0), (5, 2, 4.0), (6, 4, 5.0)):
+        fault = after(steps)
+        assert fault.count == count
+        assert fault.action == action
+        assert fault.carry.steps == action  # before the step
 
 
 class Secret(World):

@@ -1,0 +1,67 @@
+"""The step that led a world to what is not finite is kept and made again; its numbers are named."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import gpusim
+from gpusim import play
+from gpusim.envs import Box, State, World
+
+TINY: dict[str, Any] = {
+    "num_envs": 8,
+    "unroll_length": 8,
+    "num_minibatches": 2,
+    "updates_per_call": 1,
+    "total_steps": 128,
+    "evaluations": 0,
+    "policy_hidden": (4,),
+    "value_hidden": (4,),
+    "tensorboard": False,
+}
+
+
+class Breaks(World):
+    """After five steps what it carries is a root of less than nothing, and is seen."""
+
+    action_space = Box(2)
+
+    def start(self, key: jax.Array) -> State:
+        return State.of({"left": jnp.array([5.0, 9.0])}, jnp.ones(2))
+
+    def transition(self, state: State, action: jax.Array) -> State:
+        left = state.carry["left"] - 1
+        root = jnp.sqrt(left - 0.5 + 0 * action)
+        return State.of({"left": jnp.where(left < 0.5, root, left)}, root)
+
+
+class Sound(Breaks):
+    """The same, and nothing breaks."""
+
+    def transition(self, state: State, action: jax.Array) -> State:
+        return State.of(state.carry, jnp.ones(2))
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_numbers_are_named(devices: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = gpusim.train(f"{__name__}:Breaks", out=tmp_path / "run", devices=devices, **TINY)
+    capsys.readouterr()
+    assert play.main([str(run.folder), "--replay-nan"]) == 0
+    said = capsys.readouterr().out
+    # 16 steps, three times five of each of the device's worlds
+    assert f"the last of {3 * 8 // devices} steps that led a world to what is not finite" in said
+    assert "not finite after it: carry.left[0] = nan, obs[0] = nan\n" in said
+    assert "before it" not in said
+    step = play.load(run.folder).fault()
+    assert step.before.carry["left"].tolist() == [1, 5]
+    assert step.action.shape == (2,)
+    assert jnp.isfinite(step.action).all()
+
+
+def test_there_may_be_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = gpusim.train(f"{__name__}:Sound", out=tmp_path / "run", **TINY)
+    assert play.main([str(run.folder), "--replay-nan"]) == 2
+    assert "no world of this run was ever not finite" in capsys.readouterr().err
