@@ -226,9 +226,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 with one line of explanation."""
     try:
         options = _parse(sys.argv[1:] if argv is None else argv)
+        player = play.load(options.run, options.checkpoint, seed_index=options.seed_index)
         if importlib.util.find_spec("viser") is None:
             raise ConfigError("a live view needs viser: pip install viser")
-        player = play.load(options.run, options.checkpoint, seed_index=options.seed_index)
         show = Show(player, options.worlds, follow=options.checkpoint is None)
         view = View(show, options.port)
         shell.say(f"{player.path}: open {view.url} in a browser; Ctrl-C ends it")

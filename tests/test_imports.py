@@ -62,7 +62,7 @@ ONLY = {
     ("list", "envs"): {"gpusim.envs.registry"},
     ("train", "report"): {"gpusim.report.live"},
     ("list", "report"): {"gpusim.report.folder"},
-    ("run", "lanes"): {"gpusim.lanes.cache"},
+    ("run", "lanes"): {"gpusim.lanes", "gpusim.lanes.cache"},
     ("run", "report"): {"gpusim.report.report", "gpusim.report.replay"},
 }
 
