@@ -101,7 +101,7 @@ def test_what_cannot_be_paired_is_refused():
         replace(TINY, num_envs=12, episodes=2).check(2)
 
 
-@pytest.mark.parametrize("name", ["es", "ars"])
+@pytest.mark.parametrize("name", ["es", pytest.param("ars", marks=pytest.mark.slow)])
 def test_it_trains_resumes_and_plays(name, tmp_path: Path):
     folder = tmp_path / "run"
     flags = f"--learner {name} --env hopper --num-envs 8 --unroll-length 10 --eval-envs 4" \

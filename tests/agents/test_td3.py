@@ -76,6 +76,7 @@ def test_choices_are_refused():
         Td3(TINY, ChoiceReward, devices=1)
 
 
+@pytest.mark.slow  # SAC, which is much the same, is tried always
 def test_it_trains_resumes_and_plays(tmp_path: Path):
     folder = tmp_path / "run"
     flags = (
