@@ -14,8 +14,14 @@ def model(world: str) -> Any:
 
     return mujoco.MjModel.from_xml_string(f"""
       <mujoco>
+        <visual><headlight ambient=".45 .45 .45" diffuse=".5 .5 .5"/></visual>
+        <asset><texture type="skybox" builtin="gradient" rgb1=".75 .85 .95" rgb2=".95 .97 1"
+          width="64" height="64"/></asset>
         <default><geom contype="0" conaffinity="0"/><joint limited="false"/></default>
-        <worldbody><geom type="plane" size="0 0 1" pos="0 0 -1.3"/>{world}</worldbody>
+        <worldbody>
+          <geom type="plane" size="0 0 1" pos="0 0 -1.3" rgba=".78 .8 .78 1"/>
+          {world}
+        </worldbody>
       </mujoco>""")
 
 
