@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 
+from gpusim import sharding
 from gpusim.agents import normalize
 from gpusim.envs.vec_env import VecEnv, VecState
 
@@ -29,7 +30,8 @@ Act = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 class Fault(NamedTuple):
-    """The last step that led a world of this device to numbers that are not finite."""
+    """The last step that led a world to numbers that are not finite; that of one of the devices,
+    once they have `agreed`."""
 
     count: jax.Array  # () int32: how many there were; what follows means nothing while it is 0
     carry: Any  # State.carry of the world before that step
@@ -39,6 +41,14 @@ class Fault(NamedTuple):
 def no_fault(state: VecState, action: jax.Array) -> Fault:
     """None yet, of worlds and actions like these; action: one world's."""
     return Fault(jnp.zeros((), jnp.int32), jax.tree.map(lambda x: x[0], state.world.carry), action)
+
+
+def agreed(before: Fault, after: Fault) -> Fault:
+    """The same fault on all devices, from what each has met since; inside `spmd`."""
+    met = after.count - before.count
+    which = jnp.argmax(sharding.gather(met[None]))
+    step = sharding.of_device((after.carry, after.action), which)
+    return Fault(before.count + sharding.total(met), *step)
 
 
 def _watched(fault: Fault, before: VecState, action: jax.Array, after: VecState) -> Fault:

@@ -19,7 +19,7 @@ from flax import struct
 
 from gpusim import sharding
 from gpusim.agents import normalize
-from gpusim.agents.actor import no_fault
+from gpusim.agents.actor import agreed, no_fault
 from gpusim.agents.config import LearnerConfig
 from gpusim.envs.vec_env import VecState, autoreset
 from gpusim.envs.world import World
@@ -60,7 +60,7 @@ class TrainState:
     optimizer: optax.OptState
     normalizer: normalize.Statistics | None  # of observations; None if they are used as they are
     envs: Any  # VecState of this device's worlds
-    fault: Any  # Fault: the last step of these worlds that led to what is not finite
+    fault: Any  # actor.Fault: the last step of any world that led to what is not finite
     memory: Any  # what the policy remembers in each world; () for nothing
     key: jax.Array  # never changes: every draw is derived from it and `updates`
     updates: jax.Array  # () int32, updates made; times steps_per_update is environment steps
@@ -231,7 +231,9 @@ class Learner(abc.ABC):
         """`updates_per_call` updates, and what happened, averaged over them and the devices."""
         state = replace(state, envs=self.worlds.clear_stats(state.envs))
         update = lambda state, _: self.update(state)
+        before = state.fault
         state, metrics = jax.lax.scan(update, state, length=self.config.updates_per_call)
+        state = replace(state, fault=agreed(before, state.fault))
         metrics = {name: jnp.nanmean(values) for name, values in metrics.items()}
         metrics = sharding.mean(metrics)
         diverged = metrics["skipped_updates"] >= self.config.gradient_steps

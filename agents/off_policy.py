@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import optax
 
 from gpusim import sharding
-from gpusim.agents import actor, normalize
+from gpusim.agents import actor, losses, networks, normalize
 from gpusim.agents.config import LearnerConfig
 from gpusim.agents.learner import Learner, TrainState, blank_but
+from gpusim.agents.policy import NetworkPolicy
+from gpusim.envs.world import Box, World
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,16 @@ class OffPolicyConfig(LearnerConfig):
         least = self.num_envs * self.unroll_length * -(-self.n_step // self.unroll_length)
         self.require(self.replay_size >= least, "replay_size", f"at least {least}: n_step, unrolls")
         self.require(math.isfinite(self.reward_scale), "reward_scale", "finite")
+
+
+@dataclass(frozen=True)
+class TwinCriticsConfig(OffPolicyConfig):
+    """Learners of a policy of continuous actions and two critics."""
+
+    FIXED: ClassVar[tuple[str, ...]] = (*OffPolicyConfig.FIXED, "policy_hidden")
+
+    policy_hidden: tuple[int, ...] = (256, 256)
+    """Widths of the policy's hidden layers."""
 
 
 class Decision(NamedTuple):
@@ -268,3 +280,51 @@ class OffPolicy(Learner):
             next_obs=seeing(part(replay.next_obs, last)),
             discount=worth,
         )
+
+
+class TwinCritics(OffPolicy):
+    """A policy of continuous actions, squashed by tanh, and two critics; the lower one counts."""
+
+    CRITICS = 2
+
+    def __init__(self, config: TwinCriticsConfig, world: World, **options: Any):
+        space, name = world.action_space, type(self).__name__.lower()
+        if not isinstance(space, Box) or space.size < 1:
+            raise ValueError(f"{world.name}: {name} learns continuous actions, not {space}")
+        self.actions = space.size
+        self.policy_network = self.acting(config)
+        self.critic_network: Any = networks.ActionValue(config.value_hidden, config.activation)
+        super().__init__(config, world, **options)
+
+    @abc.abstractmethod
+    def acting(self, config: Any) -> Any:
+        """The policy's network."""
+
+    def policy(self, state: TrainState) -> NetworkPolicy:
+        """The policy as it is now, on one device."""
+        params, normalizer = sharding.first((state.params["policy"], state.normalizer))
+        return NetworkPolicy(params, normalizer, self.policy_network, "tanh")
+
+    def action(self) -> jax.Array:
+        """An action of one world: its shape and dtype."""
+        return jnp.zeros(self.actions)
+
+    def draws(self, key: jax.Array, length: int) -> jax.Array:
+        """Standard normal, (length, actions)."""
+        return jax.random.normal(key, (length * self.actions,)).reshape(length, -1)
+
+    def critics(self, key: jax.Array, obs: Any) -> Any:
+        """Parameters of both."""
+        begin = lambda key: self.critic_network.init(key, obs, self.action())
+        return jax.vmap(begin)(jax.random.split(key, self.CRITICS))
+
+    def judged(self, critics: Any, obs: Any, action: jax.Array) -> jax.Array:
+        """What either thinks of actions, (2, samples)."""
+        return jax.vmap(self.critic_network.apply, (0, None, None))(critics, obs, action)
+
+    def critics_loss(self, params: Any, batch: Batch, later: jax.Array):
+        """The sum of both errors, and their opinions; later: (samples,) what follows is worth."""
+        target = losses.td_target(batch.reward, batch.discount, later)
+        value = self.judged(params["value"], batch.obs, batch.action)
+        error = losses.value_error(value, jnp.broadcast_to(target, value.shape))
+        return self.CRITICS * error, value

@@ -14,22 +14,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gpusim import sharding
-from gpusim.agents import losses, networks
-from gpusim.agents.learner import TrainState
-from gpusim.agents.off_policy import Batch, OffPolicy, OffPolicyConfig
-from gpusim.agents.policy import NetworkPolicy
-from gpusim.envs.world import Box, World
+from gpusim.agents import networks
+from gpusim.agents.off_policy import Batch, TwinCritics, TwinCriticsConfig
 from gpusim.metrics import Metric
-
-CRITICS = 2
 
 
 @dataclass(frozen=True)
-class Config(OffPolicyConfig):
+class Config(TwinCriticsConfig):
     """Twin delayed deep deterministic policy gradients."""
-
-    FIXED: ClassVar[tuple[str, ...]] = (*OffPolicyConfig.FIXED, "policy_hidden")
 
     exploration_low: float = 0.05
     """Standard deviation of the noise on the actions of the first world."""
@@ -41,8 +33,6 @@ class Config(OffPolicyConfig):
     """Standard deviation of the noise on the actions that judge what follows."""
     target_noise_clip: float = 0.5
     """That noise is cut here."""
-    policy_hidden: tuple[int, ...] = (256, 256)
-    """Widths of the policy's hidden layers."""
 
     def check(self, num_devices: int) -> None:
         """Raise ValueError, with numbers that would work, if this cannot run on so many devices."""
@@ -52,7 +42,7 @@ class Config(OffPolicyConfig):
         self.require(self.policy_delay >= 1, "policy_delay", "at least 1")
 
 
-class Td3(OffPolicy):
+class Td3(TwinCritics):
     """The algorithm."""
 
     METRICS: ClassVar[Mapping[str, Metric]] = {
@@ -62,32 +52,15 @@ class Td3(OffPolicy):
         "skipped_updates": Metric("Gradient steps left out, not being finite, of an update"),
     }
 
-    def __init__(self, config: Config, world: World, **options: Any):
-        space = world.action_space
-        if not isinstance(space, Box) or space.size < 1:
-            raise ValueError(f"{world.name}: td3 learns continuous actions, not {space}")
-        self.actions = space.size
-        self.policy_network: Any = networks.Deterministic(
-            config.policy_hidden, space.size, config.activation
-        )
-        self.critic_network: Any = networks.ActionValue(config.value_hidden, config.activation)
-        super().__init__(config, world, **options)
-
-    def policy(self, state: TrainState) -> NetworkPolicy:
-        """The policy as it is now, on one device."""
-        params, normalizer = sharding.first((state.params["policy"], state.normalizer))
-        return NetworkPolicy(params, normalizer, self.policy_network, "tanh")
-
-    def action(self) -> jax.Array:
-        """An action of one world: its shape and dtype."""
-        return jnp.zeros(self.actions)
+    def acting(self, config: Config) -> networks.Deterministic:
+        """A network without chance."""
+        return networks.Deterministic(config.policy_hidden, self.actions, config.activation)
 
     def parameters(self, keys: jax.Array, obs: Any) -> Any:
         """Parameters of the policy, of the critics, and of those that chase them."""
-        begin = lambda key: self.critic_network.init(key, obs, self.action())
         chased = {
             "policy": self.policy_network.init(keys[0], obs),
-            "value": jax.vmap(begin)(jax.random.split(keys[1], CRITICS)),
+            "value": self.critics(keys[1], obs),
         }
         return {**chased, "target": chased}
 
@@ -100,10 +73,6 @@ class Td3(OffPolicy):
         each: Any = {"policy": delayed, "value": adam(), "target": optax.set_to_zero()}
         return optax.partition(each, {name: name for name in each})
 
-    def draws(self, key: jax.Array, length: int) -> jax.Array:
-        """Standard normal, (length, actions)."""
-        return jax.random.normal(key, (length * self.actions,)).reshape(length, -1)
-
     def explore(self, params: Any, obs: Any, noise: Any, place: Any) -> jax.Array:
         """The policy's actions with noise, more of it the later the world."""
         low, high = self.config.exploration_low, self.config.exploration_high
@@ -115,19 +84,15 @@ class Td3(OffPolicy):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The critics' error and the policy's loss; neither pulls at what the other is for."""
         fixed = jax.lax.stop_gradient(params)
-        judge = jax.vmap(self.critic_network.apply, (0, None, None))
-
         far = self.config.target_noise_clip
         noise = self.config.target_noise * jax.random.normal(key, batch.action.shape)
         action = self._act(fixed["target"]["policy"], batch.next_obs) + jnp.clip(noise, -far, far)
         action = jnp.clip(action, -1, 1)
-        later = judge(fixed["target"]["value"], batch.next_obs, action).min(0)
-        target = losses.td_target(batch.reward, batch.discount, later)
-        value = judge(params["value"], batch.obs, batch.action)
-        value_loss = CRITICS * losses.value_error(value, jnp.broadcast_to(target, value.shape))
+        later = self.judged(fixed["target"]["value"], batch.next_obs, action).min(0)
+        value_loss, value = self.critics_loss(params, batch, later)
 
         action = self._act(params["policy"], batch.obs)
-        policy_loss = -judge(fixed["value"], batch.obs, action).min(0).mean()
+        policy_loss = -self.judged(fixed["value"], batch.obs, action).min(0).mean()
         return value_loss + policy_loss, {
             "policy_loss": policy_loss,
             "value_loss": value_loss,

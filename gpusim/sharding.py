@@ -163,6 +163,18 @@ def gather(x: jax.Array) -> jax.Array:
     return jax.lax.all_gather(x, AXIS, tiled=True)
 
 
+def of_device(tree: Any, which: jax.Array) -> Any:
+    """What device `which` has, on all, inside a function run by `spmd`."""
+
+    def its(x: jax.Array) -> jax.Array:
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            words = its(jax.random.key_data(x))
+            return jax.random.wrap_key_data(words, impl=jax.random.key_impl(x))
+        return gather(x[None])[which]
+
+    return jax.tree.map(its, tree)
+
+
 def total(tree: Any) -> Any:
     """Sum over devices, inside a function run by `spmd`."""
     return _in_one_message(partial(jax.lax.psum, axis_name=AXIS), tree)

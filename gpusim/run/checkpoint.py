@@ -142,15 +142,14 @@ def _bits(data: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(data).view(np.uint8).reshape(len(data), -1)
 
 
-def load_part(path: Path, template: Tree, device: int = 0) -> Tree:
-    """The part of a saved state that `template` has leaves for, of one of the state's devices.
+def load_part(path: Path, template: Tree) -> Tree:
+    """The part of a saved state that `template` has leaves for, of the state's first device.
 
     template: shapes of a state on one device, with None for what is not wanted. It does not matter
     on how many devices the state was saved.
     """
     found, expected = archive.read(path), _named_leaves(template)
-    of_it = slice(device, device + 1)
-    members = {name: found.members[name][of_it] for name, _ in expected if name in found.members}
+    members = {name: found.members[name][:1] for name, _ in expected if name in found.members}
     first = {n: {**found.leaves[n], "shape": list(data.shape)} for n, data in members.items()}
     _compare(path, expected, first)
     leaves = [

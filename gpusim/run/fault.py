@@ -1,7 +1,7 @@
 """The last step of a run that led a world to numbers that are not finite, made again.
 
-Training ends such a world, counts it (`diverged_worlds`) and keeps, on each device, what the last
-one carried before that step and its action (`agents.actor.Fault`); checkpoints have them.
+Training ends such a world, counts it (`diverged_worlds`) and keeps what the last one carried before
+that step and its action (`agents.actor.Fault`); checkpoints have them.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from gpusim import lanes
+from gpusim import lanes, sharding
 from gpusim.agents.learner import Learner, blank_but
-from gpusim.run import archive, checkpoint
+from gpusim.run import checkpoint
 from gpusim.run.archive import CheckpointError
 
 SHOWN = 5  # numbers of a kind
@@ -23,7 +23,7 @@ SHOWN = 5  # numbers of a kind
 class Step:
     """A step of one world."""
 
-    count: int  # how many such steps there were, in all worlds of its device
+    count: int  # how many such steps there were in the run
     before: Any  # State
     action: jax.Array
     after: Any  # State
@@ -53,13 +53,11 @@ def last(path: Path, learner: Learner, seed_index: int = 0) -> Step:
     world = learner.world
     if world.hosted:
         raise CheckpointError(f"{world.name} steps on the host, which makes no step again")
-    counts = archive.read(path).members.get("state/fault/count", np.zeros((1, learner.num_seeds)))
-    counts = counts.reshape(len(counts), learner.num_seeds)[:, seed_index]
-    if not counts.any():
+    blank = learner.blank()
+    state = checkpoint.load_part(path, blank_but(blank, fault=blank.fault))
+    fault = sharding.first(learner.of_seed(state, seed_index).fault)
+    if not fault.count:
         raise CheckpointError(f"checkpoint {path}: no world of this run was ever not finite")
-    template = blank_but(learner.blank(), fault=learner.blank().fault)
-    state = checkpoint.load_part(path, template, device=int(np.argmax(counts)))
-    fault = jax.tree.map(lambda x: x[0], learner.of_seed(state, seed_index).fault)
     start = jax.jit(lambda key, carry: world.start(key).replace(carry=carry))
     before = start(jax.random.key(0), fault.carry)
     after = lanes.kernel(world.transition)(before, fault.action)

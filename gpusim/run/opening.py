@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from gpusim import config as configs
-from gpusim.agents.learner import TrainState
+from gpusim.agents.learner import TrainState, blank_but
 from gpusim.config import ConfigError
 from gpusim.run import archive, checkpoint, seeds, sinks
 from gpusim.run.archive import CheckpointError
@@ -66,7 +66,8 @@ def position(job: Job, resume: bool, display: sinks.Display) -> Position:
     if learner.world.hosted:
         display.message(f"what {config.env} was doing is lost: its episodes begin anew")
         key = jax.random.fold_in(seeds.key(config), steps)
-        state = dataclasses.replace(state, envs=learner.init(key).envs)
+        fresh = learner.init(key)
+        state = dataclasses.replace(state, envs=fresh.envs, memory=fresh.memory)
     best, worse = past.get("best"), past.get("worse", 0)
     best = -math.inf if best is None else best
     return Position(state, steps, past["seconds"], past["evaluation"], best, worse)
@@ -101,7 +102,6 @@ def _restored(job: Job, state: TrainState) -> TrainState:
 def _wanted(state: TrainState, parts: Sequence[str]) -> TrainState:
     """The state with None for all that another run does not give. Raises ConfigError for parts that
     there are not."""
-    others: Any = dict.fromkeys(("optimizer", "envs", "memory", "key", "updates", "extra"))
     known = [*state.params, *(["statistics"] if state.normalizer is not None else [])]
     if unknown := [part for part in parts if part not in known]:
         raise ConfigError(
@@ -110,7 +110,7 @@ def _wanted(state: TrainState, parts: Sequence[str]) -> TrainState:
     taken = parts or known
     params = {name: x if name in taken else None for name, x in state.params.items()}
     normalizer = state.normalizer if "statistics" in taken else None
-    return dataclasses.replace(state, params=params, normalizer=normalizer, **others)
+    return blank_but(state, params=params, normalizer=normalizer)
 
 
 def _by_number(tree: Any) -> dict[str, np.ndarray]:

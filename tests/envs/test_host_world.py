@@ -19,6 +19,7 @@ from gpusim.agents.ppo import PPO, PPOConfig  # noqa: E402
 from gpusim.envs import registry  # noqa: E402
 from gpusim.envs.gymnasium_world import Actions, features  # noqa: E402
 from gpusim.envs.vec_env import autoreset  # noqa: E402
+from gpusim.run import archive, clock, job, opening, sinks  # noqa: E402
 
 made: list[Any] = []
 
@@ -213,6 +214,19 @@ def test_a_run_plays_and_goes_on(tmp_path):
     run = gpusim.train(resume=run, total_steps=1536)
     assert run.steps == 1536
     assert run.evaluation["evaluation_length"] == 3
+
+
+def test_what_was_remembered_is_lost_with_the_episodes(tmp_path):
+    """Three steps an episode, and 64 a call: memories are not empty when the run is saved."""
+    folder, remembers = tmp_path / "run", {"memory": 4, "num_minibatches": 1}
+    gpusim.train("gym:Small-v0", out=folder, **(TINY | remembers))
+    saved = archive.newest(folder / "checkpoints")[1].members
+    assert any(x.any() for name, x in saved.items() if name.startswith("state/memory"))
+    again = config.parse(["--resume", str(folder), "--total-steps", "1536"]).train
+    here = job.prepare(again, folder, True, clock.Phases())
+    begun = opening.position(here, True, sinks.Nowhere())
+    assert begun.steps == 768
+    assert not any(x.any() for x in jax.tree.leaves(begun.state.memory))
 
 
 def test_mujoco_s_are_drawn():

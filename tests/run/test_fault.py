@@ -45,20 +45,41 @@ class Sound(Breaks):
         return State.of(state.carry, jnp.ones(2))
 
 
+class Other(Sound):
+    """Another world of the same sizes, which carries something else."""
+
+    def start(self, key: jax.Array) -> State:
+        return State.of(jnp.zeros(7), jnp.ones(2))
+
+
 @pytest.mark.parametrize("devices", [1, 2])
 def test_the_numbers_are_named(devices: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = gpusim.train(f"{__name__}:Breaks", out=tmp_path / "run", devices=devices, **TINY)
     capsys.readouterr()
     assert play.main([str(run.folder), "--replay-nan"]) == 0
     said = capsys.readouterr().out
-    # 16 steps, three times five of each of the device's worlds
-    assert f"the last of {3 * 8 // devices} steps that led a world to what is not finite" in said
+    assert "the last of 24 steps that led a world to what is not finite" in said  # 3 of each world
     assert "not finite after it: carry.left[0] = nan, obs[0] = nan\n" in said
     assert "before it" not in said
     step = play.load(run.folder).fault()
     assert step.before.carry["left"].tolist() == [1, 5]
     assert step.action.shape == (2,)
     assert jnp.isfinite(step.action).all()
+
+
+def test_it_does_not_hinder_a_run_on_fewer_devices(tmp_path: Path):
+    folder = tmp_path / "run"
+    gpusim.train(f"{__name__}:Breaks", out=folder, devices=2, **TINY)
+    run = gpusim.train(resume=folder, total_steps=256, devices=1)
+    assert run.steps == 256
+    assert play.load(folder).fault().count == 24 + 3 * 8  # 16 steps more, from the second on
+
+
+def test_nor_what_another_world_learns_from_it(tmp_path: Path):
+    gpusim.train(f"{__name__}:Breaks", out=tmp_path / "run", **TINY)
+    run = gpusim.train(f"{__name__}:Other", out=tmp_path / "two", restore=tmp_path / "run", **TINY)
+    with pytest.raises(ValueError, match="no world of this run"):
+        play.load(run.folder).fault()
 
 
 def test_there_may_be_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
