@@ -218,7 +218,8 @@ def test_a_run_plays_and_goes_on(tmp_path):
 
 def test_what_was_remembered_is_lost_with_the_episodes(tmp_path):
     """Three steps an episode, and 64 a call: memories are not empty when the run is saved."""
-    folder, remembers = tmp_path / "run", {"memory": 4, "num_minibatches": 1}
+    folder = tmp_path / "run"
+    remembers: dict[str, Any] = {"memory": 4, "num_minibatches": 1}
     gpusim.train("gym:Small-v0", out=folder, **(TINY | remembers))
     saved = archive.newest(folder / "checkpoints")[1].members
     assert any(x.any() for name, x in saved.items() if name.startswith("state/memory"))
