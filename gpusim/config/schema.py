@@ -47,7 +47,8 @@ class TrainConfig:
     eval_envs: int = 128
     """Episodes in each evaluation."""
     checkpoint_seconds: float = 60.0
-    """Wall time between checkpoints; the end and an interruption write one too."""
+    """Wall time between checkpoints, 0: one after every --updates-per-call updates; the end and an
+    interruption write one too. None is begun while one is being written, unless it is 0."""
     keep_checkpoints: int = 3
     """How many of the newest checkpoints are kept."""
     archive_steps: int | None = None

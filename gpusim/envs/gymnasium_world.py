@@ -24,6 +24,8 @@ def make(name: str, **options: Any) -> HostWorld:
     endless = options | {"max_episode_steps": NO_LIMIT, "disable_env_checker": True}
     try:
         env = gymnasium.make(name, **options)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{label} needs {error.name}, which is not installed") from error
     except (gymnasium.error.Error, ImportError, TypeError, AssertionError) as error:
         raise ValueError(f"{label} cannot be made: {' '.join(str(error).split())}") from error
     limit = env.spec.max_episode_steps if env.spec else None

@@ -82,12 +82,14 @@ class Keeper:
         part.replace(self.job.folder / "heartbeat.json")
 
     def due(self, here: Position) -> bool:
-        """Is it time for a checkpoint? Not while one is being written, unless it is to stay."""
+        """Is it time for a checkpoint? Not while one is being written, unless it is to stay or
+        every one is asked for."""
         if here.steps == self._begun:
             return False
+        every = self.job.config.checkpoint_seconds
+        idle = self._pending is None or self._pending[2].done() or not every
         waited = self.job.phases.elapsed() - self.saved_at
-        idle = self._pending is None or self._pending[2].done()
-        return (idle and waited >= self.job.config.checkpoint_seconds) or self._for_good(here.steps)
+        return (idle and waited >= every) or self._for_good(here.steps)
 
     def _for_good(self, steps: int) -> bool:
         """Was one of the marks crossed at which a checkpoint is kept, by the call that led here?"""

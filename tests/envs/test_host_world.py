@@ -20,6 +20,7 @@ from gpusim.envs import registry  # noqa: E402
 from gpusim.envs.gymnasium_world import Actions, features  # noqa: E402
 from gpusim.envs.vec_env import autoreset  # noqa: E402
 from gpusim.run import archive, clock, job, opening, sinks  # noqa: E402
+from tests.envs import gymnasium_oracle  # noqa: E402, F401  (its MuJoCo tasks without imageio)
 
 made: list[Any] = []
 
@@ -257,6 +258,9 @@ def test_mistakes_are_one_line(flags: str, told: str, tmp_path, capsys):
 
 
 def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch):
+    gymnasium.register("Nowhere-v0", "no_such_package.envs:Nowhere")
+    with pytest.raises(ValueError, match="gym:Nowhere-v0 needs no_such_package, which is not inst"):
+        registry.make("gym:Nowhere-v0")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="needs envpool: pip install envpool"):
         registry.make("envpool:Pong-v5")
