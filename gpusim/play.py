@@ -9,6 +9,7 @@ Evaluates the newest checkpoint of a run on fixed starts; the command writes RUN
 import argparse
 import dataclasses
 import functools
+import math
 import os
 import sys
 import warnings
@@ -24,6 +25,7 @@ import jax
 import numpy as np
 
 from gpusim import agents, config, shell
+from gpusim.agents import dataset
 from gpusim.agents.evaluate import Episodes, Evaluation
 from gpusim.agents.learner import Policy
 from gpusim.callable import callable_module
@@ -175,6 +177,33 @@ class Played:
         except film.FilmError as error:
             raise ConfigError(str(error)) from error
 
+    def save(self, path: str | Path, *, min_return: float = -math.inf) -> int:
+        """Write the episodes that earned so much at least to an .npz, to be learned from
+        (`gpusim.agents.dataset`): how many they are. Raises ConfigError if there is none."""
+        player, path = self.player, Path(path)
+        watch = lambda state: (state.obs, state.reward)
+        every = len(self.episodes.total)
+        again = Evaluation(player.env, every, player.episode_length, watch)(player.policy, self.key)
+        (obs, reward), length = again.watched, np.asarray(again.length).astype(int)
+        obs = jax.tree.map(lambda x: x[:-1], obs)
+        act = lambda memory, seen: player.policy.act(memory, seen)
+        _, action = jax.lax.scan(act, player.policy.initial((every,)), obs)
+        one_by_one = lambda x: np.concatenate(
+            [np.asarray(x)[:n, i] for i, n in enumerate(length)]
+        )
+        found = dataset.Dataset(
+            jax.tree.map(one_by_one, obs),
+            one_by_one(action),
+            one_by_one(reward[1:]),
+            length,
+            ~np.asarray(again.alive),
+        ).better_than(min_return)
+        if not len(found.length):
+            best = float(np.max(self.episodes.total))
+            raise ConfigError(f"--min-return is {min_return:g}: the best episode earned {best:g}")
+        dataset.write(path, found)
+        return len(found.length)
+
     def in_mujoco(self) -> "Played":
         """The same policy from the same starts, computed by C MuJoCo."""
         player = self.player
@@ -262,6 +291,9 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
         shell.say(
             f"no replay: {player.config.env} offers no drawing (docs/envs.md says how it could)"
         )
+    if options.save:
+        count = played.save(options.save, min_return=options.min_return)
+        shell.say(f"episodes: {options.save} holds {count} to learn from (--learner bc)")
     for path in films:
         shell.say(f"film: {played.film(path, size=size, seconds=options.seconds)}")
     if options.open and page:
@@ -316,6 +348,13 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Any
         "--replay-nan", action="store_true",
         help="instead, make the last step again that led a world of the training to numbers that "
         "are not finite, and name them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE.npz", help="keep the episodes, to be learned from"
+    )
+    parser.add_argument(
+        "--min-return", type=float, default=-math.inf, metavar="R",
+        help="keep those that earned so much at least",
     )  # fmt: skip
     for name, kinds in (("video", "mp4, webm, mov"), ("gif", "gif, webp")):
         parser.add_argument(

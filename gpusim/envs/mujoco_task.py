@@ -1,6 +1,6 @@
 """A task on a MuJoCo model: a World made of a few pure functions, and the physics around them.
 
-A task says how a world starts (`initial`, `vary`), what it remembers from step to step
+A task says how a world starts (`initial`, `vary`, `rest`), what it remembers from step to step
 (`first_memory`, `remember`), what drives it (`control`, `disturb`), what is seen (`observation`),
 what is rewarded (`rewards`) and when it ends (`terminal`). Everything here is one world; the whole
 transition becomes one lanes kernel.
@@ -69,7 +69,7 @@ class Moment(NamedTuple):
     model: physics.Model  # with this world's own numbers
     state: physics.State  # after the last physics step
     derived: physics.Derived  # of the last forward pass: xpos, cvel, subtree_com, ...
-    ctrl: jax.Array  # (nu,) what drove the actuators; zeros at a start
+    ctrl: jax.Array  # (nu,) what drove the actuators
     action: jax.Array  # (action_size,) what the policy did; zeros at a start
 
     def sensor(self, name: str) -> jax.Array:
@@ -143,6 +143,10 @@ class MujocoTask(World):
         """Actuator inputs (nu,): [-1, 1] mapped onto each actuator's control range."""
         return onto_control_range(before.model, action)
 
+    def rest(self, qpos: jax.Array) -> jax.Array:
+        """Actuator inputs (nu,) at a start, for what is measured there: zeros."""
+        return jnp.zeros(self.model.nu, qpos.dtype)
+
     def disturb(self, before: Before) -> physics.State:
         """The state a step begins with: a push changes its velocities, say."""
         return before.state
@@ -185,7 +189,7 @@ class MujocoTask(World):
         except (ValueError, TypeError) as error:
             raise WorldError(f"environment {self.name!r}: vary: {error}") from error
         at = self.engine.init(model, qpos, qvel)
-        ctrl = jnp.zeros(model.nu, at.qpos.dtype)
+        ctrl = self.rest(at.qpos)
         derived = self._forward(numbers, at, ctrl)
         now = Moment(model, at, derived, ctrl, jnp.zeros(self.action_space.shape, at.qpos.dtype))
         memory = self.first_memory(jax.random.fold_in(key, _MEMORY), now)

@@ -1,0 +1,86 @@
+"""Episodes in a file, to be learned from: what `gpusim.play RUN --save FILE.npz` writes.
+
+An uncompressed .npz of arrays, one row a control step, episode after episode: `obs` (or `obs/NAME`
+of each part), `action`, `reward`; `length` of each episode; `terminated`, whether it ended for
+good. Nothing in it is a pickle.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+FORMAT = "gpusim episodes 1"
+
+
+class Dataset(NamedTuple):
+    """Episodes, one after the other."""
+
+    obs: Any  # (steps, features) of each part: what was seen before each step
+    action: np.ndarray  # (steps, actions) in [-1, 1], or the choice (steps,)
+    reward: np.ndarray  # (steps,)
+    length: np.ndarray  # (episodes,) steps of each
+    terminated: np.ndarray  # (episodes,) bool: it ended for good, and not with the time
+
+    @property
+    def returns(self) -> np.ndarray:
+        """(episodes,) what each earned."""
+        ends = np.cumsum(self.length)
+        total = np.concatenate([[0.0], np.cumsum(self.reward, dtype=float)])
+        return total[ends] - total[ends - self.length]
+
+    def better_than(self, least: float) -> "Dataset":
+        """The episodes that earned so much at least."""
+        good = self.returns >= least
+        rows = np.repeat(good, self.length)
+        part = lambda x: x[rows]
+        obs = {name: part(x) for name, x in self.obs.items()} if _parts(self.obs) else None
+        return Dataset(
+            part(self.obs) if obs is None else obs,
+            part(self.action),
+            part(self.reward),
+            self.length[good],
+            self.terminated[good],
+        )
+
+
+def write(path: Path, dataset: Dataset) -> None:
+    """Write them as a file of this name, which appears when it is whole."""
+    from gpusim.run.files import write_atomic
+
+    parts = dataset.obs if _parts(dataset.obs) else {"": dataset.obs}
+    arrays = {f"obs/{name}".rstrip("/"): np.asarray(x) for name, x in parts.items()}
+    arrays |= {name: np.asarray(getattr(dataset, name)) for name in Dataset._fields[1:]}
+    arrays["format"] = np.array(FORMAT)
+    write_atomic(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+
+
+def read(path: Path) -> Dataset:
+    """The episodes of a file. Raises ValueError, of one line, for a file that has none."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}") from None
+    except Exception as error:  # zip has odd corners, and each has an exception of its own
+        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if str(arrays.get("format")) != FORMAT:
+        raise ValueError(f"{path} holds no episodes: gpusim.play RUN --save FILE.npz writes them")
+    missing = [name for name in Dataset._fields[1:] if name not in arrays]
+    parts = {name[4:]: x for name, x in arrays.items() if name.startswith("obs/")}
+    obs = arrays.get("obs", parts)
+    if missing or (isinstance(obs, Mapping) and not obs):
+        raise ValueError(f"{path} lacks {missing[0] if missing else 'obs'}")
+    found = Dataset(obs, *(arrays[name] for name in Dataset._fields[1:]))
+    steps = int(found.length.sum())
+    for name, x in {**parts, "obs": arrays.get("obs"), "action": found.action}.items():
+        if x is not None and len(x) != steps:
+            raise ValueError(f"{path}: {name} has {len(x)} rows, its episodes {steps} steps")
+    if len(found.reward) != steps or len(found.terminated) != len(found.length):
+        raise ValueError(f"{path}: reward or terminated is of another number of steps or episodes")
+    return found
+
+
+def _parts(obs: Any) -> bool:
+    return isinstance(obs, Mapping)

@@ -1,0 +1,165 @@
+"""MuJoCo Playground's own environments beside ours: same state, same action, same numbers.
+
+Their code judges what C MuJoCo computes: MJX, which they run on, finds contacts of some shapes
+otherwise. Only the package's own files are needed: what it imports for pictures is stubbed, and
+meshes that are only looked at are stood for by a tetrahedron.
+"""
+# pyright: reportAttributeAccessIssue=false
+
+import importlib
+import re
+import struct
+import sys
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+from gpusim import lanes
+from gpusim.envs.mujoco_task import Carry
+from gpusim.envs.registry import world_class
+from gpusim.envs.world import PRIVILEGED, State
+from gpusim.physics import State as Physics
+
+for _name in ("mediapy", "lxml", "lxml.etree", "tqdm"):
+    try:
+        importlib.import_module(_name)
+    except ImportError:
+        sys.modules[_name] = types.ModuleType(_name)
+
+playground: Any = pytest.importorskip("mujoco_playground")
+
+_ITERATIONS = 100  # of both solvers, so that both end at the optimum
+# Of mjData, what these tasks read.
+_FIELDS = ("qpos", "qvel", "qacc_warmstart", "qacc", "xpos", "xmat", "site_xpos", "site_xmat",
+           "sensordata", "actuator_force")  # fmt: skip
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
+    """Playground's environment on C MuJoCo, whose solver goes on to the end."""
+    from mujoco import mjx
+    from mujoco_playground._src import mjx_env
+    from mujoco_playground._src.locomotion.g1 import base as g1
+    from mujoco_playground._src.locomotion.go1 import base as go1
+
+    monkeypatch.setattr(mjx_env, "MENAGERIE_PATH", folder)  # which is there, and empty
+    for module in (go1, g1):
+        monkeypatch.setattr(module, "get_assets", _with_meshes(module.get_assets))
+    env = playground.registry.load(name, config_overrides={"impl": "jax"})
+    env.mj_model.opt.iterations = env.mj_model.opt.ls_iterations = _ITERATIONS
+    env.mj_model.opt.tolerance = 0
+    env.mj_model.opt.ccd_iterations, env.mj_model.opt.ccd_tolerance = 50, 1e-12
+    by_c = _InC(env.mj_model)
+    monkeypatch.setattr(mjx, "forward", lambda _, data: by_c(data, data.ctrl, 0))
+    monkeypatch.setattr(mjx_env, "step", lambda _, data, ctrl, n=1: by_c(data, ctrl, n))
+    return env
+
+
+class _InC:
+    """C MuJoCo as a function of MJX's data."""
+
+    def __init__(self, model: mujoco.MjModel):
+        self.model, self.data = model, mujoco.MjData(model)
+
+    def __call__(self, data: Any, ctrl: jax.Array, steps: int) -> Any:
+        """The data after so many steps; after none, with what follows from its state."""
+        shapes = [jax.ShapeDtypeStruct(getattr(data, f).shape, float) for f in _FIELDS]
+        at = data.qpos, data.qvel, data.qacc_warmstart, ctrl
+        found = jax.pure_callback(lambda *at: self._computed(steps, *at), shapes, *at)
+        return data.replace(ctrl=ctrl, **dict(zip(_FIELDS, found, strict=True)))
+
+    def _computed(self, steps: int, *at: Any) -> list[np.ndarray]:
+        d = self.data
+        d.qpos[:], d.qvel[:], d.qacc_warmstart[:], d.ctrl[:] = map(np.asarray, at)
+        if not steps:
+            mujoco.mj_forward(self.model, d)
+        for _ in range(steps):
+            mujoco.mj_step(self.model, d)
+        read = lambda name: np.array(getattr(d, name))
+        matrix = lambda name, x: x.reshape(-1, 3, 3) if name.endswith("mat") else x
+        return [matrix(name, read(name)) for name in _FIELDS]
+
+
+def _with_meshes(get_assets: Callable[[], dict[str, bytes]]) -> Callable[[], dict[str, bytes]]:
+    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+    sides = [(0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)]
+    facet = lambda side: bytes(12) + corners[list(side)].tobytes() + bytes(2)
+    solid = bytes(80) + struct.pack("<I", len(sides)) + b"".join(map(facet, sides))
+
+    def found() -> dict[str, bytes]:
+        assets = get_assets()
+        for text in [data.decode() for name, data in assets.items() if name.endswith(".xml")]:
+            for file in re.findall(r'file="([^"]+\.(?:stl|STL|obj))"', text):
+                assets.setdefault(file.rpartition("/")[2], solid)
+        return assets
+
+    return found
+
+
+def ours(name: str, **options: Any) -> Any:
+    """Our task, whose solver goes on to the end."""
+    kind: Any = world_class(name)
+
+    def adapt(self: Any, mj: Any) -> None:
+        kind.adapt(self, mj)
+        mj.opt.iterations = mj.opt.ls_iterations = _ITERATIONS
+        mj.opt.tolerance = 0
+
+    return type(kind.__name__, (kind,), {"adapt": adapt, "name": name})(**options)
+
+
+class Beside:
+    """Both, in the same states."""
+
+    def __init__(self, env: Any, world: Any, remembered: Callable[[Mapping[str, Any]], Any]):
+        self.env, self.world, self.remembered = env, world, remembered
+        self.reset, self.theirs = jax.jit(env.reset), jax.jit(env.step)
+        self.ours = jax.jit(lanes.kernel(world.transition))
+        self.random = np.random.default_rng(0)
+        self.state: Any = None
+
+    def start(self, seed: int) -> None:
+        """Where an episode of theirs begins."""
+        self.state = self.reset(jax.random.PRNGKey(seed))
+
+    def step(self) -> tuple[State, Any, Any]:
+        """Both from the same state by the same action: ours, theirs, and what they remember as we
+        do."""
+        data, info = self.state.data, self.state.info
+        at = Physics(data.qpos, data.qvel, data.qacc_warmstart)
+        carry = Carry(at, self.remembered(info), {})
+        dummy = jnp.zeros(())
+        before = State(carry, None, dummy, dummy > 0, dummy > 0, {})
+        action = jnp.asarray(self.random.uniform(-1, 1, self.world.action_size))
+        mine = self.ours(before, action)
+        self.state = self.theirs(self.state, action)
+        return mine, self.state, self.remembered(self.state.info)
+
+
+def differences(world: Any, mine: State, theirs: Any, remembered: Any) -> dict[str, float]:
+    """The largest, of each part of a step; of joints relative to what is usual."""
+    apart = lambda a, b: float(np.max(np.abs(np.asarray(a, float) - np.asarray(b, float)), initial=0))
+    found = {
+        "qpos": apart(mine.carry.physics.qpos, theirs.data.qpos),
+        "qvel": apart(mine.carry.physics.qvel, theirs.data.qvel),
+        "state": apart(mine.obs["state"], theirs.obs["state"]),
+        "privileged": apart(mine.obs[PRIVILEGED], theirs.obs["privileged_state"]),
+        "reward": apart(mine.reward, theirs.reward),
+        "terminated": apart(mine.terminated, theirs.done),
+    }
+    for name, value in theirs.metrics.items():
+        own = name.replace("reward/", "reward_")
+        scale = world.dt if own != name else 1.0
+        found[own] = apart(mine.metrics[own], value * scale)
+    memory = mine.carry.memory._replace(seen=remembered.seen)
+    for k, (a, b) in enumerate(
+        zip(jax.tree.leaves(memory), jax.tree.leaves(remembered), strict=True)
+    ):
+        found[f"memory {k}"] = apart(a, b)
+    return found

@@ -1,0 +1,82 @@
+"""Robots on command against Playground's own environments: same state, same action, same numbers."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from tests.envs.playground_oracle import Beside, differences, load, ours  # isort: skip
+
+from gpusim.envs.tasks.playground import g1, getup, go1
+from gpusim.envs.tasks.playground.joystick import Feet
+
+
+@pytest.fixture(autouse=True)
+def x64():
+    """Double precision: two engines then agree far beyond what a wrong formula could hide in. Not
+    by `jax.enable_x64`, which threads that call C do not know of."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+def of_go1(info: Any) -> go1.Memory:
+    """What ours remembers, from theirs."""
+    feet = Feet(info["feet_air_time"], info["last_contact"], info["swing_peak"])
+    told = info["command"], info["steps_until_next_cmd"]
+    return go1.Memory(info["rng"], *told, info["last_act"], feet, ())  # pyright: ignore
+
+
+def of_getup(info: Any) -> getup.Memory:
+    """What ours remembers, from theirs."""
+    return getup.Memory(info["rng"], info["last_act"], info["last_last_act"], ())  # pyright: ignore
+
+
+def of_g1(info: Any) -> g1.Memory:
+    """What ours remembers, from theirs."""
+    feet = Feet(info["feet_air_time"], info["last_contact"], info["swing_peak"])
+    return g1.Memory(
+        info["rng"], info["command"], info["step"], info["last_act"], feet, info["phase"],
+        info["phase_dt"][0], info["push_step"], info["push_interval_steps"], (),
+    )  # fmt: skip  # pyright: ignore
+
+
+REMEMBERED = {
+    "Go1JoystickFlatTerrain": of_go1,
+    "Go1JoystickRoughTerrain": of_go1,
+    "Go1Getup": of_getup,
+    "G1JoystickFlatTerrain": of_g1,
+}
+
+
+@pytest.mark.parametrize("name", REMEMBERED)
+def test_a_task_is_playground_s(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path):
+    compare(name, 40, monkeypatch, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REMEMBERED)
+def test_a_task_is_playground_s_for_long(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path):
+    compare(name, 1000, monkeypatch, tmp_path)
+
+
+def compare(name: str, steps: int, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """Steps from states of theirs, a new episode when one has ended and after a hundred."""
+    both = Beside(load(name, monkeypatch, tmp_path), ours(name), REMEMBERED[name])
+    worst: dict[str, float] = {}
+    for k in range(steps):
+        if k % 100 == 0 or both.state.done:
+            both.start(k)
+        found = differences(both.world, *both.step())
+        worst = {part: max(worst.get(part, 0), value) for part, value in found.items()}
+    bound = 1e-5 if "Rough" in name else 1e-9  # C searches for contacts with cells of the ground
+    assert {part: value for part, value in worst.items() if not value < bound} == {}, worst
+
+
+def test_a_gait_lifts_feet_and_puts_them_down():
+    """At rest at both ends; a half of the way up in the middle of it."""
+    phase = np.array([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi])
+    np.testing.assert_allclose(
+        g1.gait_height(phase, 0.2), [0, 0.1, 0.2, 0.1, 0], atol=1e-12
+    )
