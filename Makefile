@@ -68,8 +68,10 @@ $(VENV)/.base: $(LOCK) pyproject.toml | $(RUN)
 	@$(RUN) -m pip install --quiet --constraint $(LOCK) --editable '.[video$(CUDA)]'
 	@touch $@
 
+# Of Playground its code and files are enough for tests; what it draws and what Warp needs is large.
 $(VENV)/.dev: $(VENV)/.base
 	$(RUN) -m pip install --quiet --constraint $(LOCK) --editable '.[dev,notebook]'
+	$(RUN) -m pip install --quiet --constraint $(LOCK) --no-deps playground
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.base

@@ -150,9 +150,7 @@ def _read(config: Config, world: World) -> dataset.Dataset:
             f"{world.name}, {shapes(seen)} and {world.action_space.shape}"
         )
     kind = np.int32 if isinstance(world.action_space, Discrete) else np.float32
-    return data._replace(
-        obs=jax.tree.map(np.float32, data.obs), action=data.action.astype(kind)
-    )
+    return data._replace(obs=jax.tree.map(np.float32, data.obs), action=data.action.astype(kind))
 
 
 Learner = Cloning

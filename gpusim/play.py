@@ -188,9 +188,7 @@ class Played:
         obs = jax.tree.map(lambda x: x[:-1], obs)
         act = lambda memory, seen: player.policy.act(memory, seen)
         _, action = jax.lax.scan(act, player.policy.initial((every,)), obs)
-        one_by_one = lambda x: np.concatenate(
-            [np.asarray(x)[:n, i] for i, n in enumerate(length)]
-        )
+        one_by_one = lambda x: np.concatenate([np.asarray(x)[:n, i] for i, n in enumerate(length)])
         found = dataset.Dataset(
             jax.tree.map(one_by_one, obs),
             one_by_one(action),

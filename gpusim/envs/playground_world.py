@@ -19,7 +19,7 @@ def make(name: str, **options: Any) -> "PlaygroundWorld":
     and names joined by dots."""
     if name not in registry.ALL_ENVS:
         raise ValueError(unknown("environment of playground", name, registry.ALL_ENVS))
-    config = registry.get_default_config(name)
+    config: Any = registry.get_default_config(name)
     if "impl" in config:
         options = {"impl": "jax", **options}  # not Warp, whose kernels XLA does not see into
     env = registry.load(name, config=config, config_overrides=options or None)

@@ -20,7 +20,9 @@ def episodes(action: np.ndarray, obs: np.ndarray) -> dataset.Dataset:
     """Two of them, of which the second earned more."""
     half = len(obs) // 2
     reward = np.repeat([0.0, 1.0], [half, len(obs) - half])
-    return dataset.Dataset(obs, action, reward, np.array([half, len(obs) - half]), np.zeros(2, bool))
+    return dataset.Dataset(
+        obs, action, reward, np.array([half, len(obs) - half]), np.zeros(2, bool)
+    )
 
 
 def seen(count: int) -> np.ndarray:
@@ -49,7 +51,9 @@ def test_it_learns_from_good_episodes_only(tmp_path: Path):
     learner, state, _ = cloned(
         tmp_path / "x.npz", ObsActionReward, episodes(action, obs), min_return=10.0
     )
-    np.testing.assert_allclose(learner.policy(state).act((), jnp.ones((1, 1)))[1], [[0.5]], atol=0.02)
+    np.testing.assert_allclose(
+        learner.policy(state).act((), jnp.ones((1, 1)))[1], [[0.5]], atol=0.02
+    )
 
 
 def test_choices_are_cloned(tmp_path: Path):
@@ -94,7 +98,7 @@ def test_other_files_are_refused_in_a_line(tmp_path: Path):
         cloned(path, ObsActionReward, data, min_return=99.0)
     with pytest.raises(ValueError, match="are not those of"):
         cloned(path, ObsActionReward, episodes(obs, np.zeros((10, 3), np.float32)))
-    with pytest.raises(ValueError, match="dataset is , needs to be a file: --dataset FILE.npz"):
+    with pytest.raises(ValueError, match="dataset is , needs to be a file: --dataset FILE"):
         TINY.check(1)
 
 

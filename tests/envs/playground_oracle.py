@@ -144,7 +144,9 @@ class Beside:
 
 def differences(world: Any, mine: State, theirs: Any, remembered: Any) -> dict[str, float]:
     """The largest, of each part of a step; of joints relative to what is usual."""
-    apart = lambda a, b: float(np.max(np.abs(np.asarray(a, float) - np.asarray(b, float)), initial=0))
+    apart = lambda a, b: float(
+        np.max(np.abs(np.asarray(a, float) - np.asarray(b, float)), initial=0)
+    )
     found = {
         "qpos": apart(mine.carry.physics.qpos, theirs.data.qpos),
         "qvel": apart(mine.carry.physics.qvel, theirs.data.qvel),

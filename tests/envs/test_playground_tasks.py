@@ -1,4 +1,4 @@
-"""Robots on command against Playground's own environments: same state, same action, same numbers."""
+"""Robots on command against Playground's own: same state, same action, same numbers."""
 
 from typing import Any
 
@@ -10,6 +10,8 @@ from tests.envs.playground_oracle import Beside, differences, load, ours  # isor
 
 from gpusim.envs.tasks.playground import g1, getup, go1
 from gpusim.envs.tasks.playground.joystick import Feet
+
+NOTHING: Any = ()  # which is read before it is remembered
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +27,12 @@ def of_go1(info: Any) -> go1.Memory:
     """What ours remembers, from theirs."""
     feet = Feet(info["feet_air_time"], info["last_contact"], info["swing_peak"])
     told = info["command"], info["steps_until_next_cmd"]
-    return go1.Memory(info["rng"], *told, info["last_act"], feet, ())  # pyright: ignore
+    return go1.Memory(info["rng"], *told, info["last_act"], feet, NOTHING)
 
 
 def of_getup(info: Any) -> getup.Memory:
     """What ours remembers, from theirs."""
-    return getup.Memory(info["rng"], info["last_act"], info["last_last_act"], ())  # pyright: ignore
+    return getup.Memory(info["rng"], info["last_act"], info["last_last_act"], NOTHING)
 
 
 def of_g1(info: Any) -> g1.Memory:
@@ -38,8 +40,8 @@ def of_g1(info: Any) -> g1.Memory:
     feet = Feet(info["feet_air_time"], info["last_contact"], info["swing_peak"])
     return g1.Memory(
         info["rng"], info["command"], info["step"], info["last_act"], feet, info["phase"],
-        info["phase_dt"][0], info["push_step"], info["push_interval_steps"], (),
-    )  # fmt: skip  # pyright: ignore
+        info["phase_dt"][0], info["push_step"], info["push_interval_steps"], NOTHING,
+    )  # fmt: skip
 
 
 REMEMBERED = {
@@ -76,7 +78,5 @@ def compare(name: str, steps: int, monkeypatch: pytest.MonkeyPatch, tmp_path) ->
 
 def test_a_gait_lifts_feet_and_puts_them_down():
     """At rest at both ends; a half of the way up in the middle of it."""
-    phase = np.array([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi])
-    np.testing.assert_allclose(
-        g1.gait_height(phase, 0.2), [0, 0.1, 0.2, 0.1, 0], atol=1e-12
-    )
+    phase: Any = np.array([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi])
+    np.testing.assert_allclose(g1.gait_height(phase, 0.2), [0, 0.1, 0.2, 0.1, 0], atol=1e-12)

@@ -242,18 +242,14 @@ class G1JoystickFlatTerrain(Joystick):
             "alive": lambda: 1.0,
             "termination": lambda: self.terminal(memory, now),
             "stand_still": lambda: jnp.sum(jnp.abs(away)) * ~moving(command),
-            "collision": lambda: self._touch(
-                now, "left_hand_left_thigh", "right_hand_right_thigh"
-            ),
+            "collision": lambda: self._touch(now, "left_hand_left_thigh", "right_hand_right_thigh"),
             "contact_force": lambda: sum(
                 jnp.maximum(jnp.abs(now.sensor(f"{foot}_force")[2]) - self.max_contact_force, 0.0)
                 for foot in self.feet
             ),
             "joint_deviation_hip": lambda: self._hips(away, command),
             "joint_deviation_knee": lambda: jnp.sum(jnp.abs(away[self._joints("knee")])),
-            "dof_pos_limits": lambda: self.outside(
-                now, middle - 0.95 * half, middle + 0.95 * half
-            ),
+            "dof_pos_limits": lambda: self.outside(now, middle - 0.95 * half, middle + 0.95 * half),
             "pose": lambda: square(away),
         }
         return self.weighted(terms, now.state.qpos.dtype)

@@ -3,6 +3,9 @@
 After mujoco_playground/_src/locomotion/go1/getup.py, from the same random numbers.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
+
 import dataclasses
 import math
 from typing import ClassVar, NamedTuple
@@ -37,8 +40,9 @@ class Go1Getup(Robot):
     """Stand up, wherever the robot has been dropped (Playground's Go1).
 
     An action moves the joints' targets away from where the joints are. Observed: turning of the
-    trunk (rad/s), direction of gravity, angles and speeds of the joints, the last action; the critic
-    sees them without noise too, and accelerations, velocities, torques and the trunk's height.
+    trunk (rad/s), direction of gravity, angles and speeds of the joints, the last action; the
+    critic sees them without noise too, and accelerations, velocities, torques and the trunk's
+    height.
     """
 
     timestep: ClassVar[float] = 0.004

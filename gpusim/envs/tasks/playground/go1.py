@@ -3,6 +3,9 @@
 After mujoco_playground/_src/locomotion/go1/joystick.py, from the same random numbers.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
+
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple

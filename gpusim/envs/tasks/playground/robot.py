@@ -4,6 +4,9 @@ Playground judges a step by sums of weighted terms times the length of the step;
 are those products, and their weights are options: TERM_weight.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's module has no type stubs)
+
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
