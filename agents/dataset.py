@@ -7,7 +7,7 @@ good. Nothing in it is a pickle.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -34,26 +34,18 @@ class Dataset(NamedTuple):
         """The episodes that earned so much at least."""
         good = self.returns >= least
         rows = np.repeat(good, self.length)
-        part = lambda x: x[rows]
-        obs = {name: part(x) for name, x in self.obs.items()} if _parts(self.obs) else None
-        return Dataset(
-            part(self.obs) if obs is None else obs,
-            part(self.action),
-            part(self.reward),
-            self.length[good],
-            self.terminated[good],
-        )
+        parts = _parts(self.obs)
+        obs = {name: x[rows] for name, x in self.obs.items()} if parts else self.obs[rows]
+        kept = self.action[rows], self.reward[rows]
+        return Dataset(obs, *kept, self.length[good], self.terminated[good])
 
 
-def write(path: Path, dataset: Dataset) -> None:
-    """Write them as a file of this name, which appears when it is whole."""
-    from gpusim.run.files import write_atomic
-
+def write(file: Path | BinaryIO, dataset: Dataset) -> None:
+    """Write them as a file of this name, or into an open one."""
     parts = dataset.obs if _parts(dataset.obs) else {"": dataset.obs}
     arrays = {f"obs/{name}".rstrip("/"): np.asarray(x) for name, x in parts.items()}
     arrays |= {name: np.asarray(getattr(dataset, name)) for name in Dataset._fields[1:]}
-    arrays["format"] = np.array(FORMAT)
-    write_atomic(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+    np.savez(file, allow_pickle=False, **arrays, format=np.array(FORMAT))
 
 
 def read(path: Path) -> Dataset:

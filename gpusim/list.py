@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         shell.say(f"\n{title}:")
         for name in names:
             shell.say(_indented(f"{name}: {_first_line(registry.world_class(name))}", width, 2, 6))
-            if missing := _missing(name):
-                shell.say(_indented(missing, width, 6, 6))
+            if missing := registry.missing(name):
+                shell.say(_indented(f"not here: {missing}", width, 6, 6))
             shell.say(_indented(", ".join(registry.option_types(name) or {}), width, 6, 6))
     shell.say("\nlearners (--learner NAME):")
     for name in agents.names():
@@ -47,15 +47,6 @@ def _indented(text: str, width: int, first: int, later: int) -> str:
         text, width, initial_indent=" " * first, subsequent_indent=" " * later,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
-
-
-def _missing(name: str) -> str:
-    """What a world needs and does not find; "" if it can be made."""
-    try:
-        registry.make(name)
-    except ValueError as error:
-        return f"not here: {error}"
-    return ""
 
 
 def _first_line(thing: object) -> str:

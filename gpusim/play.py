@@ -37,6 +37,7 @@ from gpusim.parse import flags
 from gpusim.report import film, replay, report
 from gpusim.run import archive, checkpoint, fault
 from gpusim.run.archive import CheckpointError
+from gpusim.run.files import write_atomic
 from gpusim.run.showing import drawing as drawing_of
 from gpusim.run.showing import tracks, watcher, write_replay
 from gpusim.suggest import nearest
@@ -199,7 +200,7 @@ class Played:
         if not len(found.length):
             best = float(np.max(self.episodes.total))
             raise ConfigError(f"--min-return is {min_return:g}: the best episode earned {best:g}")
-        dataset.write(path, found)
+        write_atomic(path, lambda file: dataset.write(file, found))
         return len(found.length)
 
     def in_mujoco(self) -> "Played":

@@ -54,7 +54,10 @@ ONLY = {
     ("config", "envs"): {"gpusim.envs.registry"},
     ("config", "run"): {"gpusim.run.archive"},
     ("run", "agents"): {"gpusim.agents", "gpusim.agents.evaluate", "gpusim.agents.learner"},
-    ("play", "agents"): {"gpusim.agents", "gpusim.agents.evaluate", "gpusim.agents.learner"},
+    ("play", "agents"): {
+        *("gpusim.agents", "gpusim.agents.dataset"),
+        *("gpusim.agents.evaluate", "gpusim.agents.learner"),
+    },
     ("play", "envs"): {"gpusim.envs.engines", "gpusim.envs.mujoco_task", "gpusim.envs.world"},
     ("view", "envs"): {"gpusim.envs.vec_env", "gpusim.envs.world"},
     ("checkpoint", "run"): {"gpusim.run.archive"},

@@ -162,6 +162,15 @@ def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
     return factory(spelled(name), **options)
 
 
+def missing(name: str) -> str:
+    """Why a registered world cannot be made here: what it reads is not installed; "" if it can."""
+    try:
+        make(name)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def of_suite(name: str) -> bool:
     """Is this the name of somebody else's environment, SUITE:NAME?"""
     return name.partition(":")[0] in _SUITES and ":" in name
