@@ -1,5 +1,6 @@
 """Robots on command against Playground's own: same state, same action, same numbers."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,7 +9,8 @@ import pytest
 
 from tests.envs.playground_oracle import Beside, differences, load, ours  # isort: skip
 
-from gpusim.envs.tasks.playground import g1, getup, go1
+from gpusim import lanes
+from gpusim.envs.tasks.playground import files, g1, getup, go1
 from gpusim.envs.tasks.playground.joystick import Feet
 
 NOTHING: Any = ()  # which is read before it is remembered
@@ -52,7 +54,7 @@ REMEMBERED = {
 }
 
 
-@pytest.mark.parametrize("name", REMEMBERED)
+@pytest.mark.parametrize("name", ["Go1JoystickFlatTerrain", "Go1Getup", "G1JoystickFlatTerrain"])
 def test_a_task_is_playground_s(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path):
     compare(name, 40, monkeypatch, tmp_path)
 
@@ -80,3 +82,36 @@ def test_a_gait_lifts_feet_and_puts_them_down():
     """At rest at both ends; a half of the way up in the middle of it."""
     phase: Any = np.array([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi])
     np.testing.assert_allclose(g1.gait_height(phase, 0.2), [0, 0.1, 0.2, 0.1, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["Go1JoystickFlatTerrain", "G1JoystickFlatTerrain"])
+def test_a_command_that_was_given_stays(name: str):
+    world: Any = ours(name)
+    state = jax.jit(world.start)(jax.random.key(0))
+    low = {part: bounds[0] for part, bounds in world.commands.items()}
+    state = world.command(state, jax.tree.map(np.float64, low))
+    memory, now = state.carry.memory, jax.eval_shape(world.start, jax.random.key(0)).carry
+    np.testing.assert_allclose(memory.command, [*low.values()])
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), state.carry) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), now
+    )
+    step = jax.jit(lanes.kernel(world.transition))
+    for _ in range(3):
+        state = step(state, np.zeros(world.action_size))
+        np.testing.assert_allclose(state.carry.memory.command, [*low.values()])
+
+
+def test_a_robot_without_its_meshes_and_one_that_needs_them(tmp_path: Path):
+    scene = """<mujoco><asset><mesh name="shell" file="gone.stl"/></asset><worldbody><body>
+        <freejoint/>{inertial}<geom type="sphere" size=".1"/>
+        <geom type="mesh" mesh="shell" {shown}/></body></worldbody></mujoco>"""
+    path, weighs = tmp_path / "x.xml", '<inertial pos="0 0 0" mass="1" diaginertia="1 1 1"/>'
+    path.write_text(scene.format(inertial=weighs, shown='contype="0" conaffinity="0"'))
+    assert (model := files.read("robot", path)).nmesh == 0
+    assert model.ngeom == 1
+    for inertial, shown in [(weighs, ""), ("", 'contype="0" conaffinity="0"')]:
+        path.write_text(scene.format(inertial=inertial, shown=shown))
+        with pytest.raises(ValueError, match=r"'robot': there is no mesh gone.stl; .* Menagerie"):
+            files.read("robot", path)
+    with pytest.raises(ValueError, match=r"there is no nothing\.xml; .*pip install playground"):
+        files.scene("robot", "nothing.xml")
