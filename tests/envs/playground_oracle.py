@@ -21,9 +21,10 @@ import mujoco
 import numpy as np
 import pytest
 
+import gpusim
 from gpusim import lanes
 from gpusim.envs.mujoco_task import Carry
-from gpusim.envs.registry import world_class
+from gpusim.envs.tasks.playground import files
 from gpusim.envs.world import PRIVILEGED, State
 from gpusim.physics import State as Physics
 
@@ -42,13 +43,14 @@ _FIELDS = ("qpos", "qvel", "qacc_warmstart", "qacc", "xpos", "xmat", "site_xpos"
 
 
 def load(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
-    """Playground's environment on C MuJoCo, whose solver goes on to the end."""
+    """Playground's environment on C MuJoCo, whose solver goes on to the end; folder: of Menagerie,
+    or an empty one."""
     from mujoco import mjx
     from mujoco_playground._src import mjx_env
     from mujoco_playground._src.locomotion.g1 import base as g1
     from mujoco_playground._src.locomotion.go1 import base as go1
 
-    monkeypatch.setattr(mjx_env, "MENAGERIE_PATH", folder)  # which is there, and empty
+    monkeypatch.setattr(mjx_env, "MENAGERIE_PATH", folder)
     for module in (go1, g1):
         monkeypatch.setattr(module, "get_assets", _with_meshes(module.get_assets))
     env = playground.registry.load(name, config_overrides={"impl": "jax"})
@@ -102,22 +104,24 @@ def _with_meshes(get_assets: Callable[[], dict[str, bytes]]) -> Callable[[], dic
     return found
 
 
-def ours(name: str, **options: Any) -> Any:
+def ours(name: str, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Any:
     """Our task, whose solver goes on to the end."""
-    kind: Any = world_class(name)
+    read = files.read
 
-    def adapt(self: Any, mj: Any) -> None:
-        kind.adapt(self, mj)
+    def precise(*arguments: Any) -> mujoco.MjModel:
+        mj = read(*arguments)
         mj.opt.iterations = mj.opt.ls_iterations = _ITERATIONS
         mj.opt.tolerance = 0
+        return mj
 
-    return type(kind.__name__, (kind,), {"adapt": adapt, "name": name})(**options)
+    monkeypatch.setattr(files, "read", precise)
+    return gpusim.make(name, **options)
 
 
 class Beside:
     """Both, in the same states."""
 
-    def __init__(self, env: Any, world: Any, remembered: Callable[[Mapping[str, Any]], Any]):
+    def __init__(self, env: Any, world: Any, remembered: Callable[[Any], Any]):
         self.env, self.world, self.remembered = env, world, remembered
         self.reset, self.theirs = jax.jit(env.reset), jax.jit(env.step)
         self.ours = jax.jit(lanes.kernel(world.transition))
@@ -131,15 +135,15 @@ class Beside:
     def step(self) -> tuple[State, Any, Any]:
         """Both from the same state by the same action: ours, theirs, and what they remember as we
         do."""
-        data, info = self.state.data, self.state.info
+        data = self.state.data
         at = Physics(data.qpos, data.qvel, data.qacc_warmstart)
-        carry = Carry(at, self.remembered(info), {})
+        carry = Carry(at, self.remembered(self.state), {})
         dummy = jnp.zeros(())
         before = State(carry, None, dummy, dummy > 0, dummy > 0, {})
         action = jnp.asarray(self.random.uniform(-1, 1, self.world.action_size))
         mine = self.ours(before, action)
         self.state = self.theirs(self.state, action)
-        return mine, self.state, self.remembered(self.state.info)
+        return mine, self.state, self.remembered(self.state)
 
 
 def differences(world: Any, mine: State, theirs: Any, remembered: Any) -> dict[str, float]:
@@ -147,19 +151,28 @@ def differences(world: Any, mine: State, theirs: Any, remembered: Any) -> dict[s
     apart = lambda a, b: float(
         np.max(np.abs(np.asarray(a, float) - np.asarray(b, float)), initial=0)
     )
+    seen, shown = ({"": x.obs} if not isinstance(x.obs, Mapping) else x.obs for x in (mine, theirs))
     found = {
         "qpos": apart(mine.carry.physics.qpos, theirs.data.qpos),
         "qvel": apart(mine.carry.physics.qvel, theirs.data.qvel),
-        "state": apart(mine.obs["state"], theirs.obs["state"]),
-        "privileged": apart(mine.obs[PRIVILEGED], theirs.obs["privileged_state"]),
         "reward": apart(mine.reward, theirs.reward),
         "terminated": apart(mine.terminated, theirs.done),
     }
+    for name, value in shown.items():
+        found[f"obs {name}"] = apart(
+            seen[PRIVILEGED if name == "privileged_state" else name], value
+        )
     for name, value in theirs.metrics.items():
-        own = name.replace("reward/", "reward_")
-        scale = world.dt if own != name else 1.0
-        found[own] = apart(mine.metrics[own], value * scale)
-    memory = mine.carry.memory._replace(seen=remembered.seen)
+        term = name.removeprefix("reward/")
+        if term != name:  # weighted, and not yet times the length of a step
+            found[term] = apart(mine.metrics[f"reward_{term}"], value * world.dt)
+        elif weight := getattr(world, f"{name}_weight", None):
+            found[name] = apart(mine.metrics[f"reward_{name}"], value * weight)
+        else:
+            found[name] = apart(mine.metrics[name], value)
+    memory = mine.carry.memory
+    if hasattr(memory, "seen"):
+        memory = memory._replace(seen=remembered.seen)
     for k, (a, b) in enumerate(
         zip(jax.tree.leaves(memory), jax.tree.leaves(remembered), strict=True)
     ):

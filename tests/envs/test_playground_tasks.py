@@ -9,9 +9,12 @@ import pytest
 
 from tests.envs.playground_oracle import Beside, differences, load, ours  # isort: skip
 
+import gpusim
 from gpusim import lanes
-from gpusim.envs.tasks.playground import files, g1, getup, go1
+from gpusim.envs import registry
+from gpusim.envs.tasks.playground import files, g1, getup, go1, panda
 from gpusim.envs.tasks.playground.joystick import Feet
+from gpusim.envs.world import WorldError
 
 NOTHING: Any = ()  # which is read before it is remembered
 
@@ -25,20 +28,23 @@ def x64():
     jax.config.update("jax_enable_x64", False)
 
 
-def of_go1(info: Any) -> go1.Memory:
+def of_go1(state: Any) -> go1.Memory:
     """What ours remembers, from theirs."""
+    info = state.info
     feet = Feet(info["feet_air_time"], info["last_contact"], info["swing_peak"])
     told = info["command"], info["steps_until_next_cmd"]
     return go1.Memory(info["rng"], *told, info["last_act"], feet, NOTHING)
 
 
-def of_getup(info: Any) -> getup.Memory:
+def of_getup(state: Any) -> getup.Memory:
     """What ours remembers, from theirs."""
+    info = state.info
     return getup.Memory(info["rng"], info["last_act"], info["last_last_act"], NOTHING)
 
 
-def of_g1(info: Any) -> g1.Memory:
+def of_g1(state: Any) -> g1.Memory:
     """What ours remembers, from theirs."""
+    info = state.info
     feet = Feet(info["feet_air_time"], info["last_contact"], info["swing_peak"])
     return g1.Memory(
         info["rng"], info["command"], info["step"], info["last_act"], feet, info["phase"],
@@ -46,11 +52,17 @@ def of_g1(info: Any) -> g1.Memory:
     )  # fmt: skip
 
 
+def of_panda(state: Any) -> panda.Memory:
+    """What ours remembers, from theirs."""
+    return panda.Memory(state.info["target_pos"], state.data.ctrl, state.info["reached_box"])
+
+
 REMEMBERED = {
     "Go1JoystickFlatTerrain": of_go1,
     "Go1JoystickRoughTerrain": of_go1,
     "Go1Getup": of_getup,
     "G1JoystickFlatTerrain": of_g1,
+    "PandaPickCube": of_panda,
 }
 
 
@@ -62,12 +74,16 @@ def test_a_task_is_playground_s(name: str, monkeypatch: pytest.MonkeyPatch, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REMEMBERED)
 def test_a_task_is_playground_s_for_long(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path):
+    if missing := registry.missing(name):
+        pytest.skip(missing)
     compare(name, 1000, monkeypatch, tmp_path)
 
 
 def compare(name: str, steps: int, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     """Steps from states of theirs, a new episode when one has ended and after a hundred."""
-    both = Beside(load(name, monkeypatch, tmp_path), ours(name), REMEMBERED[name])
+    if name.startswith("Panda"):
+        tmp_path = files.robot(name, "franka_emika_panda").parent
+    both = Beside(load(name, monkeypatch, tmp_path), ours(name, monkeypatch), REMEMBERED[name])
     worst: dict[str, float] = {}
     for k in range(steps):
         if k % 100 == 0 or both.state.done:
@@ -84,10 +100,13 @@ def test_a_gait_lifts_feet_and_puts_them_down():
     np.testing.assert_allclose(g1.gait_height(phase, 0.2), [0, 0.1, 0.2, 0.1, 0], atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["Go1JoystickFlatTerrain", "G1JoystickFlatTerrain"])
+@pytest.mark.parametrize(
+    "name",
+    ["Go1JoystickFlatTerrain", pytest.param("G1JoystickFlatTerrain", marks=pytest.mark.slow)],
+)
 def test_a_command_that_was_given_stays(name: str):
-    world: Any = ours(name)
-    state = jax.jit(world.start)(jax.random.key(0))
+    world: Any = gpusim.make(name)
+    state = jax.jit(lanes.kernel(world.start))(jax.random.key(0))
     low = {part: bounds[0] for part, bounds in world.commands.items()}
     state = world.command(state, jax.tree.map(np.float64, low))
     memory, now = state.carry.memory, jax.eval_shape(world.start, jax.random.key(0)).carry
@@ -115,3 +134,20 @@ def test_a_robot_without_its_meshes_and_one_that_needs_them(tmp_path: Path):
             files.read("robot", path)
     with pytest.raises(ValueError, match=r"there is no nothing\.xml; .*pip install playground"):
         files.scene("robot", "nothing.xml")
+
+
+def test_a_scene_of_something_else_is_refused(tmp_path: Path):
+    path = tmp_path / "x.xml"
+    body = '<body name="trunk">{root}<geom size=".1"/>{sites}</body>'
+    sites = "".join(f'<site name="{name}"/>' for name in ("FR", "FL", "RR", "RL", "imu"))
+    home = '<keyframe><key name="home"/></keyframe>'
+    for root, there, key, message in [
+        ("<freejoint/>", sites, "", "Invalid name 'home'"),
+        ("<freejoint/>", "", home, "Invalid name 'FR'"),
+        ("<joint/>", sites, home, "is not of one free body with a motor for each"),
+    ]:
+        scene = body.format(root=root, sites=there)
+        path.write_text(f"<mujoco><worldbody>{scene}</worldbody>{key}</mujoco>")
+        world: Any = gpusim.make("Go1JoystickFlatTerrain", xml_file=str(path))
+        with pytest.raises(WorldError, match=message):
+            world.model  # noqa: B018

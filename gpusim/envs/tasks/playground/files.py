@@ -35,16 +35,30 @@ def scene(task: str, file: str) -> Path:
     )
 
 
-def read(task: str, path: Path) -> mujoco.MjModel:
-    """The model of a scene.
+def robot(task: str, name: str) -> Path:
+    """The folder of a robot of MuJoCo Menagerie's. Raises ValueError if it is nowhere."""
+    for folder in _menageries():
+        if (folder / name).is_dir():
+            return folder / name
+    raise ValueError(
+        f"environment {task!r}: there is no {name} of MuJoCo Menagerie: put the folder of a "
+        f"checkout into {MENAGERIE}"
+    )
+
+
+def read(task: str, path: Path, name: str | None = None) -> mujoco.MjModel:
+    """The model of a scene; name: of Menagerie's robot whose files it includes.
 
     Its meshes are looked for in MuJoCo Menagerie too: in $GPUSIM_MENAGERIE, in what Playground
     downloaded, in EnvPool's wheels of assets, in the cache of robot_descriptions. Those that are
     nowhere are left out if they are only to be looked at: the robot is then drawn by the shapes it
     collides with. Raises ValueError for a mesh that takes part in the physics.
     """
-    spec = mujoco.MjSpec.from_file(str(path))
-    folders = [path.parent / spec.meshdir, *_menageries()]
+    own = [path.parent, *([robot(task, name)] if name else [])]
+    xml = [file for folder in reversed(own) for file in folder.glob("*.xml")]  # the scene's last
+    include = {file.name: file.read_bytes() for file in xml}
+    spec = mujoco.MjSpec.from_file(str(path), include=include)
+    folders = [*own, path.parent / spec.meshdir, *_menageries()]
     spec.meshdir = ""
     for mesh in list(spec.meshes):
         found = _mesh(Path(mesh.file), folders)

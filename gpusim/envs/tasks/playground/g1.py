@@ -65,6 +65,7 @@ class G1JoystickFlatTerrain(Joystick):
     feet: ClassVar[tuple[str, ...]] = ("left_foot", "right_foot")
     imu: ClassVar[str] = "imu_in_pelvis"
     suffix: ClassVar[str] = "_pelvis"
+    sites: ClassVar[tuple[str, ...]] = (*feet, imu)
     commands: ClassVar[Mapping[str, tuple[float, float]]] = dict(
         zip(("forwards, m/s", "to the left, m/s", "turning left, rad/s"), RANGES, strict=True)
     )

@@ -47,6 +47,7 @@ class Go1Getup(Robot):
 
     timestep: ClassVar[float] = 0.004
     home: ClassVar[str] = "home"
+    sites: ClassVar[tuple[str, ...]] = ("imu",)
     max_episode_steps: ClassVar[int] = 300
 
     xml_file: str = "locomotion/go1/xmls/scene_mjx_fullcollisions_flat_terrain.xml"

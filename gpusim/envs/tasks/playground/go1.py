@@ -67,6 +67,7 @@ class Go1JoystickFlatTerrain(Joystick):
     home: ClassVar[str] = "home"
     feet: ClassVar[tuple[str, ...]] = ("FR", "FL", "RR", "RL")
     imu: ClassVar[str] = "imu"
+    sites: ClassVar[tuple[str, ...]] = (*feet, imu)
     commands: ClassVar[Mapping[str, tuple[float, float]]] = {
         f"{name}, {unit}": (-most, most)
         for (name, unit), most in zip(

@@ -20,6 +20,7 @@ import numpy as np
 from gpusim import physics
 from gpusim.envs.mujoco_task import Before, Moment, MujocoTask
 from gpusim.envs.tasks.playground import files
+from gpusim.envs.world import WorldError
 
 Terms = Mapping[str, Callable[[], jax.Array]]
 """Rewards and costs by name, unweighted; those whose weight is 0 are not worked out."""
@@ -43,6 +44,8 @@ class Robot(MujocoTask):
     """Of the physics, s; the file's own is not used."""
     home: ClassVar[str]
     """The keyframe whose pose episodes start around."""
+    sites: ClassVar[tuple[str, ...]]
+    """Sites of the scene that the task reads."""
 
     xml_file: str
     """The scene: a file of Playground's, or a path that begins with `.`, `/` or `~`."""
@@ -57,8 +60,20 @@ class Robot(MujocoTask):
 
     @functools.cached_property
     def model(self) -> physics.Model:
-        """The physics model."""
-        mj = files.read(self.name, files.scene(self.name, self.xml_file))
+        """The physics model. Raises WorldError for a scene that is of no such robot."""
+        path = files.scene(self.name, self.xml_file)
+        mj = files.read(self.name, path)
+        try:
+            mj.keyframe(self.home)
+            for site in self.sites:
+                mj.site(site)
+        except KeyError as error:
+            raise WorldError(f"environment {self.name!r}: {path}: {error.args[0]}") from error
+        if mj.nq != 7 + mj.nu or not mj.njnt or mj.jnt_type[0] != mujoco.mjtJoint.mjJNT_FREE:
+            raise WorldError(
+                f"environment {self.name!r}: {path} is not of one free body with a motor for each "
+                f"of its joints: {mj.nq} coordinates, {mj.nu} actuators"
+            )
         mj.opt.timestep = self.timestep
         self.adapt(mj)
         return self.engine.load(mj)
