@@ -147,10 +147,10 @@ class Beside:
 
 
 def differences(world: Any, mine: State, theirs: Any, remembered: Any) -> dict[str, float]:
-    """The largest, of each part of a step; of joints relative to what is usual."""
-    apart = lambda a, b: float(
-        np.max(np.abs(np.asarray(a, float) - np.asarray(b, float)), initial=0)
-    )
+    """The largest, of each part of a step; of numbers above 1 relative to them."""
+    array = lambda x: np.asarray(x, float)
+    scale = lambda x: np.maximum(np.abs(array(x)), 1.0)
+    apart = lambda a, b: float(np.max(np.abs(array(a) - array(b)) / scale(b), initial=0))
     seen, shown = ({"": x.obs} if not isinstance(x.obs, Mapping) else x.obs for x in (mine, theirs))
     found = {
         "qpos": apart(mine.carry.physics.qpos, theirs.data.qpos),
