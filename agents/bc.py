@@ -60,7 +60,8 @@ class Config(LearnerConfig):
         """Raise ValueError, with numbers that would work, if this cannot run on so many devices."""
         super().check(num_devices)
         self.require(0 < self.learning_rate < math.inf, "learning_rate", "positive and finite")
-        self.require(bool(self.dataset), "dataset", "a file: --dataset FILE.npz")
+        if not self.dataset:
+            raise ValueError("bc learns from episodes in a file: say which, --dataset FILE.npz")
         self.require(not math.isnan(self.min_return), "min_return", "a number")
 
 

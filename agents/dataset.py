@@ -5,6 +5,7 @@ of each part), `action`, `reward`; `length` of each episode; `terminated`, wheth
 good. Nothing in it is a pickle.
 """
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -50,6 +51,8 @@ def write(file: Path | BinaryIO, dataset: Dataset) -> None:
 
 def read(path: Path) -> Dataset:
     """The episodes of a file. Raises ValueError, of one line, for a file that has none."""
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} cannot be read: it is no .npz, or its end is missing")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

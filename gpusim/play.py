@@ -200,6 +200,7 @@ class Played:
         if not len(found.length):
             best = float(np.max(self.episodes.total))
             raise ConfigError(f"--min-return is {min_return:g}: the best episode earned {best:g}")
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, lambda file: dataset.write(file, found))
         return len(found.length)
 

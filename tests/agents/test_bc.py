@@ -98,13 +98,13 @@ def test_other_files_are_refused_in_a_line(tmp_path: Path):
         cloned(path, ObsActionReward, data, min_return=99.0)
     with pytest.raises(ValueError, match="are not those of"):
         cloned(path, ObsActionReward, episodes(obs, np.zeros((10, 3), np.float32)))
-    with pytest.raises(ValueError, match="dataset is , needs to be a file: --dataset FILE"):
+    with pytest.raises(ValueError, match="say which, --dataset FILE"):
         TINY.check(1)
 
 
 def test_what_a_run_did_is_kept_and_cloned(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     words = "--env CartPole-v1 --num-envs 64 --total-steps 8192 --evaluations 1 --eval-envs 8"
-    run, file = tmp_path / "run", tmp_path / "good.npz"
+    run, file = tmp_path / "run", tmp_path / "new" / "good.npz"
     assert train.main([*words.split(), "--out", str(run)]) == 0
     assert play.main([str(run), "--episodes", "16", "--save", str(file)]) == 0
     assert "holds 16 to learn from" in capsys.readouterr().out
