@@ -187,8 +187,7 @@ class Played:
         again = Evaluation(player.env, every, player.episode_length, watch)(player.policy, self.key)
         (obs, reward), length = again.watched, np.asarray(again.length).astype(int)
         obs = jax.tree.map(lambda x: x[:-1], obs)
-        act = lambda memory, seen: player.policy.act(memory, seen)
-        _, action = jax.lax.scan(act, player.policy.initial((every,)), obs)
+        _, action = jax.lax.scan(player.policy.act, player.policy.initial((every,)), obs)
         one_by_one = lambda x: np.concatenate([np.asarray(x)[:n, i] for i, n in enumerate(length)])
         found = dataset.Dataset(
             jax.tree.map(one_by_one, obs),

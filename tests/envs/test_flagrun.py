@@ -190,6 +190,12 @@ def test_episodes_start_standing_or_lying():
             assert (faces[2] < -0.9) == (round(q[2], 2) == 0.45)
 
 
+def test_starts_that_are_none_are_refused():
+    for starts in [(0.0, 0.0, 0.0), (-1.0, 2.0, 1.0), (np.nan, 1.0, 1.0)]:
+        with pytest.raises(ValueError, match="not three numbers from 0 on"):
+            gpusim.make("humanoid_flagrun_harder", starts=starts)
+
+
 def test_a_cube_flies_to_where_the_body_will_be():
     world: Any = gpusim.make("humanoid_flagrun_harder")
     state = jax.jit(world.start)(jax.random.key(0))

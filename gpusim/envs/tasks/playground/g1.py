@@ -15,7 +15,7 @@ import numpy as np
 from gpusim import physics
 from gpusim.envs.mujoco_task import Before, Moment
 from gpusim.envs.tasks.playground.joystick import Feet, Joystick, Steps, moving
-from gpusim.envs.tasks.playground.robot import advanced, square
+from gpusim.envs.tasks.playground.robot import advanced, beyond, square
 from gpusim.envs.world import PRIVILEGED
 
 RANGES = ((-1.0, 1.0), (-0.5, 0.5), (-1.0, 1.0))  # of commands: m/s, m/s, rad/s
@@ -210,7 +210,7 @@ class G1JoystickFlatTerrain(Joystick):
             self.reading(now, "global_angvel"),
             *(self.away(now), now.state.qvel[6:], now.state.qpos[2:3]),
             now.derived.actuator_force,
-            self._contact(now).astype(rest.dtype),
+            self.on_ground(now).astype(rest.dtype),
             *(now.sensor(f"{foot}_global_linvel") for foot in self.feet),
             seen.air_time,
         ]
@@ -223,7 +223,6 @@ class G1JoystickFlatTerrain(Joystick):
         force, away = now.derived.actuator_force, self.away(now)
         torso = lambda name: now.sensor(f"{name}_torso")
         speed = self.reading(now, "global_linvel")
-        middle, half = self._ranges()
         terms = {
             "tracking_lin_vel": lambda: linear,
             "tracking_ang_vel": lambda: angular,
@@ -250,14 +249,10 @@ class G1JoystickFlatTerrain(Joystick):
             ),
             "joint_deviation_hip": lambda: self._hips(away, command),
             "joint_deviation_knee": lambda: jnp.sum(jnp.abs(away[self._joints("knee")])),
-            "dof_pos_limits": lambda: self.outside(now, middle - 0.95 * half, middle + 0.95 * half),
+            "dof_pos_limits": lambda: beyond(now.state.qpos[7:], *self.middle_of_ranges()),
             "pose": lambda: square(away),
         }
         return self.weighted(terms, now.state.qpos.dtype)
-
-    def measure(self, past: Memory, memory: Memory, now: Moment) -> dict[str, jax.Array]:
-        """How high feet in the air have been, m."""
-        return {"swing_peak": memory.feet.peak.mean()}
 
     def terminal(self, memory: Memory, now: Moment) -> jax.Array:
         """Upside down, or legs that touch."""
@@ -272,9 +267,6 @@ class G1JoystickFlatTerrain(Joystick):
         """() bool: do any of these touch?"""
         return jnp.stack([now.sensor(f"{pair}_found")[0] > 0 for pair in pairs]).any()
 
-    def _contact(self, now: Moment) -> jax.Array:
-        return jnp.stack([now.sensor(f"{name}_floor_found")[0] > 0 for name in self.feet])
-
     def _draw(self, key: jax.Array, dtype) -> jax.Array:
         """(3,) a command."""
         *keys, of_standing = jax.random.split(key, 4)
@@ -283,10 +275,6 @@ class G1JoystickFlatTerrain(Joystick):
             for k, (low, high) in zip(keys, RANGES, strict=True)
         ]
         return jnp.where(jax.random.bernoulli(of_standing, STANDING), 0.0, jnp.stack(parts))
-
-    def _ranges(self) -> tuple[np.ndarray, np.ndarray]:
-        low, high = self.model.mj.jnt_range[1:].T
-        return (low + high) / 2, (high - low) / 2
 
     def _joints(self, *names: str) -> np.ndarray:
         """Places among the driven joints, left ones first."""

@@ -148,7 +148,6 @@ class Go1Getup(Robot):
         upright, high = lean < 0.01, HEIGHT - height < 0.005
         q, force, action = now.state.qpos[7:], now.derived.actuator_force, now.action
         rest = jnp.asarray(self.pose_of_joints, q.dtype)
-        low, high_end = self._soft_limits()
         terms = {
             "orientation": lambda: jnp.exp(-2 * lean),
             "torso_height": lambda: jnp.exp(height) - 1,
@@ -158,7 +157,7 @@ class Go1Getup(Robot):
                 square(action - past.action) + square(action - 2 * past.action + past.before)
             ),
             "torques": lambda: jnp.sqrt(square(force)) + jnp.sum(jnp.abs(force)),
-            "dof_pos_limits": lambda: beyond(q, low.astype(q.dtype), high_end.astype(q.dtype)),
+            "dof_pos_limits": lambda: beyond(q, *self.middle_of_ranges()),
             "dof_acc": lambda: square(now.derived.qacc[6:]),
             "dof_vel": lambda: square(jnp.maximum(jnp.abs(now.state.qvel[6:]) - FAST, 0.0)),
         }
@@ -171,8 +170,3 @@ class Go1Getup(Robot):
 
     def _height(self, now: Moment) -> jax.Array:
         return now.derived.site_xpos[self.model.mj.site("imu").id, 2]
-
-    def _soft_limits(self) -> tuple[np.ndarray, np.ndarray]:
-        low, high = self.model.mj.jnt_range[1:].T
-        middle, half = (low + high) / 2, 0.95 * (high - low) / 2
-        return middle - half, middle + half

@@ -17,7 +17,7 @@ import numpy as np
 
 from gpusim.envs.mujoco_task import Moment
 from gpusim.envs.tasks.playground.joystick import Feet, Joystick, Steps, moving
-from gpusim.envs.tasks.playground.robot import above_zero, advanced, square
+from gpusim.envs.tasks.playground.robot import above_zero, advanced, beyond, square
 from gpusim.envs.world import PRIVILEGED
 
 STIFFNESS, DAMPING = 35.0, 0.5  # N m/rad, N m s/rad of the joints
@@ -200,13 +200,9 @@ class Go1JoystickFlatTerrain(Joystick):
             "feet_clearance": lambda: self.clearance(steps),
             "feet_height": lambda: self.lifted(steps) * walking,
             "feet_air_time": lambda: jnp.sum((steps.air_time - 0.1) * steps.first) * walking,
-            "dof_pos_limits": lambda: self.outside(now, low, high),
+            "dof_pos_limits": lambda: beyond(now.state.qpos[7:], low, high),
         }
         return above_zero(self.weighted(terms, now.state.qpos.dtype))
-
-    def measure(self, past: Memory, memory: Memory, now: Moment) -> dict[str, jax.Array]:
-        """How high feet in the air have been, m."""
-        return {"swing_peak": memory.feet.peak.mean()}
 
     def terminal(self, memory: Memory, now: Moment) -> jax.Array:
         """Upside down."""

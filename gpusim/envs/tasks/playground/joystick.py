@@ -4,16 +4,17 @@ As in the original, what is seen and what is rewarded is of the command and of t
 they were before a step's bookkeeping.
 """
 
+import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gpusim.envs.mujoco_task import Carry, Moment
-from gpusim.envs.tasks.playground.robot import Noisy, Robot, beyond, square, turned_about_z
+from gpusim.envs.tasks.playground.robot import Noisy, Robot, square, turned_about_z
 from gpusim.envs.world import State
 
 SIGMA = 0.25  # (m/s)² or (rad/s)²: squared errors of the speeds by which their rewards fall to 1/e
@@ -78,12 +79,15 @@ class Joystick(Robot):
         """What a sensor at the robot's own unit measures."""
         return now.sensor(name + self.suffix)
 
+    def on_ground(self, now: Moment) -> jax.Array:
+        """(feet,) bool: which touch the ground?"""
+        return jnp.stack([now.sensor(f"{name}_floor_found")[0] > 0 for name in self.feet])
+
     def steps(self, feet: Feet, now: Moment) -> Steps:
         """What the feet did since what is remembered of them."""
         sites = np.array([self.model.mj.site(name).id for name in self.feet])
         height = now.derived.site_xpos[sites, 2]
-        found = [now.sensor(f"{name}_floor_found")[0] > 0 for name in self.feet]
-        contact = jnp.stack(found)
+        contact = self.on_ground(now)
         return Steps(
             air_time=feet.air_time + self.dt,
             contact=contact,
@@ -131,6 +135,10 @@ class Joystick(Robot):
         """() by how much feet that come down have missed their height, squared."""
         return jnp.sum(jnp.square(steps.peak / self.max_foot_height - 1) * steps.first)
 
+    def measure(self, past: Any, memory: Any, now: Moment) -> dict[str, jax.Array]:
+        """How high feet in the air have been, m."""
+        return {"swing_peak": memory.feet.peak.mean()}
+
     # ---- commands
 
     def command(self, state: State, asked: Mapping[str, jax.Array]) -> State:
@@ -140,14 +148,9 @@ class Joystick(Robot):
         memory = self.obeying(carry.memory, told.astype(carry.memory.command.dtype))
         return state.replace(carry=carry._replace(memory=memory))
 
-    def obeying(self, memory, command: jax.Array):
+    @abc.abstractmethod
+    def obeying(self, memory: Any, command: jax.Array) -> Any:
         """The memory with a command that no other one follows soon."""
-        raise NotImplementedError
-
-    def outside(self, now: Moment, low: np.ndarray, high: np.ndarray) -> jax.Array:
-        """() rad: by how much joints are beyond their soft limits."""
-        dtype = now.state.qpos.dtype
-        return beyond(now.state.qpos[7:], low.astype(dtype), high.astype(dtype))
 
 
 def moving(command: jax.Array) -> jax.Array:

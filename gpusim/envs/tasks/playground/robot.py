@@ -99,6 +99,12 @@ class Robot(MujocoTask):
         """The joints' targets, rad."""
         return jnp.asarray(self.pose_of_joints, action.dtype) + action * self.action_scale
 
+    def middle_of_ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """(nu,) rad: between which joints are in the middle 0.95 of their ranges."""
+        low, high = self.model.mj.jnt_range[1:].T
+        middle, half = (low + high) / 2, 0.95 * (high - low) / 2
+        return middle - half, middle + half
+
     # ---- what is seen
 
     def gravity(self, now: Moment, site: str) -> jax.Array:
@@ -136,6 +142,7 @@ def above_zero(terms: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
 
 def beyond(q: jax.Array, low: np.ndarray, high: np.ndarray) -> jax.Array:
     """() rad: by how much joints are outside of their limits, in all."""
+    low, high = low.astype(q.dtype), high.astype(q.dtype)
     return jnp.sum(jnp.maximum(low - q, 0.0) + jnp.maximum(q - high, 0.0))
 
 

@@ -267,6 +267,18 @@ class HumanoidFlagrunHarder(HumanoidFlagrun):
     starts: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """How often episodes start standing, on the front and on the back, relative to each other."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        if (
+            len(self.starts) != 3
+            or not min(self.starts) >= 0
+            or not 0 < sum(self.starts) < math.inf
+        ):
+            raise ValueError(
+                f"environment {self.name!r}: starts is {self.starts}, not three numbers from 0 on, "
+                "one of them positive"
+            )
+
     def initial(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """In one of three poses."""
         of_joints, of_yaw, of_pose = jax.random.split(key, 3)
