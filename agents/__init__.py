@@ -1,10 +1,13 @@
 """Learners that run wholly on the device. They know worlds only through the contract.
 
 A learner NAME is a module here with a `Config` and a `Learner` (see learner.py); its presets are
-presets/NAME.yaml. Importing this package starts no JAX.
+presets/NAME.yaml, and what differs on a GPU presets/gpu/NAME.yaml. Importing this package starts no
+JAX.
 """
 
 import importlib
+import importlib.util
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,9 +47,20 @@ def name_of(config: "LearnerConfig") -> str:
 
 
 def preset(learner: str, env: str) -> dict[str, Any]:
-    """What is known to work for an environment, or for all of its suite ("gym:"): values of the
-    learner's configuration, by name; none for an environment without."""
-    file = _HERE / "presets" / f"{learner}.yaml"
-    presets = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
+    """What is known to work for an environment, or for all of its suite ("gym:"), here: values of
+    the learner's configuration, by name; none for an environment without."""
     suite, colon, _ = env.partition(":")
-    return presets.get(env) or presets.get(suite + colon) or {}
+    found: dict[str, Any] = {}
+    for folder in (".", "gpu") if on_gpu() else (".",):
+        file = _HERE / "presets" / folder / f"{learner}.yaml"
+        presets = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
+        found |= presets.get(env) or presets.get(suite + colon) or {}
+    return found
+
+
+def on_gpu() -> bool:
+    """Whether JAX will compute on an NVIDIA GPU, as far as can be told without starting it."""
+    if asked := os.environ.get("JAX_PLATFORMS"):
+        return asked.split(",")[0] in ("cuda", "gpu")
+    plugin = any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
+    return plugin and any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg"))

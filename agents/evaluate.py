@@ -5,19 +5,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gpusim.envs.world import State, World, episode_keys
 
 
 class Episodes(NamedTuple):
-    """N episodes."""
+    """N episodes, on the host."""
 
-    total: jax.Array  # (N,) return: the sum of the rewards up to and including the last step
-    length: jax.Array  # (N,) control steps made in the episode
-    alive: jax.Array  # (N,) bool: never terminated within the time limit
+    total: np.ndarray  # (N,) return: the sum of the rewards up to and including the last step
+    length: np.ndarray  # (N,) control steps made in the episode
+    alive: np.ndarray  # (N,) bool: never terminated within the time limit
     watched: Any  # (T + 1, N, ...) what `watch` saw at the start and after every step
 
-    def summary(self) -> dict[str, jax.Array]:
+    def summary(self) -> dict[str, Any]:
         """Mean, spread and least of the return, mean length, and the share of worlds never
         terminated."""
         return {
@@ -49,7 +50,7 @@ class Evaluation:
 
     def __call__(self, policy: Any, key: jax.Array) -> Episodes:
         """Play them with the policy's likeliest actions, from starts drawn with `key`."""
-        return self._compiled(policy, key)
+        return jax.device_get(self._compiled(policy, key))
 
     def _play(self, policy: Any, key: jax.Array) -> Episodes:
         def step(carry, _):

@@ -23,11 +23,11 @@ import tyro
 from bench import common, gpu_parts
 
 LIMITS = {  # seconds
-    "correctness": 120,
-    "physics": 130,
-    "training": 80,
-    "reward": 110,
-    "peers": 110,
+    "reward": 190,  # first, when nothing is compiled yet
+    "training": 70,
+    "physics": 110,
+    "correctness": 100,
+    "peers": 80,
     "tuning": 60,
 }
 

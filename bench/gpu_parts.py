@@ -18,9 +18,10 @@ from bench.contenders import Run, Work
 Result = dict[str, Any]
 ROOT = Path(__file__).parents[1]
 GPU_TESTS = "tests/lanes/test_nvidia_gpu.py"
+COMMANDED = ("Go1JoystickFlatTerrain", "G1JoystickFlatTerrain")  # where their files are found
 ENVS = ("ant", "humanoid", "half_cheetah", "hopper", "walker2d")
 SIZES = tuple(2**k for k in range(10, 18))
-TARGETS = {"ant": 6000, "humanoid": 6000}  # returns whose time counts
+TARGETS = {"ant": 6000, "humanoid": 6000, COMMANDED[0]: 25}  # returns whose time counts
 SMALL = ["--num-envs=16", "--unroll-length=2", "--num-minibatches=2", "--num-epochs=1",
          "--updates-per-call=1"]  # fmt: skip
 
@@ -38,7 +39,11 @@ def correctness(quick: bool) -> Iterator[Result]:
     }
     if not quick:
         names = ("primitives", "kernel", "math")
-        jobs |= {f"tests of {name}": [f"tests/lanes/test_{name}.py"] for name in names}
+        many = {"primitives": ["-n", "6"]}
+        jobs |= {
+            f"tests of {name}": [f"tests/lanes/test_{name}.py", *many.get(name, ())]
+            for name in names
+        }
     # they share the memory; and XLA multiplies float32 with 10 bits unless told otherwise
     env = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     env |= {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}
@@ -87,6 +92,8 @@ def steps_a_second(quick: bool) -> Iterator[Result]:
         yield measure("gpusim", contenders.lanes, "ant", worlds)
     for worlds in (8192, 32768, 131072):
         yield measure("gpusim", contenders.lanes, "humanoid", worlds)
+    for env in COMMANDED:
+        yield measure("gpusim", contenders.lanes, env, 8192)
     for env in ENVS[2:]:
         yield measure("gpusim", contenders.lanes, env, 32768)
     for env in ENVS[:2]:
@@ -119,11 +126,13 @@ def measure(
 
 def tuning(quick: bool) -> Iterator[Result]:
     """The ant with other blocks and fewer registers; these are read when a kernel is compiled."""
-    worlds = 16 if quick else 32768
-    for block, registers in ((64, ""), (32, ""), (128, ""), (256, ""), (64, "168"), (64, "128")):
+    sizes = (16,) if quick else (32768, 131072)
+    for block, registers in ((64, ""), (128, ""), (256, ""), (64, "168"), (128, "128"), (64, "96")):
         os.environ |= {"GPUSIM_CUDA_BLOCK": str(block), "GPUSIM_CUDA_REGISTERS": registers}
-        result = measure("gpusim", contenders.lanes, "hopper" if quick else "ant", worlds, quick)
-        yield result | {"block": block, "registers": registers or "as many as there are"}
+        for worlds in sizes:
+            env = "hopper" if quick else "ant"
+            result = measure("gpusim", contenders.lanes, env, worlds, quick)
+            yield result | {"block": block, "registers": registers or "as many as there are"}
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -134,8 +143,8 @@ def training(quick: bool) -> Iterator[Result]:
     if quick:
         yield trained("hopper", SMALL)
         return
-    for env, worlds in (("ant", 4096), ("ant", 32768), ("humanoid", 8192), ("ant", 16384)):
-        yield trained(env, [f"--num-envs={worlds}"])
+    for env, flags in (("ant", []), ("humanoid", []), ("ant", ["--num-envs=4096"])):
+        yield trained(env, flags)
 
 
 def trained(env: str, flags: list[str]) -> Result:
@@ -151,8 +160,8 @@ def reward(quick: bool) -> Iterator[Result]:
     if quick:
         yield learned("hopper", [*SMALL, "--total-steps=64", "--evaluations=2", "--eval-envs=2"])
         return
-    for env, flags in (("ant", []), ("humanoid", []), ("ant", ["--num-envs=16384"])):
-        yield learned(env, [*flags, "--evaluations=20"])
+    for env in TARGETS:
+        yield learned(env, ["--evaluations=15"])
 
 
 def learned(env: str, flags: list[str]) -> Result:

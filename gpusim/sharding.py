@@ -128,6 +128,7 @@ def replicate(tree: Any, devices: Devices) -> Any:
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *x.shape)), tree)
 
 
+@jax.jit
 def first(tree: Any) -> Any:
     """One device's entry of a stacked tree whose entries agree."""
     return jax.tree.map(lambda x: x[0], tree)

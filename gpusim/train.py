@@ -110,12 +110,23 @@ def _main(parse: Callable[[], Command]) -> int:
     """Do what the command says; the exit status."""
     try:
         command = parse()
-        folder = _folder(command)
+        return _run(command, _folder(command))
+    except HelpWanted as wanted:
+        shell.say(usage.text(wanted.args[0], shutil.get_terminal_size().columns))
+        return 0
+    except (ConfigError, CheckpointError) as error:
+        return _complain(str(error), 2)
+    except KeyboardInterrupt:  # a second Ctrl-C
+        return _complain("stopped at once; what was not saved is lost", 128 + signal.SIGINT)
 
-        # Not above: it imports JAX, and --help or a mistyped flag are answered without.
-        from gpusim.run import clock, hosts, job
 
-        here = hosts.current()
+def _run(command: Command, folder: Path) -> int:
+    """Train, or say what would be done; the exit status. Raises what `_main` answers."""
+    # Not above: it imports JAX, and --help or a mistyped flag are answered without.
+    from gpusim.run import clock, hosts, job
+
+    here = hosts.current()
+    try:
         if command.resume and here.told(here.first and _complete(command.resume, command.train)):
             hosts.PARTING.set()
             return 0
@@ -127,13 +138,8 @@ def _main(parse: Callable[[], Command]) -> int:
             hosts.PARTING.set()
             return 0
         run = _perform(command, folder, age=clock.process_age())
-    except HelpWanted as wanted:
-        shell.say(usage.text(wanted.args[0], shutil.get_terminal_size().columns))
-        return 0
-    except (ConfigError, CheckpointError) as error:
-        return _complain(str(error), 2)
-    except KeyboardInterrupt:  # a second Ctrl-C
-        return _complain("stopped at once; what was not saved is lost", 128 + signal.SIGINT)
+    except (ConfigError, CheckpointError):
+        raise
     except Exception as error:
         if isinstance(error, hosts.Elsewhere):
             return _complain(f"{error}; process {here.index} ends too", hosts.LOST)

@@ -41,10 +41,21 @@ def test_in_python_an_environment_means_its_preset_too():
     assert TrainConfig(env="my.module:Task").learner == PPOConfig()
 
 
-def test_presets_can_run_on_one_and_two_devices():
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+def test_presets_can_run_on_one_and_two_devices(platform: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JAX_PLATFORMS", platform)
     for name in registry.names():
         for devices in (1, 2):
             TrainConfig(env=name).check(devices)
+
+
+def test_a_gpu_has_presets_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    """What they do not say is as elsewhere."""
+    cpu: Any = config.preset("ant")
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
+    gpu: Any = config.preset("ant")
+    assert gpu.num_envs > cpu.num_envs
+    assert gpu.discount == cpu.discount
 
 
 def test_a_flag_has_several_spellings():

@@ -45,7 +45,8 @@ def trace(fn, *args):
 def trace_call(fn, args, kwargs, static_argnums):
     """The same of a call with keyword arguments, of which some positional ones are static."""
     program = jax.make_jaxpr(fn, static_argnums=static_argnums, return_shape=True)
-    closed, shape = program(*args, **kwargs)
+    with config.eager_constant_folding(False):  # a kernel computes its constants itself
+        closed, shape = program(*args, **kwargs)
     # As long as JAX's own form of a NumPy array lives, JAX takes it for that array, even if
     # jax_enable_x64 has changed and another dtype is wanted. So what is kept are copies.
     consts = [c.copy() if isinstance(c, np.ndarray) else c for c in closed.consts]

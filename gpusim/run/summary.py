@@ -106,7 +106,7 @@ def machine(devices: Sequence[Any]) -> dict[str, Any]:
     return {
         "command": shlex.join(sys.orig_argv),
         "python": platform.python_version(),
-        "versions": [f"{name} {metadata.version(name)}" for name in PACKAGES],
+        "versions": [f"{name} {_version(name)}" for name in PACKAGES],
         "commit": _commit(),
         "system": platform.platform(),
         "cores": os.cpu_count(),
@@ -114,6 +114,13 @@ def machine(devices: Sequence[Any]) -> dict[str, Any]:
             " ".join(dict.fromkeys((device.platform, device.device_kind))) for device in devices
         ],
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # a checkout of gpusim need not be installed
+        return "not installed"
 
 
 def _commit() -> str:

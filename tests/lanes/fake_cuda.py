@@ -25,6 +25,7 @@ from gpusim.lanes.nvidia.emitter import Kernel
 
 PTXAS = shutil.which("ptxas")
 STREAM = 0x5EED  # the one XLA is said to use
+PROCESSORS = 4  # of each device
 OUT_OF_RESOURCES = 701  # CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES
 NOT_INITIALIZED, BAD_PTX, OTHER = 3, 218, 999
 NAMES = {
@@ -139,9 +140,8 @@ class FakeCuda:
         out[0] = number
 
     def _attribute(self, out, attribute, device):
-        out[0] = {75: self.capabilities[device] // 10, 76: self.capabilities[device] % 10}[
-            attribute
-        ]
+        major, minor = divmod(self.capabilities[device], 10)
+        out[0] = {16: PROCESSORS, 75: major, 76: minor}[attribute]
 
     def _retain(self, out, device):
         self.retained += 1
@@ -238,6 +238,11 @@ def on_cpu(kernel: Kernel) -> str:
 _GRID = """
 @block = internal global i32 0
 @thread = internal global i32 0
+@threads = internal global i32 0
+define i32 @ntid.x() {
+  %x = load i32, ptr @threads
+  ret i32 %x
+}
 define i32 @ctaid.x() {
   %x = load i32, ptr @block
   ret i32 %x
@@ -250,6 +255,7 @@ define void @launch(i32 %blocks, i32 %threads, ptr %parameters) {
 entry:
   $loads
   %all = mul i32 %blocks, %threads
+  store i32 %threads, ptr @threads
   br label %loop
 loop:
   %k = phi i32 [ 0, %entry ], [ %k1, %loop ]

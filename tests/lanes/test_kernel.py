@@ -133,7 +133,8 @@ def test_a_loop_steps_its_state_in_place(n):
 
     assert_same(values(loop(lanes.kernel(step))(state)), values(loop(step)(state)))
     text = loop(lanes.kernel(step)).lower(state).as_text()
-    assert ("output_operand_alias" in text) == (n == 64)
+    alone = jax.default_backend() != "cpu"  # a thread of a GPU is a group of one lane
+    assert ("output_operand_alias" in text) == (n == 64 or alone)
     again = loop(lanes.kernel(step))
     assert_same(values(again(state)), values(again(state)))  # the caller's arrays are untouched
 
@@ -153,6 +154,7 @@ def test_inside_scan():
     assert_same(jax.jit(lambda s, f: rollout(compiled, s, f))(state, force), expected, 2e-5)
 
 
+@pytest.mark.skipif(jax.device_count() < 2, reason="needs two devices")
 def test_under_pmap_and_shard_map():
     args = worlds(2, 9)
     expected = jax.vmap(jax.vmap(pendulum))(*args)

@@ -143,6 +143,8 @@ def test_nan_stays_nan(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_denormal_numbers_count_as_zero(dtype):
+    if dtype == "float64" and jax.default_backend() != "cpu":
+        pytest.skip("a GPU has no such mode for float64")
     small = np.finfo(dtype).smallest_subnormal
     names = ("exp", "cos", "log", "erf", "sin", "rsqrt")
     y = run(lambda x: [getattr(lax, name)(x) for name in names], np.array([small, small], dtype))

@@ -33,40 +33,48 @@ def devices():
     return found
 
 
-def stepped(name, steps, device):
+def stepped(name, steps, device, dtype=jnp.float32):
     """Observations, rewards and ends of random worlds after each of some control steps."""
-    env = gpusim.make(name)
     cpu = jax.local_devices(backend="cpu")[0]
     with jax.default_device(cpu):  # the same starts and actions everywhere
+        env = gpusim.make(name)
         start = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), WORLDS))
         shape = (steps, WORLDS, env.action_size)
         actions = jax.random.uniform(jax.random.key(1), shape, minval=-1.0)
+
+    def precise(x):
+        return np.asarray(x, dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
     def step(state, action):
         state = jax.vmap(env.step)(state, action)
         return state, (state.obs, state.reward, state.terminated)
 
-    start, actions = jax.device_put((start, actions), device)
-    with jax.default_matmul_precision("highest"):  # XLA's, which has 10 bits otherwise
-        return jax.device_get(jax.jit(lambda s, a: jax.lax.scan(step, s, a)[1])(start, actions))
+    with jax.enable_x64(dtype == jnp.float64), jax.default_matmul_precision("highest"):
+        env = gpusim.make(name)  # which `step` means, from here on
+        given = jax.device_put(jax.tree.map(precise, (start, actions)), device)
+        return jax.device_get(jax.jit(lambda s, a: jax.lax.scan(step, s, a)[1])(*given))
 
 
 @pytest.mark.parametrize("name", ROBOTS)
 def test_environments_agree_with_host_kernels(devices, name):
-    """After one control step to rounding; an iterative solver may stop a trip earlier, rarely."""
+    """In float64 to its rounding, but where the solver stops a trip earlier; in float32 the device
+    is as near to that as the host is."""
     cpu = jax.local_devices(backend="cpu")[0]
-    obs, reward, terminated = stepped(name, 3, devices[0])
-    expected_obs, expected_reward, expected_terminated = stepped(name, 3, cpu)
-    scale = np.maximum(np.abs(expected_obs), 1.0)
-    error = (np.abs(obs - expected_obs) / scale).max(axis=-1)
-    assert np.isfinite(obs).all()
-    assert np.median(error[0]) < 2e-6, np.median(error[0])
-    assert np.quantile(error[0], 0.95) < 1e-3, np.quantile(error[0], 0.95)
-    assert np.median(error[2]) < 1e-4, np.median(error[2])
-    np.testing.assert_allclose(
-        np.median(np.abs(reward - expected_reward), axis=1), 0, atol=1e-3 * np.abs(reward).max()
-    )
-    assert np.mean(terminated == expected_terminated) > 0.98
+    expected = stepped(name, 3, cpu, jnp.float64)
+
+    def errors(found):
+        assert np.isfinite(found[0]).all()
+        assert np.mean(found[2] == expected[2]) > 0.98
+        scale = np.maximum(np.abs(expected[0]), 1.0)
+        error = (np.abs(found[0] - expected[0]) / scale).max(axis=-1)
+        error = np.maximum(error, np.abs(found[1] - expected[1]) / np.abs(expected[1]).max())
+        return np.quantile(error, (0.5, 0.95), axis=1)  # over worlds, of each step
+
+    found = stepped(name, 3, devices[0], jnp.float64)
+    assert found[0].dtype == np.float64
+    assert (errors(found) < [[1e-10], [1e-6]]).all(), errors(found)
+    device, host = errors(stepped(name, 3, devices[0])), errors(stepped(name, 3, cpu))
+    assert (device < 2 * host + 1e-6).all(), (device, host)
 
 
 @pytest.mark.parametrize("name", ROBOTS)

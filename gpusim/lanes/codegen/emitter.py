@@ -7,7 +7,7 @@ for every instruction would cost most of the compile time.
 """
 
 from itertools import chain, groupby
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from gpusim.lanes import budget
 from gpusim.lanes.codegen.buffers import ByWorld
@@ -44,6 +44,8 @@ def emit(g: Graph, outputs: list[Output], width: int, by_world: ByWorld = NONE) 
 
 class Emitter(RegionWriter):
     """Writes one function; `text` is it."""
+
+    simple: ClassVar = SIMPLE  # operations that `emit_binary` writes
 
     def __init__(self, g: Graph, outputs: list[Output], width: int, by_world: ByWorld = NONE):
         self.outputs = {
@@ -94,7 +96,7 @@ class Emitter(RegionWriter):
         )
 
     def emit_nodes(self, nodes: list[int], first: int = 0):
-        ops, varying, simple, at = self.g.op, self.varying, SIMPLE, self.at
+        ops, varying, simple, at = self.g.op, self.varying, self.simple, self.at
         depth = len(at) - 1
         for k, n in enumerate(nodes, first):
             at[depth] = k

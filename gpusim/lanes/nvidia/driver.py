@@ -19,6 +19,7 @@ REMEDY = "set GPUSIM_LANES=xla to run without generated kernels"
 OLDEST = 12000  # the driver of CUDA 12.0, the first with libraries of kernels
 # From cuda.h:
 CAPABILITY = (75, 76)  # CUdevice_attribute: major, minor
+PROCESSORS = 16  # likewise: streaming multiprocessors
 ERROR_LOG, ERROR_LOG_BYTES = 5, 6  # CUjit_option
 PTX_INPUT = 1  # CUjitInputType
 
@@ -54,13 +55,12 @@ class Driver:
     @functools.cache  # noqa: B019  (there is one driver)
     def capability(self, device: int) -> int:
         """Compute capability of the device with this number, as in 90."""
-        handle, parts = self._device(device), (c_int(), c_int())
-        for attribute, part in zip(CAPABILITY, parts, strict=True):
-            self.call("cuDeviceGetAttribute", byref(part), attribute, handle)
-        return 10 * parts[0].value + parts[1].value
+        major, minor = (self._attribute(device, number) for number in CAPABILITY)
+        return 10 * major + minor
 
     def load(self, ptx: str, entry: str, devices: Sequence[int]) -> dict[str, int]:
-        """Pointers that launch the kernel `entry` of a PTX text: CUkernel, and two functions.
+        """What launches the kernel `entry` of a PTX text: the CUkernel and two functions, which are
+        pointers, and the number of processors of the smallest device.
 
         The kernel is good on all of `devices`, which are those it is loaded on. Devices of one kind
         share the machine code kept on disk; for a mixture the driver makes it of the PTX.
@@ -85,6 +85,7 @@ class Driver:
             "kernel": kernel.value,
             "launch": self.address("cuLaunchKernel"),
             "name": self.address("cuGetErrorName"),
+            "processors": min(self._attribute(device, PROCESSORS) for device in devices),
         }
 
     def _assemble(self, ptx: bytes, entry: str, device: int) -> bytes:
@@ -122,6 +123,11 @@ class Driver:
         finally:
             self.call("cuDevicePrimaryCtxRelease_v2", handle)
 
+    def _attribute(self, device: int, number: int) -> int:
+        value = c_int()
+        self.call("cuDeviceGetAttribute", byref(value), number, self._device(device))
+        return value.value
+
     def _device(self, number: int) -> c_int:
         handle = c_int()
         self.call("cuDeviceGet", byref(handle), number)
@@ -140,6 +146,6 @@ def driver() -> Driver:
     return Driver(library)
 
 
-def store_pointer(address: int, value: int) -> None:
-    """Writes a pointer to memory."""
+def store_word(address: int, value: int) -> None:
+    """Writes a pointer, or a number of its size, to memory."""
     c_void_p.from_address(address).value = value

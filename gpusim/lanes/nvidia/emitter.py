@@ -8,9 +8,9 @@ element k of lane l is at k*lanes + l: every load and store is coalesced.
 
 import re
 from collections.abc import Container
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-from gpusim.lanes.codegen.emitter import RARELY, Emitter, Output
+from gpusim.lanes.codegen.emitter import RARELY, SIMPLE, Emitter, Output
 from gpusim.lanes.program.graph import Graph
 
 MAX_BUFFERS = 511  # parameters of a kernel take 4 KB at most: one pointer each, and the lanes
@@ -23,7 +23,7 @@ class Kernel(NamedTuple):
     ir: str  # LLVM IR
     arg_lanes: tuple[bool, ...]  # for each argument whether its leading axis is the lanes
     results: int  # buffers, all with lanes
-    block: int  # threads in a block; a block is one-dimensional
+    block: int  # threads in a block at most; a block is one-dimensional
 
 
 def emit(
@@ -54,6 +54,7 @@ def emit(
 
 class _ThreadEmitter(Emitter):
     start_block = "start"
+    simple: ClassVar = {op: text for op, text in SIMPLE.items() if op != "add"}  # see `emit_node`
 
     def base(self, table: str, buffer: int) -> str:
         """Pointers are parameters."""
@@ -98,16 +99,19 @@ class _ThreadEmitter(Emitter):
 # Denormal numbers count as zero, as on the host.
 _KERNEL = """\
 declare i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
+declare i32 @llvm.nvvm.read.ptx.sreg.ntid.x()
 declare i32 @llvm.nvvm.read.ptx.sreg.tid.x()
 
 define ptx_kernel void @{entry}({parameters}) nounwind #0 {{
 entry:
 {arrays}
   %block = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
+  %threads = call i32 @llvm.nvvm.read.ptx.sreg.ntid.x()
   %thread = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
   %block64 = zext i32 %block to i64
+  %threads64 = zext i32 %threads to i64
   %thread64 = zext i32 %thread to i64
-  %first = mul i64 %block64, {block}
+  %first = mul i64 %block64, %threads64
   %lane = add i64 %first, %thread64
   %inside = icmp ult i64 %lane, %lanes
   br i1 %inside, label %start, label %end

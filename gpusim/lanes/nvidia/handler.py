@@ -9,7 +9,7 @@ import string
 from gpusim.lanes.host import abi, handler
 
 LAUNCH = "gpusim.launch"  # the handler's `Launch` struct, to be filled in after loading
-VERSION = 1  # of what this module and nvidia.py expect of each other
+VERSION = 2  # of what this module and nvidia.py expect of each other
 COMMAND_BUFFER_COMPATIBLE = 1
 
 # Where the driver and the kernel are in this process.
@@ -18,15 +18,21 @@ struct Launch {
   void* kernel;        // CUkernel: good on every device
   void* launch;        // cuLaunchKernel
   void* name;          // cuGetErrorName
+  size_t processors;   // of the device with the fewest (streaming multiprocessors)
 }
 """
+WARP = 32  # threads that run together: no block has fewer
 
 
 def handler_ir(arg_lanes: tuple[bool, ...], results: int, block: int, header: str) -> str:
     """Module text: launches `kernel(args..., results..., i64 lanes)`, a thread a lane.
 
     `arg_lanes`: for each argument whether its leading axis is the lanes. `block`: threads in a
-    block. `header`: XLA's c_api.h.
+    block at most, a power of 2 from 32 on. `header`: XLA's c_api.h.
+
+    Threads of a block run the same instructions at nearly the same time and so share what is
+    fetched of them, which is what a long kernel waits for. So blocks are large, unless that leaves
+    more than a tenth of the processors without one.
     """
     layout = abi.Abi(header + STRUCTS)
     args = len(arg_lanes)
@@ -36,6 +42,7 @@ def handler_ir(arg_lanes: tuple[bool, ...], results: int, block: int, header: st
         "pointers": args + results,
         "parameters": args + results + 1,
         "block": block,
+        "warp": WARP,
         "failed": handler.c_string("gpusim.lanes: cuLaunchKernel failed: %s (%d)"),
     }
     begin = handler.opening(layout, arg_lanes, traits=COMMAND_BUFFER_COMPATIBLE)
@@ -77,14 +84,27 @@ nodevice:
   ret ptr %nostream
 ready:
   %stream = get %nostream.args Stream_Get_Args.stream
-  %sum = add i64 %lanes, $block
+  %processors = get @gpusim.launch Launch.processors
+  %most = mul i64 %processors, 9
+  br label %divide
+divide:
+  %block = phi i64 [ $block, %ready ], [ %half, %divide ]
+  %half = udiv i64 %block, 2
+  %sum = add i64 %lanes, %block
   %less = sub i64 %sum, 1
-  %blocks = udiv i64 %less, $block
+  %blocks = udiv i64 %less, %block
+  %tenths = mul i64 %blocks, 10
+  %few = icmp ult i64 %tenths, %most
+  %divisible = icmp ugt i64 %block, $warp
+  %smaller = and i1 %few, %divisible
+  br i1 %smaller, label %divide, label %decided
+decided:
+  %threads = trunc i64 %block to i32
   %grid = trunc i64 %blocks to i32
   %kernel = get @gpusim.launch Launch.kernel
   %cuLaunchKernel = get @gpusim.launch Launch.launch
   %status = call i32 %cuLaunchKernel(ptr %kernel, i32 %grid, i32 1, i32 1,
-                                     i32 $block, i32 1, i32 1, i32 0, ptr %stream,
+                                     i32 %threads, i32 1, i32 1, i32 0, ptr %stream,
                                      ptr %addresses, ptr null)
   %launched = icmp eq i32 %status, 0
   br i1 %launched, label %finished, label %failed
@@ -100,7 +120,7 @@ failed:
   %error = xla %api Error_Create message=%message errc=13
   ret ptr %error
 }
-@gpusim.launch = global [3 x ptr] zeroinitializer
+@gpusim.launch = global [4 x i64] zeroinitializer
 @gpusim.failed = internal constant $failed
 @gpusim.unknown = internal constant [14 x i8] c"unknown error\\00"
 declare i32 @snprintf(ptr, i64, ptr, ...)

@@ -27,14 +27,15 @@ PLATFORM = "CUDA"
 # Compute capability -> the oldest PTX version that knows it, but none older than 8.0 (CUDA 12.0).
 # A device runs the PTX of any capability up to its own.
 PTX_VERSIONS = {70: 80, 75: 80, 80: 80, 86: 80, 89: 80, 90: 80, 100: 86, 120: 87}
-BLOCK = 64  # small blocks spread few worlds evenly: 32,768 worlds are 3.9 blocks on each of 132 SMs
+BLOCK = 256  # the largest of which each thread may have 255 registers
+BLOCKS = ("32", "64", "128", "256", "512", "1024")
 
 
 def block_size() -> int:
-    """Threads in a block, from GPUSIM_CUDA_BLOCK."""
+    """Threads in a block at most, from GPUSIM_CUDA_BLOCK."""
     text = os.environ.get("GPUSIM_CUDA_BLOCK") or str(BLOCK)
-    if not text.isdecimal() or int(text) % 32 or not 32 <= int(text) <= 1024:
-        raise ValueError(f"GPUSIM_CUDA_BLOCK={text!r} is not a multiple of 32 from 32 to 1024")
+    if text not in BLOCKS:
+        raise ValueError(f"GPUSIM_CUDA_BLOCK={text!r} is none of {', '.join(BLOCKS)}")
     return int(text)
 
 
@@ -74,7 +75,7 @@ def load(kernel: Kernel) -> str:
             layout = Abi(nvidia_handler.STRUCTS)
             for field, value in function.items():
                 address = linked[nvidia_handler.LAUNCH] + layout.field(f"Launch.{field}")[0]
-                nvidia_driver.store_pointer(address, value)
+                nvidia_driver.store_word(address, value)
             host.register(name, linked, PLATFORM)
             _LOADED[name] = linked
     return name
