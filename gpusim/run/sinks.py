@@ -207,9 +207,10 @@ class TensorBoard:
         self._writer: Any = None
 
     def write(self, row: Row) -> None:
-        # late: the first update need not wait for it
-        from tensorboardX import event_file_writer, summary
-        from tensorboardX.proto import event_pb2
+        with _not_there("torch"):  # of which tensorboardX wants a type hint, for seconds
+            # late: the first update need not wait for it
+            from tensorboardX import event_file_writer, summary
+            from tensorboardX.proto import event_pb2
 
         proto: Any = event_pb2
         event = lambda **what: proto.Event(wall_time=time.time(), step=row.steps, **what)
@@ -229,6 +230,19 @@ class TensorBoard:
         if self._writer is not None:
             with contextlib.suppress(OSError):
                 self._writer.close()
+
+
+@contextlib.contextmanager
+def _not_there(module: str) -> Iterator[None]:
+    """Who imports a module meanwhile does not find it, unless it is imported already."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # pyright: ignore[reportArgumentType]  # Python's way to say so
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 class Report:

@@ -5,6 +5,9 @@ import importlib
 import io
 import json
 import math
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -110,6 +113,25 @@ def written(terminal: bool, sequence: list[Row], total: int) -> str:
     sink.message("saved [1]")
     sink.close()
     return out.getvalue()
+
+
+def test_tensorboard_does_not_wait_for_torch(tmp_path: Path):
+    """Which its writer imports where it is installed; who imports it later finds it."""
+    (tmp_path / "torch.py").write_text("print('torch')\n", encoding="utf-8")
+    code = (
+        "from pathlib import Path; from gpusim.run.sinks import Row, TensorBoard\n"
+        f"TensorBoard(Path({str(tmp_path)!r})).write(Row(1, 1.0, {{'x': 1.0}}))\n"
+        "print('written'); import torch"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["written", "torch"]
 
 
 def test_plain_lines_say_where_the_run_is(monkeypatch: pytest.MonkeyPatch):
