@@ -20,7 +20,8 @@ from bench import common
 from bench.functions import FUNCTIONS, Function
 
 WORLDS = {"lanes": 2048, "xla": 512}  # as many as suit each
-STEPS = 8  # in a repeat
+STEPS = 8  # of actions drawn, which are made again and again
+SECONDS = 0.1  # that a repeat takes at least: a program of microseconds measures its own start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +84,16 @@ def speed(function: Function, args: Args) -> dict[str, Any]:
     state = jax.jit(jax.vmap(wrap(function.start)))(jax.random.split(jax.random.key(0), worlds))
     keys = jax.random.split(jax.random.key(1), (STEPS, worlds))
     actions = jax.jit(jax.vmap(jax.vmap(function.draw)))(keys)
-    program = jax.jit(lambda s, a: jax.lax.scan(lambda s, a: (step(s, a), None), s, a)[0])
+    once = lambda s, a: jax.lax.scan(lambda s, a: (step(s, a), None), s, a)[0]
+    program = jax.jit(lambda n, s, a: jax.lax.fori_loop(0, n, lambda _, s: once(s, a), s))
     start = time.perf_counter()
-    compiled = program.lower(state, actions).compile()
+    compiled = program.lower(1, state, actions).compile()
     seconds = {"compile_seconds": time.perf_counter() - start}
-    run = lambda: jax.block_until_ready(compiled(state, actions))
-    rate = common.rate(worlds * STEPS, common.time_repeats(run, args.repeats))
+    run = lambda n: jax.block_until_ready(compiled(n, state, actions))
+    times = math.ceil(SECONDS / min(common.time_repeats(lambda: run(1), 3)))
+    rate = common.rate(
+        worlds * STEPS * times, common.time_repeats(lambda: run(times), args.repeats)
+    )
     phases = compiled_alone(function) if kernels else {}
     return {"steps_per_s": dataclasses.asdict(rate), **seconds, **phases}
 
