@@ -71,6 +71,7 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "merge1": "gpusim.envs.traffic.merge:Merge1",
     "merge2": "gpusim.envs.traffic.merge:Merge2",
 }
+_GYMNASIUM = ("gpusim.envs.tasks.gymnasium.", "gpusim.envs.tasks.classic.")  # where its tasks are
 _SPELLINGS = {"halfcheetah": "half_cheetah"}  # Brax's: ours
 OURS = ("mujoco", "mjx")
 """Physics that compute our own tasks, with their options."""
@@ -170,6 +171,12 @@ def missing(name: str) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def of_gymnasium(name: str) -> bool:
+    """Is this the name of one of our own worlds that are Gymnasium's tasks?"""
+    place = _WORLDS.get(spelled(name))
+    return isinstance(place, str) and place.startswith(_GYMNASIUM)
 
 
 def of_suite(name: str) -> bool:
