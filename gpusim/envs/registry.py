@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gpusim.envs.sizes import SIZES, Sizes
 from gpusim.suggest import unknown
 
 if TYPE_CHECKING:
@@ -171,6 +172,16 @@ def missing(name: str) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def sizes(name: str) -> Sizes:
+    """How large a registered world is; one that somebody registered himself is made for it.
+
+    Raises ValueError if that cannot be made here.
+    """
+    name = spelled(name)
+    ours = isinstance(_WORLDS.get(name), str)
+    return SIZES[name] if ours else Sizes.of(make(name))
 
 
 def of_gymnasium(name: str) -> bool:
