@@ -56,6 +56,7 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "Go1Getup": "gpusim.envs.tasks.playground.getup:Go1Getup",
     "Go1JoystickFlatTerrain": "gpusim.envs.tasks.playground.go1:Go1JoystickFlatTerrain",
     "Go1JoystickRoughTerrain": "gpusim.envs.tasks.playground.go1:Go1JoystickRoughTerrain",
+    "LeapCubeReorient": "gpusim.envs.tasks.playground.leap:LeapCubeReorient",
     "PandaPickCube": "gpusim.envs.tasks.playground.panda:PandaPickCube",
     "Accel": "gpusim.envs.traffic.ring:Accel",
     "WaveAttenuation": "gpusim.envs.traffic.ring:WaveAttenuation",

@@ -62,6 +62,7 @@ SIZES: Mapping[str, Sizes] = {
     "Go1Getup": Sizes(133, 12, 0.02),
     "Go1JoystickFlatTerrain": Sizes(171, 12, 0.02),
     "Go1JoystickRoughTerrain": Sizes(171, 12, 0.02),
+    "LeapCubeReorient": Sizes(185, 16, 0.05),
     "PandaPickCube": Sizes(66, 8, 0.02),
     # classic control (Gymnasium's tasks)
     "Acrobot-v1": Sizes(6, 1, 0.2, choices=3),
