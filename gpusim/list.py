@@ -1,6 +1,7 @@
 """Environments, learners and runs: ``python -m gpusim.list``."""
 
 import argparse
+import contextlib
 import datetime
 import inspect
 import shutil
@@ -30,9 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         shell.say(f"\n{title}:")
         for name in names:
             shell.say(_indented(f"{name}: {_first_line(registry.world_class(name))}", width, 2, 6))
-            if missing := registry.missing(name):
-                shell.say(_indented(f"not here: {missing}", width, 6, 6))
-            shell.say(_indented(", ".join(registry.option_types(name) or {}), width, 6, 6))
+            for told in _facts(name):
+                shell.say(_indented(told, width, 6, 6))
     shell.say("\nlearners (--learner NAME):")
     for name in agents.names():
         shell.say(_indented(f"{name}: {_first_line(agents.find(name).Config)}", width, 2, 6))
@@ -47,6 +47,16 @@ def _indented(text: str, width: int, first: int, later: int) -> str:
         text, width, initial_indent=" " * first, subsequent_indent=" " * later,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
+
+
+def _facts(name: str) -> Iterator[str]:
+    """A world's sizes, what it does not find here, and its options."""
+    with contextlib.suppress(ValueError):  # of a world of the user's own that cannot be made
+        yield registry.sizes(name).text()
+    if missing := registry.missing(name):
+        yield f"not here: {missing}"
+    if options := registry.option_types(name):
+        yield ", ".join(options)
 
 
 def _first_line(thing: object) -> str:

@@ -31,7 +31,6 @@ from gpusim.agents.learner import Policy
 from gpusim.callable import callable_module
 from gpusim.config import ConfigError, TrainConfig
 from gpusim.envs import engines
-from gpusim.envs.mujoco_task import MujocoTask
 from gpusim.envs.world import World
 from gpusim.parse import flags
 from gpusim.report import film, replay, report
@@ -205,11 +204,16 @@ class Played:
 
     def in_mujoco(self) -> "Played":
         """The same policy from the same starts, computed by C MuJoCo."""
-        player = self.player
-        if not isinstance(player.env, MujocoTask):
-            raise ConfigError(f"--in mujoco: {player.config.env} is no task on a MuJoCo model")
-        there = player._replace(env=engines.in_mujoco(player.env))
-        return _played(there, self.key, len(self.episodes.total))
+        return self._by(_elsewhere(self.player, "mujoco"))
+
+    def in_gymnasium(self) -> "Played":
+        """The same policy in the environment of Gymnasium's that the task is made after, from as
+        many starts, which are drawn there."""
+        return self._by(_elsewhere(self.player, "gymnasium"))
+
+    def _by(self, player: Player) -> "Played":
+        """As many episodes by another player, from the same key."""
+        return _played(player, self.key, len(self.episodes.total))
 
     def _title(self) -> str:
         return f"{self.player.env.name} · {self.player.run.resolve().name}"
@@ -246,6 +250,27 @@ def play(
     return _played(player, _starts(player, seed), episodes)
 
 
+class Place(NamedTuple):
+    """Somewhere else to play."""
+
+    world: Callable[[World], World]  # the same task there; ValueError if there is none
+    what: str  # what is played there
+
+
+PLACES = {
+    "mujoco": Place(engines.in_mujoco, "from the same starts in C MuJoCo"),
+    "gymnasium": Place(engines.in_gymnasium, "in Gymnasium's own environment, from its starts"),
+}
+
+
+def _elsewhere(player: Player, place: str) -> Player:
+    """The same policy in another place. Raises ConfigError if its task is not there."""
+    try:
+        return player._replace(env=PLACES[place].world(player.env))
+    except ValueError as error:
+        raise ConfigError(f"--in {place}: {error}") from error
+
+
 def _starts(player: Player, seed: int | None) -> jax.Array:
     """What the starts are drawn with."""
     return player.evaluation_key if seed is None else jax.random.key(seed)
@@ -278,11 +303,12 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
     if options.replay_nan:
         shell.say(f"{player.config.env}, {player.path}: {player.fault().text()}")
         return
+    there = _elsewhere(player, options.elsewhere) if options.elsewhere else None
     played = _played(player, _starts(player, options.seed), options.episodes)
     shell.say(played.text())
-    if options.elsewhere:
-        shell.say("the same policy from the same starts in C MuJoCo:")
-        shell.say(played.in_mujoco().text())
+    if there:
+        shell.say(f"the same policy {PLACES[options.elsewhere].what}:")
+        shell.say(played._by(there).text())
     if page := played.replay():
         shown = ", ".join(track.label for track in played.tracks())
         shell.say(f"replay: {page} shows {shown}")
@@ -341,7 +367,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Any
         "--checkpoint", metavar="STEPS|best|FILE", help="which to read (default: the newest)"
     )
     parser.add_argument(
-        "--in", dest="elsewhere", choices=["mujoco"], help="play it there too, and compare"
+        "--in", dest="elsewhere", choices=[*PLACES], help="play it there too, and compare"
     )
     parser.add_argument(
         "--replay-nan", action="store_true",

@@ -51,6 +51,7 @@ def test_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     said = capsys.readouterr().out
     assert all(f"\n  {name}: " in said for name in [*registry.names(), *learners()])
     assert "reset_noise_scale" in said
+    assert "\n      27 observations, 8 actions, control step 0.05 s\n" in said
     assert "evaluated return 1,234  not finished" in said
     assert "torn" in said
     assert "cannot be read" in said

@@ -1,12 +1,14 @@
 """Playing a trained policy: what is loaded, played, shown and exported is what was trained."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 from gpusim import envs, play
 from gpusim.agents.evaluate import Episodes, Evaluation
@@ -231,3 +233,78 @@ def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
         play.load(tmp_path)
     with pytest.raises(ConfigError, match="is not a run folder"):
         play.load(tmp_path / "nothing")
+
+
+@struct.dataclass
+class Feedback:
+    """Acts in proportion to what is seen; of two choices, by the sign."""
+
+    gains: Any  # (features, actions), or (features,) for choices
+
+    def initial(self, batch: tuple[int, ...]) -> tuple[()]:
+        return ()
+
+    def act(self, memory: Any, obs: jax.Array, key: Any = None) -> tuple[Any, jax.Array]:
+        found = obs @ self.gains
+        choices = (found > 0).astype(jnp.int32)
+        return memory, choices if found.ndim < obs.ndim else jnp.clip(found, -1, 1)
+
+
+def played(name: str, gains: Any, **options: Any) -> play.Played:
+    """64 episodes of at most 100 steps."""
+    config = TrainConfig(env=name, episode_length=100, learner=PPO)
+    none: Any = None
+    policy: Any = Feedback(jnp.asarray(gains))
+    world = envs.make(name, **options)
+    player = play.Player(config, world, policy, Path("none"), Path("none"), none, none)
+    key = jax.random.key(5)
+    return play.Played(player, key, play.record(player, key, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "gains", "options"),
+    [
+        ("CartPole-v1", [0.1, 0.0, 1.0, 0.0], {}),  # forgets how fast the pole turns: falls
+        ("MountainCarContinuous-v0", [[0.5], [5.0]], {}),
+        ("InvertedPendulum-v5", [[0.0], [0.64], [0.0], [0.16]], {"n_frames": 3}),  # just too weak
+        ("Reacher-v5", [[0.1, 0.3]] * 10, {}),
+    ],
+)
+def test_gymnasium_s_own_environment_earns_the_same(name, gains, options):
+    """Its starts are others: means are compared, within four of their standard errors."""
+    pytest.importorskip("tests.envs.gymnasium_oracle")
+    here = played(name, gains, **options)
+    there = here.in_gymnasium()
+    assert there.player.env.name == f"gym:{name}"
+    for part in ("total", "length"):
+        ours, theirs = (np.asarray(getattr(x.episodes, part)) for x in (here, there))
+        error = np.sqrt((ours.var() + theirs.var()) / len(ours))
+        assert abs(ours.mean() - theirs.mean()) <= 4 * error, (part, ours.mean(), theirs.mean())
+        assert 0.5 < (ours.std() + 1e-9) / (theirs.std() + 1e-9) < 2, (part, ours, theirs)
+
+
+def test_the_command_plays_in_gymnasium(tmp_path, capsys):
+    pytest.importorskip("gymnasium")
+    training.train(dataclasses.replace(CONFIG, env="CartPole-v1"), tmp_path, display=Silent())
+    assert play.main([str(tmp_path), "--episodes", "3", "--in", "gymnasium"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[4] == "the same policy in Gymnasium's own environment, from its starts:"
+    assert [line.split()[0] for line in said[2:4] + said[7:9]] == ["return", "length"] * 2
+
+
+def test_what_is_not_elsewhere_is_told_before_anything_is_played(trained, monkeypatch, capsys):
+    def complaint(folder: Path, place: str) -> str:
+        assert play.main([str(folder), "--in", place]) == 2
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert told.err.count("\n") == 1
+        return told.err
+
+    assert "--in gymnasium: cart is no task of Gymnasium's" in complaint(trained[0], "gymnasium")
+    none: Any = None
+    cart_pole = play.Player(CONFIG, envs.make("CartPole-v1"), *[none] * 5)
+    with pytest.raises(ConfigError, match="--in mujoco: CartPole-v1 is no task on a MuJoCo model"):
+        play.Played(cart_pole, none, none).in_mujoco()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"--in gymnasium: .*pip install gymnasium"):
+        play.Played(cart_pole, none, none).in_gymnasium()

@@ -1,8 +1,9 @@
-"""Other ways to compute a task on a MuJoCo model: C MuJoCo itself, and MJX.
+"""Other ways to compute a task: C MuJoCo itself, MJX, and the environment that it is made after.
 
 C MuJoCo, by callbacks to `mj_step` in double precision, is slow: it is there to check what was
-learned elsewhere (`play RUN --in mujoco`). MJX (`--physics mjx`) runs wherever XLA does. Both take
-the models that our own physics takes.
+learned elsewhere (`play RUN --in mujoco`), as Gymnasium's environments are for the tasks that are
+theirs (`--in gymnasium`). MJX (`--physics mjx`) runs wherever XLA does. C MuJoCo and MJX take the
+models that our own physics takes.
 """
 # mujoco's compiled modules come without type stubs:
 # pyright: reportAttributeAccessIssue=false
@@ -19,26 +20,51 @@ import numpy as np
 from gpusim import physics
 from gpusim.envs import registry
 from gpusim.envs.mujoco_task import MujocoTask
-from gpusim.envs.world import begun, stepped
+from gpusim.envs.world import World, begun, stepped
 from gpusim.physics.model import LIMITED, NUMBERS
 
 
-def in_mujoco(task: MujocoTask) -> MujocoTask:
-    """The same task with the same options, computed by C MuJoCo."""
-    return _elsewhere(task, CMujoco())
+def in_mujoco(world: World) -> MujocoTask:
+    """The same task with the same options, computed by C MuJoCo. ValueError if it has no model."""
+    return _elsewhere(_on_a_model(world), CMujoco())
+
+
+def in_gymnasium(world: World) -> World:
+    """Gymnasium's own environment, with the same options, on the host: its starts are its own.
+
+    Raises ValueError if the world is none of Gymnasium's tasks, or gymnasium lacks something.
+    """
+    if not registry.of_gymnasium(world.name):
+        raise ValueError(f"{world.name} is no task of Gymnasium's")
+    fields = dataclasses.fields(world) if dataclasses.is_dataclass(world) else ()
+    said = {f.name: getattr(world, f.name) for f in fields if f.init}
+    usual = {f.name: f.default for f in fields}
+    options = {name: value for name, value in said.items() if value != usual[name]}
+    if "n_frames" in options:
+        options["frame_skip"] = options.pop("n_frames")
+    return registry.make(f"gym:{world.name}", **options)
 
 
 def make_mjx(name: str, **options: Any) -> MujocoTask:
     """`gpusim.make` of a task on a MuJoCo model, computed by MJX."""
-    task = registry.make(name, **options)
-    if not isinstance(task, MujocoTask):
-        raise ValueError(f"physics 'mjx': {name} is no task on a MuJoCo model")
-    return in_mjx(task)
+    world = registry.make(name, **options)
+    try:
+        return in_mjx(world)
+    except ValueError as error:
+        raise ValueError(f"physics 'mjx': {error}") from error
 
 
-def in_mjx(task: MujocoTask) -> MujocoTask:
-    """The same task with the same options, computed by MJX."""
+def in_mjx(world: World) -> MujocoTask:
+    """The same task with the same options, computed by MJX. ValueError if it has no model, or MJX
+    does not take it."""
+    task = _on_a_model(world)
     return _elsewhere(task, Mjx(task.model.mj))
+
+
+def _on_a_model(world: World) -> MujocoTask:
+    if not isinstance(world, MujocoTask):
+        raise ValueError(f"{world.name} is no task on a MuJoCo model")
+    return world
 
 
 def _elsewhere(task: MujocoTask, engine: Any) -> MujocoTask:
@@ -99,7 +125,7 @@ class Mjx:
         try:
             self.model = mjx.put_model(mj)
         except NotImplementedError as error:
-            raise ValueError(f"physics 'mjx': {error}") from error
+            raise ValueError(str(error)) from error
 
     def forward(
         self, model: physics.Model, state: physics.State, ctrl: jax.Array

@@ -1,9 +1,9 @@
 """A task on a MuJoCo model: a World made of a few pure functions, and the physics around them.
 
-A task says how a world starts (`initial`, `vary`, `rest`), what it remembers from step to step
-(`first_memory`, `remember`), what drives it (`control`, `disturb`), what is seen (`observation`),
-what is rewarded (`rewards`) and when it ends (`terminal`). Everything here is one world; the whole
-transition becomes one lanes kernel.
+A task says how a world starts (`initial`, `mocap`, `vary`, `rest`), what it remembers from step to
+step (`first_memory`, `remember`), what drives it (`control`, `disturb`), what is seen
+(`observation`), what is rewarded (`rewards`) and when it ends (`terminal`). Everything here is one
+world; the whole transition becomes one lanes kernel.
 
 Randomness within an episode is memory like any other: a task keeps a key there and splits it in
 `remember`. A task without any carries none.
@@ -38,7 +38,7 @@ SPEED_LIMIT = 1e4
 
 # `initial` draws from the key of an episode itself, as Brax's `reset` does. The keys of the others
 # are folded off far from the small numbers that jax.random.split counts with.
-_VARY, _MEMORY = np.uint32(2**32 - 1), np.uint32(2**32 - 2)
+_VARY, _MEMORY, _MOCAP = (np.uint32(2**32 - k) for k in (1, 2, 3))
 
 
 class Carry(NamedTuple):
@@ -125,6 +125,11 @@ class MujocoTask(World):
         """Draw a start: qpos (nq,), qvel (nv,). By default the model's pose, at rest."""
         return jnp.asarray(self.init_qpos, float), jnp.zeros(self.model.nv)
 
+    def mocap(self, key: jax.Array) -> physics.Mocap | None:
+        """Draw where mocap bodies are at a start, for `disturb` to move them; None: where the model
+        has them, for good."""
+        return None
+
     def vary(self, key: jax.Array) -> Mapping[str, jax.Array]:
         """Draw this world's own numbers of the model, by their names in mjModel
         (`physics.model.NUMBERS`), anew in every episode. What MuJoCo's compiler derives from them
@@ -189,6 +194,7 @@ class MujocoTask(World):
         except (ValueError, TypeError) as error:
             raise WorldError(f"environment {self.name!r}: vary: {error}") from error
         at = self.engine.init(model, qpos, qvel)
+        at = at._replace(mocap=self._placed(key, at.qpos.dtype))
         ctrl = self.rest(at.qpos)
         derived = self._forward(numbers, at, ctrl)
         now = Moment(model, at, derived, ctrl, jnp.zeros(self.action_space.shape, at.qpos.dtype))
@@ -235,6 +241,17 @@ class MujocoTask(World):
             truncated=jnp.zeros((), bool),
             metrics=metrics | {"diverged": diverged.astype(reward.dtype)},
         )
+
+    def _placed(self, key: jax.Array, dtype: Any) -> physics.Mocap | None:
+        """`mocap`, which must be of the model's mocap bodies."""
+        found: Any = self.mocap(jax.random.fold_in(key, _MOCAP))
+        if found is None:
+            return None
+        count = self.model.mj.nmocap
+        sizes = ((count, 3), (count, 4))
+        if not isinstance(found, physics.Mocap) or tuple(map(jnp.shape, found)) != sizes:
+            raise self._wrong("mocap", found, "physics.Mocap(pos {}, quat {})".format(*sizes))
+        return jax.tree.map(lambda x: jnp.asarray(x, dtype), found)
 
     def _ended(self, memory: Any, now: Moment) -> jax.Array:
         """`terminal`, which must give one flag."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gpusim.envs.sizes import SIZES, Sizes
 from gpusim.suggest import unknown
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "Go1Getup": "gpusim.envs.tasks.playground.getup:Go1Getup",
     "Go1JoystickFlatTerrain": "gpusim.envs.tasks.playground.go1:Go1JoystickFlatTerrain",
     "Go1JoystickRoughTerrain": "gpusim.envs.tasks.playground.go1:Go1JoystickRoughTerrain",
+    "LeapCubeReorient": "gpusim.envs.tasks.playground.leap:LeapCubeReorient",
     "PandaPickCube": "gpusim.envs.tasks.playground.panda:PandaPickCube",
     "Accel": "gpusim.envs.traffic.ring:Accel",
     "WaveAttenuation": "gpusim.envs.traffic.ring:WaveAttenuation",
@@ -71,6 +73,7 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "merge1": "gpusim.envs.traffic.merge:Merge1",
     "merge2": "gpusim.envs.traffic.merge:Merge2",
 }
+_GYMNASIUM = ("gpusim.envs.tasks.gymnasium.", "gpusim.envs.tasks.classic.")  # where its tasks are
 _SPELLINGS = {"halfcheetah": "half_cheetah"}  # Brax's: ours
 OURS = ("mujoco", "mjx")
 """Physics that compute our own tasks, with their options."""
@@ -170,6 +173,22 @@ def missing(name: str) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def sizes(name: str) -> Sizes:
+    """How large a registered world is; one that somebody registered himself is made for it.
+
+    Raises ValueError if that cannot be made here.
+    """
+    name = spelled(name)
+    ours = isinstance(_WORLDS.get(name), str)
+    return SIZES[name] if ours else Sizes.of(make(name))
+
+
+def of_gymnasium(name: str) -> bool:
+    """Is this the name of one of our own worlds that are Gymnasium's tasks?"""
+    place = _WORLDS.get(spelled(name))
+    return isinstance(place, str) and place.startswith(_GYMNASIUM)
 
 
 def of_suite(name: str) -> bool:

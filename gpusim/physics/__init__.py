@@ -3,6 +3,7 @@
 from gpusim.physics.constraint.wrenches import Contact
 from gpusim.physics.derived import Derived
 from gpusim.physics.features import Unsupported
+from gpusim.physics.kinematics import Mocap
 from gpusim.physics.model import Model, load
 from gpusim.physics.sensors import sensor, sensors
 from gpusim.physics.setconst import with_constants
@@ -10,6 +11,6 @@ from gpusim.physics.stages import State
 from gpusim.physics.step import forward, init, step, steps
 
 __all__ = [
-    "Contact", "Derived", "Model", "State", "Unsupported", "forward", "init", "load", "sensor",
-    "sensors", "step", "steps", "with_constants",
+    "Contact", "Derived", "Mocap", "Model", "State", "Unsupported", "forward", "init", "load",
+    "sensor", "sensors", "step", "steps", "with_constants",
 ]  # fmt: skip

@@ -26,6 +26,7 @@ from gpusim import lanes
 from gpusim.envs.mujoco_task import Carry
 from gpusim.envs.tasks.playground import files
 from gpusim.envs.world import PRIVILEGED, State
+from gpusim.physics import Mocap
 from gpusim.physics import State as Physics
 
 for _name in ("mediapy", "lxml", "lxml.etree", "tqdm"):
@@ -42,18 +43,20 @@ _FIELDS = ("qpos", "qvel", "qacc_warmstart", "qacc", "xpos", "xmat", "site_xpos"
            "sensordata", "actuator_force")  # fmt: skip
 
 
-def load(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
+def load(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path, **overrides: Any) -> Any:
     """Playground's environment on C MuJoCo, whose solver goes on to the end; folder: of Menagerie,
-    or an empty one."""
+    or an empty one; overrides: of its configuration."""
     from mujoco import mjx
     from mujoco_playground._src import mjx_env
     from mujoco_playground._src.locomotion.g1 import base as g1
     from mujoco_playground._src.locomotion.go1 import base as go1
+    from mujoco_playground._src.manipulation.leap_hand import base as leap
 
     monkeypatch.setattr(mjx_env, "MENAGERIE_PATH", folder)
-    for module in (go1, g1):
+    monkeypatch.setattr(jnp, "clip", _with_older_words(jnp.clip))
+    for module in (go1, g1, leap):
         monkeypatch.setattr(module, "get_assets", _with_meshes(module.get_assets))
-    env = playground.registry.load(name, config_overrides={"impl": "jax"})
+    env = playground.registry.load(name, config_overrides=overrides | {"impl": "jax"})
     env.mj_model.opt.iterations = env.mj_model.opt.ls_iterations = _ITERATIONS
     env.mj_model.opt.tolerance = 0
     env.mj_model.opt.ccd_iterations, env.mj_model.opt.ccd_tolerance = 50, 1e-12
@@ -61,6 +64,16 @@ def load(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
     monkeypatch.setattr(mjx, "forward", lambda _, data: by_c(data, data.ctrl, 0))
     monkeypatch.setattr(mjx_env, "step", lambda _, data, ctrl, n=1: by_c(data, ctrl, n))
     return env
+
+
+def _with_older_words(clip: Callable) -> Callable:
+    """jnp.clip as it was called when some of their code was written, too."""
+    renamed = {"a_min": "min", "a_max": "max"}
+
+    def clipped(*arguments: Any, **words: Any) -> Any:
+        return clip(*arguments, **{renamed.get(word, word): x for word, x in words.items()})
+
+    return clipped
 
 
 class _InC:
@@ -72,13 +85,15 @@ class _InC:
     def __call__(self, data: Any, ctrl: jax.Array, steps: int) -> Any:
         """The data after so many steps; after none, with what follows from its state."""
         shapes = [jax.ShapeDtypeStruct(getattr(data, f).shape, float) for f in _FIELDS]
-        at = data.qpos, data.qvel, data.qacc_warmstart, ctrl
+        at = data.qpos, data.qvel, data.qacc_warmstart, data.mocap_pos, data.mocap_quat, ctrl
         found = jax.pure_callback(lambda *at: self._computed(steps, *at), shapes, *at)
         return data.replace(ctrl=ctrl, **dict(zip(_FIELDS, found, strict=True)))
 
     def _computed(self, steps: int, *at: Any) -> list[np.ndarray]:
         d = self.data
-        d.qpos[:], d.qvel[:], d.qacc_warmstart[:], d.ctrl[:] = map(np.asarray, at)
+        names = "qpos", "qvel", "qacc_warmstart", "mocap_pos", "mocap_quat", "ctrl"
+        for name, value in zip(names, at, strict=True):
+            getattr(d, name)[:] = value
         if not steps:
             mujoco.mj_forward(self.model, d)
         for _ in range(steps):
@@ -92,13 +107,15 @@ def _with_meshes(get_assets: Callable[[], dict[str, bytes]]) -> Callable[[], dic
     corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
     sides = [(0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)]
     facet = lambda side: bytes(12) + corners[list(side)].tobytes() + bytes(2)
-    solid = bytes(80) + struct.pack("<I", len(sides)) + b"".join(map(facet, sides))
+    stl = bytes(80) + struct.pack("<I", len(sides)) + b"".join(map(facet, sides))
+    lines = [("v", corner) for corner in corners] + [("f", np.add(side, 1)) for side in sides]
+    obj = "\n".join(f"{kind} {' '.join(map(str, of))}" for kind, of in lines).encode()
 
     def found() -> dict[str, bytes]:
         assets = get_assets()
         for text in [data.decode() for name, data in assets.items() if name.endswith(".xml")]:
             for file in re.findall(r'file="([^"]+\.(?:stl|STL|obj))"', text):
-                assets.setdefault(file.rpartition("/")[2], solid)
+                assets.setdefault(file.rpartition("/")[2], obj if file.endswith("obj") else stl)
         return assets
 
     return found
@@ -137,6 +154,8 @@ class Beside:
         do."""
         data = self.state.data
         at = Physics(data.qpos, data.qvel, data.qacc_warmstart)
+        if self.world.model.mj.nmocap:
+            at = at._replace(mocap=Mocap(data.mocap_pos, data.mocap_quat))
         carry = Carry(at, self.remembered(self.state), {})
         dummy = jnp.zeros(())
         before = State(carry, None, dummy, dummy > 0, dummy > 0, {})
@@ -164,7 +183,9 @@ def differences(world: Any, mine: State, theirs: Any, remembered: Any) -> dict[s
         )
     for name, value in theirs.metrics.items():
         term = name.removeprefix("reward/")
-        if term != name:  # weighted, and not yet times the length of a step
+        if term == "success":  # whether there is one
+            found[term] = apart(mine.metrics["reward_success"], value * world.success_reward)
+        elif term != name:  # weighted, and not yet times the length of a step
             found[term] = apart(mine.metrics[f"reward_{term}"], value * world.dt)
         elif weight := getattr(world, f"{name}_weight", None):
             found[name] = apart(mine.metrics[f"reward_{name}"], value * weight)

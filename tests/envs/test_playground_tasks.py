@@ -1,9 +1,11 @@
 """Robots on command against Playground's own: same state, same action, same numbers."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import mujoco
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from tests.envs.playground_oracle import Beside, differences, load, ours  # isor
 import gpusim
 from gpusim import lanes
 from gpusim.envs import registry
-from gpusim.envs.tasks.playground import files, g1, getup, go1, panda
+from gpusim.envs.tasks.playground import files, g1, getup, go1, leap, panda
 from gpusim.envs.tasks.playground.joystick import Feet
 from gpusim.envs.world import WorldError
 
@@ -57,18 +59,38 @@ def of_panda(state: Any) -> panda.Memory:
     return panda.Memory(state.info["target_pos"], state.data.ctrl, state.info["reached_box"])
 
 
+def of_leap(state: Any) -> leap.Memory:
+    """What ours remembers, from theirs."""
+    info = state.info
+    return leap.Memory(
+        key=info["rng"],
+        goal=state.data.mocap_quat[0],
+        spin=info["goal_quat_dquat"],
+        ctrl=info["motor_targets"],
+        action=info["last_act"],
+        before=info["last_last_act"],
+        behind=info["qpos_error_history"],
+        off=info["cube_pos_error_history"],
+        turned=info["cube_ori_error_history"],
+        since=info["steps_since_last_success"],
+        reached=info["success_count"],
+        seen=NOTHING,
+    )
+
+
 REMEMBERED = {
     "Go1JoystickFlatTerrain": of_go1,
     "Go1JoystickRoughTerrain": of_go1,
     "Go1Getup": of_getup,
     "G1JoystickFlatTerrain": of_g1,
+    "LeapCubeReorient": of_leap,
     "PandaPickCube": of_panda,
 }
 
 
 @pytest.mark.parametrize("name", ["Go1JoystickFlatTerrain", "Go1Getup", "G1JoystickFlatTerrain"])
 def test_a_task_is_playground_s(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path):
-    compare(name, 40, 1e-9, monkeypatch, tmp_path)
+    compare(beside(name, monkeypatch, tmp_path), 40, 1e-9)
 
 
 @pytest.mark.slow
@@ -76,22 +98,91 @@ def test_a_task_is_playground_s(name: str, monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_task_is_playground_s_for_long(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path):
     if missing := registry.missing(name):
         pytest.skip(missing)
-    compare(name, 1000, 1e-7, monkeypatch, tmp_path)
-
-
-def compare(name: str, steps: int, bound: float, monkeypatch: Any, tmp_path: Path) -> None:
-    """Steps from states of theirs, a new episode when one has ended and after a hundred."""
     if name.startswith("Panda"):
         tmp_path = files.robot(name, "franka_emika_panda").parent
-    both = Beside(load(name, monkeypatch, tmp_path), ours(name, monkeypatch), REMEMBERED[name])
+    bound = 1e-4 if "Rough" in name else 1e-7  # C searches for contacts with cells of the ground
+    compare(beside(name, monkeypatch, tmp_path), 1000, bound)
+
+
+def test_a_hand_with_options_is_playground_s(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """What is usually nothing, one or rare; goals are reached often."""
+    shared = {"success_threshold": 2.6, "history_len": 3, "ema_alpha": 0.7}
+    theirs = {"obs_noise.random_ori_injection_prob": 0.3, "reward_config.scales.joint_vel": -0.1}
+    options = {"random_ori_injection_prob": 0.3, "joint_vel_weight": -0.1}
+    name = "LeapCubeReorient"
+    both = beside(name, monkeypatch, tmp_path, shared | theirs, **shared, **options)
+    reached: list[bool] = []
+    compare(both, 100, 1e-9, lambda now: reached.append(bool(now.metrics["reward/success"])))
+    assert {*reached} == {True, False}
+
+
+def beside(
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    overrides: dict[str, Any] | None = None,
+    **options: Any,
+) -> Beside:
+    """Theirs with the overrides and ours with the options."""
+    env = load(name, monkeypatch, folder, **overrides or {})
+    return Beside(env, ours(name, monkeypatch, **options), REMEMBERED[name])
+
+
+def compare(
+    both: Beside, steps: int, bound: float, watch: Callable[[Any], Any] = lambda state: None
+) -> None:
+    """Steps from states of theirs, a new episode when one has ended and after a hundred."""
     worst: dict[str, float] = {}
     for k in range(steps):
         if k % 100 == 0 or both.state.done:
             both.start(k)
         found = differences(both.world, *both.step())
+        watch(both.state)
         worst = {part: max(worst.get(part, 0), value) for part, value in found.items()}
-    bound = 1e-4 if "Rough" in name else bound  # C searches for contacts with cells of the ground
     assert {part: value for part, value in worst.items() if not value < bound} == {}, worst
+
+
+def test_a_cube_starts_as_playground_s(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """Mean and spread of every coordinate of 2,000 starts each."""
+    both = beside("LeapCubeReorient", monkeypatch, tmp_path)
+    keys = jax.random.split(jax.random.PRNGKey(1), 2000)
+    data = jax.jit(jax.vmap(both.env.reset))(keys).data
+    theirs = np.concatenate([data.qpos, data.qvel, data.ctrl, data.mocap_quat[:, 0]], axis=1)
+    found = jax.jit(jax.vmap(both.world.reset))(keys).carry
+    at = found.physics
+    mine = np.concatenate([at.qpos, at.qvel, found.memory.ctrl, at.mocap.quat[:, 0]], axis=1)
+    spread = theirs.std(0)
+    np.testing.assert_allclose(mine.std(0), spread, rtol=0.1, atol=1e-12)
+    error = 5 * spread / np.sqrt(1000) + 1e-12
+    assert (np.abs(mine.mean(0) - theirs.mean(0)) < error).all()
+    np.testing.assert_allclose(at.mocap.pos, data.mocap_pos)
+    np.testing.assert_array_equal(found.memory.goal, at.mocap.quat[:, 0])
+
+
+def test_a_hand_is_drawn_with_the_goal_as_it_is():
+    world: Any = gpusim.make("LeapCubeReorient")
+    state = world.reset(jax.random.key(0))
+    state = jax.jit(world.step)(state, np.zeros(16))
+    c: Any = mujoco
+    shown = c.MjData(world.drawing())
+    shown.qpos[:] = world.pose(state)
+    c.mj_kinematics(world.drawing(), shown)
+    np.testing.assert_allclose(shown.body("goal").xquat, state.carry.physics.mocap.quat[0])
+    np.testing.assert_allclose(shown.body("goal").xpos, state.carry.physics.mocap.pos[0])
+    np.testing.assert_allclose(shown.body("cube").xpos, state.carry.physics.qpos[16:19])
+    change = np.arange(world.drawing().nv, dtype=float)
+    moved = world.pushed(state, change).carry.physics.qvel - state.carry.physics.qvel
+    np.testing.assert_allclose(moved, np.arange(22))
+
+
+def test_a_hand_without_its_meshes_is_the_same_hand(monkeypatch: pytest.MonkeyPatch):
+    make: Any = gpusim.make
+    named = make("LeapCubeReorient").model.mj
+    monkeypatch.setattr(files, "_menageries", lambda: iter(()))
+    bare = make("LeapCubeReorient").model.mj
+    assert bare.nmesh < named.nmesh or named.nmesh == 2  # those that Playground has
+    for name in ("body_mass", "body_inertia", "body_ipos", "body_invweight0", "dof_invweight0"):
+        np.testing.assert_array_equal(getattr(bare, name), getattr(named, name))
 
 
 def test_a_gait_lifts_feet_and_puts_them_down():
@@ -134,6 +225,17 @@ def test_a_robot_without_its_meshes_and_one_that_needs_them(tmp_path: Path):
             files.read("robot", path)
     with pytest.raises(ValueError, match=r"there is no nothing\.xml; .*pip install playground"):
         files.scene("robot", "nothing.xml")
+
+
+def test_what_is_no_hand_is_refused(tmp_path: Path):
+    path = tmp_path / "x.xml"
+    for body, message in [("", "Invalid name 'home'"), ("<key name='home'/>", "'cube_position'")]:
+        path.write_text(f"<mujoco><keyframe>{body}</keyframe></mujoco>")
+        world: Any = gpusim.make("LeapCubeReorient", xml_file=str(path))
+        with pytest.raises(WorldError, match=message):
+            world.model  # noqa: B018
+    with pytest.raises(ValueError, match="history_len is 0, not a whole number from 1 on"):
+        gpusim.make("LeapCubeReorient", history_len=0)
 
 
 def test_a_scene_of_something_else_is_refused(tmp_path: Path):

@@ -8,6 +8,7 @@ import pytest
 import gpusim
 from gpusim import envs
 from gpusim.envs import registry
+from gpusim.envs.sizes import SIZES, Sizes
 from gpusim.envs.tasks.brax.ant import Ant
 
 
@@ -54,6 +55,38 @@ def test_a_world_registered_again_replaces_itself(monkeypatch):
             forward_reward_weight: float = speed
 
         assert type(gpusim.make("crawler")) is Crawler
+
+
+FILES = {  # whose models come with other packages
+    *registry.families()["robots (Gymnasium's tasks)"],
+    *registry.families()["robots on command (Playground's tasks)"],
+}
+
+
+def test_all_have_sizes():
+    assert sorted(SIZES) == registry.names()
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_are_the_worlds(name: str):
+    if name in FILES and (missing := registry.missing(name)):
+        pytest.skip(missing)
+    world = gpusim.make(name)
+    assert registry.sizes(name) == pytest.approx(Sizes.of(world))
+
+
+def test_sizes_of_a_world_that_was_registered(monkeypatch):
+    """One of ours that somebody replaced has its own."""
+    monkeypatch.setattr("gpusim.envs.registry._WORLDS", dict(registry._WORLDS))
+
+    @envs.register
+    @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+    class Larger(Ant):
+        name = "ant"
+        exclude_current_positions_from_observation: bool = False
+
+    assert registry.sizes("ant").text() == "29 observations, 8 actions, control step 0.05 s"
+    assert registry.sizes("CartPole-v1").text() == "4 observations, 2 choices, control step 0.02 s"
 
 
 MINE = """

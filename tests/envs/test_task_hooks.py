@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gpusim import physics
 from gpusim.envs import Before, Moment, MujocoTask, autoreset
 from gpusim.envs.engines import in_mujoco
 from gpusim.envs.tasks.brax.ant import Ant
@@ -249,6 +250,56 @@ def test_contacts_and_sensors_by_name(place):
             assert state.obs[0] == 0
     assert 0.19 < touched.index(True) * task.dt < 0.21  # sqrt(2 · 0.2 / 9.81) = 0.202 s
     np.testing.assert_allclose(state.obs, [41.1, 0, 0, 0.1], rtol=2e-2, atol=2e-3)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Led(MujocoTask):
+    """A weight on a spring to a body that is put where the task wants it."""
+
+    mjcf: ClassVar[str] = """
+      <mujoco><option gravity="0 0 0"/><worldbody>
+        <body name="hand" mocap="true" pos="9 9 9"><geom size=".01" contype="0"/></body>
+        <body name="load"><freejoint/><geom size=".1" contype="0" conaffinity="0"/></body>
+      </worldbody>
+      <equality><weld body1="hand" body2="load" relpose="0 0 0 1 0 0 0"/></equality></mujoco>"""
+    n_frames: int = 100
+
+    def mocap(self, key: jax.Array) -> physics.Mocap:
+        return physics.Mocap(jnp.array([[0, 0, 1]]), jnp.array([[1, 0, 0, 0]]))
+
+    def disturb(self, before: Before) -> physics.State:
+        assert before.state.mocap is not None
+        moved = before.state.mocap.pos + jnp.array([0.1, 0, 0])
+        return before.state._replace(mocap=before.state.mocap._replace(pos=moved))
+
+    def observation(self, memory: Any, now: Moment) -> jax.Array:
+        return now.derived.xpos[1:].ravel()
+
+    def rewards(self, past: Any, memory: Any, now: Moment) -> dict[str, jax.Array]:
+        return {}
+
+
+@pytest.mark.parametrize("place", [lambda task: task, in_mujoco], ids=["ours", "in C"])
+def test_a_task_puts_bodies_where_it_wants_them(place):
+    task = place(Led())
+    state, step = task.reset(jax.random.key(0)), jax.jit(task.step)
+    np.testing.assert_allclose(state.obs[:3], [0, 0, 1])
+    for k in range(1, 6):
+        state = step(state, jnp.zeros(0))
+        np.testing.assert_allclose(state.obs[:3], [0.1 * k, 0, 1], rtol=1e-5)
+    load = state.obs[3:]
+    assert 0.1 < load[0] < 0.5
+    assert load[2] > 0.5
+    np.testing.assert_allclose(load[1], 0, atol=1e-6)
+
+
+def test_bodies_that_are_not_there_cannot_be_put():
+    class Wrong(Led):
+        def mocap(self, key: jax.Array) -> physics.Mocap:
+            return physics.Mocap(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
+
+    with pytest.raises(WorldError, match=r"mocap gives .*not physics.Mocap\(pos \(1, 3\), quat"):
+        Wrong().reset(jax.random.key(0))
 
 
 def test_a_name_that_nothing_has_is_told():

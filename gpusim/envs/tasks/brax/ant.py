@@ -12,7 +12,7 @@ from gpusim.envs.tasks.brax.locomotion import Locomotion, within
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Ant(Locomotion):
-    """Run along +x without turning over. Control step 0.05 s."""
+    """Run along +x without turning over."""
 
     name: ClassVar[str] = "ant"
     mjcf: ClassVar[str] = "models/ant.xml"

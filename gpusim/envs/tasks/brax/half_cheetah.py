@@ -12,7 +12,7 @@ from gpusim.envs.tasks.brax.locomotion import Locomotion
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class HalfCheetah(Locomotion):
-    """Run along +x; nothing ends the episode. Control step 0.05 s."""
+    """Run along +x; nothing ends the episode."""
 
     name: ClassVar[str] = "half_cheetah"
     mjcf: ClassVar[str] = "models/half_cheetah.xml"

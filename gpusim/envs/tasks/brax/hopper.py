@@ -13,7 +13,7 @@ from gpusim.envs.tasks.brax.locomotion import Locomotion, within
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Hopper(Locomotion):
-    """Hop along +x without falling. Control step 0.008 s."""
+    """Hop along +x without falling."""
 
     name: ClassVar[str] = "hopper"
     mjcf: ClassVar[str] = "models/hopper.xml"

@@ -20,7 +20,7 @@ _SYMMETRIC = np.array([0, 3, 4, 3, 1, 5, 4, 5, 2], np.int32)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Humanoid(Locomotion):
-    """Run along +x without falling. Control step 0.015 s."""
+    """Run along +x without falling."""
 
     name: ClassVar[str] = "humanoid"
     mjcf: ClassVar[str] = "models/humanoid.xml"
@@ -80,7 +80,7 @@ class Humanoid(Locomotion):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class HumanoidStandup(Humanoid):
-    """Get up from lying on the back; nothing ends the episode. Control step 0.015 s."""
+    """Get up from lying on the back; nothing ends the episode."""
 
     name: ClassVar[str] = "humanoidstandup"
     mjcf: ClassVar[str] = "models/humanoidstandup.xml"

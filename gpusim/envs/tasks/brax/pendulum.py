@@ -12,7 +12,7 @@ from gpusim.envs.tasks.brax.locomotion import near
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class InvertedPendulum(MujocoTask):
-    """Keep a pole within 0.2 rad of upright. Control step 0.04 s."""
+    """Keep a pole within 0.2 rad of upright."""
 
     name: ClassVar[str] = "inverted_pendulum"
     mjcf: ClassVar[str] = "models/inverted_pendulum.xml"
@@ -41,7 +41,7 @@ class InvertedPendulum(MujocoTask):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class InvertedDoublePendulum(MujocoTask):
-    """Keep a pole on a pole more than 1 m high. Control step 0.02 s."""
+    """Keep a pole on a pole more than 1 m high."""
 
     name: ClassVar[str] = "inverted_double_pendulum"
     mjcf: ClassVar[str] = "models/inverted_double_pendulum.xml"

@@ -15,7 +15,7 @@ _LEAST = 0.17  # m between puck and mark at the start
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Pusher(MujocoTask):
-    """Push a puck to a mark with an arm of seven motors. Control step 0.05 s."""
+    """Push a puck to a mark with an arm of seven motors."""
 
     name: ClassVar[str] = "pusher"
     mjcf: ClassVar[str] = "models/pusher.xml"

@@ -16,7 +16,7 @@ _TIP = np.array([0.11, 0.0, 0.0])  # in the second link, m
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Reacher(MujocoTask):
-    """Bring the tip of two links to a target. Control step 0.02 s."""
+    """Bring the tip of two links to a target."""
 
     name: ClassVar[str] = "reacher"
     mjcf: ClassVar[str] = "models/reacher.xml"

@@ -12,7 +12,7 @@ from gpusim.envs.tasks.brax.locomotion import Locomotion
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Swimmer(Locomotion):
-    """Swim along +x; nothing ends the episode. Control step 0.04 s."""
+    """Swim along +x; nothing ends the episode."""
 
     name: ClassVar[str] = "swimmer"
     mjcf: ClassVar[str] = "models/swimmer.xml"

@@ -9,7 +9,7 @@ from gpusim.envs.tasks.brax.hopper import Hopper
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Walker2d(Hopper):
-    """Walk along +x without falling. Control step 0.008 s."""
+    """Walk along +x without falling."""
 
     name: ClassVar[str] = "walker2d"
     mjcf: ClassVar[str] = "models/walker2d.xml"

@@ -17,10 +17,11 @@ FASTEST = 4 * math.pi, 9 * math.pi  # rates of the joints, rad/s
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Acrobot(World):
-    """Two links of 1 kg and 1 m; choices are a torque of -1, 0 or 1 N m.
+    """Swing two links up by a motor between them.
 
-    Observation: cosine and sine of the first angle, from hanging, of the second, from the first
-    link, and both rates. Every step costs 1 until the tip is a link's length above the shoulder.
+    They are of 1 kg and 1 m; choices are a torque of -1, 0 or 1 N m. Observation: cosine and sine
+    of the first angle, from hanging, of the second, from the first link, and both rates. Every step
+    costs 1 until the tip is a link's length above the shoulder.
     """
 
     name = "Acrobot-v1"

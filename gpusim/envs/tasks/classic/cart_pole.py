@@ -20,7 +20,10 @@ FAR, STEEP = 2.4, 12 * 2 * math.pi / 360  # where an episode ends, m and rad
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class CartPole(World):
-    """Observation: position, m, and velocity of the cart, angle, rad, and its rate."""
+    """Push a cart left or right to keep a pole up.
+
+    Observation: position, m, and velocity of the cart, angle, rad, and its rate.
+    """
 
     sutton_barto_reward: bool = False
     """-1 for falling and 0 otherwise, instead of 1 for every step."""

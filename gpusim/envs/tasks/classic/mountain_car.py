@@ -18,7 +18,10 @@ SLOPE = 0.0025
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class MountainCar(World):
-    """Observation: position and velocity. Every step costs 1 until the flag is reached."""
+    """Swing a car up a hill that is too steep for it.
+
+    Observation: position and velocity. Every step costs 1 until the flag is reached.
+    """
 
     goal_velocity: float = 0.0
     """How fast the car must be at the flag."""
@@ -72,7 +75,10 @@ class MountainCar(World):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class MountainCarContinuous(MountainCar):
-    """The same with any push in [-1, 1], which costs a tenth of its square; the flag earns 100."""
+    """Swing a car up a hill that is too steep for it, by any push, which costs.
+
+    A push in [-1, 1] costs a tenth of its square; the flag earns 100.
+    """
 
     name = "MountainCarContinuous-v0"
     action_space: ClassVar[Box | Discrete] = Box(1)

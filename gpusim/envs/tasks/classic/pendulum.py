@@ -15,10 +15,11 @@ TORQUE, SPEED = 2.0, 8.0  # largest, N m and rad/s
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Pendulum(World):
-    """A rod of 1 kg and 1 m. Observation: cosine and sine of the angle from upright, and its rate.
+    """Swing up a pendulum and hold it.
 
-    The reward is minus the square of the angle and a little of rate and torque. An action of 1 is
-    the largest torque, 2 N m (Gymnasium's actions are N m).
+    It is a rod of 1 kg and 1 m. Observation: cosine and sine of the angle from upright, and its
+    rate. The reward is minus the square of the angle and a little of rate and torque. An action of
+    1 is the largest torque, 2 N m (Gymnasium's actions are N m).
     """
 
     g: float = 10.0

@@ -13,7 +13,7 @@ from gpusim.envs.tasks.gymnasium.task import effort
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Ant(Spatial):
-    """Run along +x without turning over. Control step 0.05 s."""
+    """Run along +x without turning over."""
 
     name: ClassVar[str] = "Ant-v5"
     normal_velocities: ClassVar[bool] = True

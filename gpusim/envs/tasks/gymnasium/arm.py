@@ -32,7 +32,7 @@ class Arm(GymnasiumTask):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Reacher(Arm):
-    """Bring the tip of two links to a target. Control step 0.02 s."""
+    """Bring the tip of two links to a target."""
 
     name: ClassVar[str] = "Reacher-v5"
     max_episode_steps: ClassVar[int] = 50

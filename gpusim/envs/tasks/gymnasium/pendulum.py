@@ -45,7 +45,7 @@ class InvertedPendulum(GymnasiumTask):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class InvertedDoublePendulum(GymnasiumTask):
-    """Keep a pole on a pole more than 1 m high. Control step 0.05 s."""
+    """Keep a pole on a pole more than 1 m high."""
 
     name: ClassVar[str] = "InvertedDoublePendulum-v5"
     normal_velocities: ClassVar[bool] = True

@@ -65,7 +65,7 @@ class Planar(GymnasiumTask):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class HalfCheetah(Planar):
-    """Run along +x on two legs. Control step 0.05 s."""
+    """Run along +x on two legs."""
 
     name: ClassVar[str] = "HalfCheetah-v5"
     normal_velocities: ClassVar[bool] = True
@@ -78,7 +78,7 @@ class HalfCheetah(Planar):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Swimmer(Planar):
-    """Swim along +x with two joints. Control step 0.04 s."""
+    """Swim along +x with two joints."""
 
     name: ClassVar[str] = "Swimmer-v5"
     hidden: ClassVar[int] = 2
@@ -147,7 +147,7 @@ class Legged(Planar):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Hopper(Legged):
-    """Hop along +x on one leg without falling. Control step 0.008 s."""
+    """Hop along +x on one leg without falling."""
 
     name: ClassVar[str] = "Hopper-v5"
 
@@ -164,7 +164,7 @@ class Hopper(Legged):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Walker2d(Legged):
-    """Walk along +x on two legs without falling. Control step 0.008 s."""
+    """Walk along +x on two legs without falling."""
 
     name: ClassVar[str] = "Walker2d-v5"
 

@@ -47,7 +47,12 @@ def robot(task: str, name: str) -> Path:
 
 
 def read(task: str, path: Path, name: str | None = None) -> mujoco.MjModel:
-    """The model of a scene; name: of Menagerie's robot whose files it includes.
+    """The model of a scene: see `spec`."""
+    return spec(task, path, name).compile()
+
+
+def spec(task: str, path: Path, name: str | None = None) -> mujoco.MjSpec:
+    """What a scene says; name: of Menagerie's robot whose files it includes.
 
     Its meshes are looked for in MuJoCo Menagerie too: in $GPUSIM_MENAGERIE, in what Playground
     downloaded, in EnvPool's wheels of assets, in the cache of robot_descriptions. Those that are
@@ -57,23 +62,23 @@ def read(task: str, path: Path, name: str | None = None) -> mujoco.MjModel:
     own = [path.parent, *([robot(task, name)] if name else [])]
     xml = [file for folder in reversed(own) for file in folder.glob("*.xml")]  # the scene's last
     include = {file.name: file.read_bytes() for file in xml}
-    spec = mujoco.MjSpec.from_file(str(path), include=include)
-    folders = [*own, path.parent / spec.meshdir, *_menageries()]
-    spec.meshdir = ""
-    for mesh in list(spec.meshes):
-        found = _mesh(Path(mesh.file), folders)
-        if found is not None:
-            mesh.file = str(found)
+    found = mujoco.MjSpec.from_file(str(path), include=include)
+    folders = [*own, path.parent / found.meshdir, *_menageries()]
+    found.meshdir = ""
+    for mesh in list(found.meshes):
+        file = _mesh(Path(mesh.file), folders)
+        if file is not None:
+            mesh.file = str(file)
             continue
-        shown = [geom for geom in spec.geoms if geom.meshname == mesh.name]
+        shown = [geom for geom in found.geoms if geom.meshname == mesh.name]
         if any(geom.contype or geom.conaffinity or _heavy(geom) for geom in shown):
             raise ValueError(
                 f"environment {task!r}: there is no mesh {Path(mesh.file).name}; it comes with "
                 f"MuJoCo Menagerie: put the folder of a checkout into {MENAGERIE}"
             )
         for thing in (*shown, mesh):
-            spec.delete(thing)
-    return spec.compile()
+            found.delete(thing)
+    return found
 
 
 def _heavy(geom: mujoco.MjsGeom) -> bool:

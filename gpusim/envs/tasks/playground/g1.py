@@ -15,7 +15,7 @@ import numpy as np
 from gpusim import physics
 from gpusim.envs.mujoco_task import Before, Moment
 from gpusim.envs.tasks.playground.joystick import Feet, Joystick, Steps, moving
-from gpusim.envs.tasks.playground.robot import advanced, beyond, square
+from gpusim.envs.tasks.playground.robot import advanced, beyond, square, weighted
 from gpusim.envs.world import PRIVILEGED
 
 RANGES = ((-1.0, 1.0), (-0.5, 0.5), (-1.0, 1.0))  # of commands: m/s, m/s, rad/s
@@ -252,7 +252,7 @@ class G1JoystickFlatTerrain(Joystick):
             "dof_pos_limits": lambda: beyond(now.state.qpos[7:], *self.middle_of_ranges()),
             "pose": lambda: square(away),
         }
-        return self.weighted(terms, now.state.qpos.dtype)
+        return weighted(self, terms, now.state.qpos.dtype)
 
     def terminal(self, memory: Memory, now: Moment) -> jax.Array:
         """Upside down, or legs that touch."""

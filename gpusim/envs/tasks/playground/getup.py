@@ -17,7 +17,15 @@ import numpy as np
 
 from gpusim.envs.mujoco_task import Before, Moment
 from gpusim.envs.tasks.playground.go1 import set_gains
-from gpusim.envs.tasks.playground.robot import Noisy, Robot, above_zero, advanced, beyond, square
+from gpusim.envs.tasks.playground.robot import (
+    Noisy,
+    Robot,
+    above_zero,
+    advanced,
+    beyond,
+    square,
+    weighted,
+)
 from gpusim.envs.world import PRIVILEGED
 
 HEIGHT = 0.275  # m, of the trunk of one that stands
@@ -161,7 +169,7 @@ class Go1Getup(Robot):
             "dof_acc": lambda: square(now.derived.qacc[6:]),
             "dof_vel": lambda: square(jnp.maximum(jnp.abs(now.state.qvel[6:]) - FAST, 0.0)),
         }
-        return above_zero(self.weighted(terms, q.dtype))
+        return above_zero(weighted(self, terms, q.dtype))
 
     def terminal(self, memory: Memory, now: Moment) -> jax.Array:
         """Too much power, if that has a limit."""

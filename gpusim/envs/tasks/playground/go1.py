@@ -17,7 +17,7 @@ import numpy as np
 
 from gpusim.envs.mujoco_task import Moment
 from gpusim.envs.tasks.playground.joystick import Feet, Joystick, Steps, moving
-from gpusim.envs.tasks.playground.robot import above_zero, advanced, beyond, square
+from gpusim.envs.tasks.playground.robot import above_zero, advanced, beyond, square, weighted
 from gpusim.envs.world import PRIVILEGED
 
 STIFFNESS, DAMPING = 35.0, 0.5  # N m/rad, N m s/rad of the joints
@@ -202,7 +202,7 @@ class Go1JoystickFlatTerrain(Joystick):
             "feet_air_time": lambda: jnp.sum((steps.air_time - 0.1) * steps.first) * walking,
             "dof_pos_limits": lambda: beyond(now.state.qpos[7:], low, high),
         }
-        return above_zero(self.weighted(terms, now.state.qpos.dtype))
+        return above_zero(weighted(self, terms, now.state.qpos.dtype))
 
     def terminal(self, memory: Memory, now: Moment) -> jax.Array:
         """Upside down."""

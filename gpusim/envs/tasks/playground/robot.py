@@ -122,16 +122,15 @@ class Robot(MujocoTask):
             found[name] = reading + noise * (self.noise_level * scale)
         return found
 
-    # ---- what is rewarded
 
-    def weighted(self, terms: Terms, dtype: Any) -> dict[str, jax.Array]:
-        """The terms times their weights and the length of a step."""
-        found = {}
-        for name, term in terms.items():
-            weight = getattr(self, f"{name}_weight")
-            value = jnp.asarray(term(), dtype) if weight else jnp.zeros((), dtype)
-            found[name] = value * weight * self.dt
-        return found
+def weighted(task: MujocoTask, terms: Terms, dtype: Any) -> dict[str, jax.Array]:
+    """The terms times their weights, which are options of the task, and the length of a step."""
+    found = {}
+    for name, term in terms.items():
+        weight = getattr(task, f"{name}_weight")
+        value = jnp.asarray(term(), dtype) if weight else jnp.zeros((), dtype)
+        found[name] = value * weight * task.dt
+    return found
 
 
 def above_zero(terms: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
