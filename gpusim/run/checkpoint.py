@@ -26,8 +26,14 @@ Snapshot = dict[str, tuple[np.ndarray, str]]
 
 def snapshot(state: Any) -> Snapshot:
     """A copy of a state on the host, which nothing that is done with the state will change."""
-    found = ((name, _to_numpy(leaf)) for name, leaf in _named_leaves(state))
-    return {name: (np.array(data), dtype) for name, (data, dtype) in found}
+    named = _named_leaves(state)
+    arrays = jax.device_get(
+        [_data(leaf) for _, leaf in named]
+    )  # in one go
+    return {
+        name: (np.array(_storable(data)), _description(leaf)[1])
+        for (name, leaf), data in zip(named, arrays, strict=True)
+    }
 
 
 def save(
@@ -211,17 +217,20 @@ def _description(leaf: Any) -> tuple[tuple[int, ...], str]:
     return leaf.shape, leaf.dtype.name
 
 
-def _to_numpy(leaf: Any) -> tuple[np.ndarray, str]:
-    """The leaf as an array that .npz keeps bit for bit, and its dtype as the manifest spells it."""
-    _, dtype = _description(leaf)
-    data = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-    if data.dtype.kind == "V":  # bfloat16 and its like: .npz would forget which
-        data = data.view(f"u{data.dtype.itemsize}")
-    return data, dtype
+def _data(leaf: Any) -> Any:
+    """The leaf, or the words of its keys."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _storable(data: Any) -> np.ndarray:
+    """The array as .npz keeps it bit for bit."""
+    data = np.asarray(data)
+    # bfloat16 and its like: .npz would forget which
+    return data.view(f"u{data.dtype.itemsize}") if data.dtype.kind == "V" else data
 
 
 def _from_numpy(data: np.ndarray, like: Any) -> Any:
-    """Inverse of `_to_numpy`, on the devices of `like` and of its dtype."""
+    """What `snapshot` made of a leaf as a leaf again, on the devices of `like` and of its dtype."""
     if _is_key(like):
         return jax.device_put(
             jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(like)),
