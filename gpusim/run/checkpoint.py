@@ -27,9 +27,7 @@ Snapshot = dict[str, tuple[np.ndarray, str]]
 def snapshot(state: Any) -> Snapshot:
     """A copy of a state on the host, which nothing that is done with the state will change."""
     named = _named_leaves(state)
-    arrays = jax.device_get(
-        [_data(leaf) for _, leaf in named]
-    )  # in one go
+    arrays = jax.device_get([_data(leaf) for _, leaf in named])  # in one go
     return {
         name: (np.array(_storable(data)), _description(leaf)[1])
         for (name, leaf), data in zip(named, arrays, strict=True)
