@@ -14,6 +14,24 @@ class Words(tuple[str, ...]):
     """What stood behind a flag."""
 
 
+class _Strict(yaml.SafeLoader):
+    """Refuses a name that is there twice, of which YAML's own loader takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(name, deep=True) for name, _ in node.value]
+        for k, (name, _) in enumerate(node.value):
+            if names[k] in names[:k]:
+                where = name.start_mark
+                said = f"{names[k]!r} is there twice, again in line {where.line + 1}"
+                raise yaml.constructor.ConstructorError(None, None, said)
+        return super().construct_mapping(node, deep)
+
+
+def yaml_of(text: str) -> Any:
+    """What a YAML text says, plain values alone. Raises yaml.YAMLError for what is none."""
+    return yaml.load(text, _Strict)
+
+
 def flags(argv: Sequence[str]) -> list[tuple[str, Words]]:
     """(name, words behind it) of each flag: --a-b 1 2, --a_b=1, and --no-c as --c false.
 

@@ -17,7 +17,7 @@ import yaml
 
 from gpusim import config, shell
 from gpusim.config import ConfigError, TrainConfig
-from gpusim.parse import Words, flags
+from gpusim.parse import Words, flags, yaml_of
 from gpusim.run import archive
 
 KINDS = {
@@ -59,7 +59,7 @@ def read(file: Path) -> Space:
     Raises ConfigError for what is not of this form.
     """
     try:
-        said = yaml.safe_load(file.read_text(encoding="utf-8"))
+        said = yaml_of(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(said, dict) or not said:

@@ -192,6 +192,8 @@ def test_mistakes_on_the_command_line(argv: list[str], expected: str):
         ("env_options: {legs: 6}", ": env_options.legs: ant has no such option"),
         ("[1, 2]", "expected names and values"),
         ("a: [", "cannot be read"),
+        ("seed: 1\nppo: {clip: 0.1}\nseed: 2", "'seed' is there twice, again in line 3"),
+        ("ppo: {clip: 0.1, gae_lambda: 0.9,\n clip: 0.2}", "'clip' is there twice"),
     ],
 )
 def test_mistakes_in_the_file_name_the_file(tmp_path: Path, text: str, expected: str):

@@ -8,7 +8,7 @@ import yaml
 from gpusim import agents
 from gpusim.config.schema import TrainConfig
 from gpusim.config.settings import ConfigError, Setting, Settings
-from gpusim.parse import fields_of
+from gpusim.parse import fields_of, yaml_of
 from gpusim.run import archive
 from gpusim.suggest import nearest
 
@@ -53,7 +53,7 @@ def of_run(run: Path) -> tuple[Settings, Settings | None]:
 def of_text(text: str, path: Path) -> Settings:
     """What the text of a configuration file says, flat."""
     try:
-        values = yaml.safe_load(text) or {}
+        values = yaml_of(text) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):

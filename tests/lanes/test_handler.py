@@ -99,7 +99,7 @@ def test_layout_follows_a_header_that_changed():
 
 def test_another_major_version_is_an_error(monkeypatch):
     text = abi.header().replace("API_MAJOR 0", "API_MAJOR 1")
-    monkeypatch.setattr(pathlib.Path, "read_text", lambda _: text)
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda _, encoding: text)
     with pytest.raises(RuntimeError, match="major version is 1, not 0"):
         abi.header.__wrapped__()
 

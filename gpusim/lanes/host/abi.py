@@ -108,7 +108,7 @@ def _header_path() -> pathlib.Path:
 def header() -> str:
     """Text of the installed jaxlib's header. RuntimeError if it is missing or not of version 0."""
     try:
-        text = _header_path().read_text()
+        text = _header_path().read_text(encoding="utf-8")
     except OSError as error:
         raise _changed("the header cannot be read") from error
     major = Abi(text).macro("API_MAJOR")
