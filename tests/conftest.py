@@ -52,9 +52,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What has been imported stays: the garbage collector need not look through it each time."""
+    """What has been imported stays: the garbage collector need not look through it each time, nor
+    come as often as it does where there is little to look through."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(5_000, 20)
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
