@@ -123,11 +123,11 @@ def test_no_car_is_lost_and_none_runs_into_another():
 
 def test_the_bottleneck_is_one():
     """More comes than leaves, and the queue grows upstream of where lanes join."""
-    world: Any = gpusim.make("bottleneck0", controller="human")
+    world: Any = gpusim.make("bottleneck0", controller="human", warmup=0)
     idle = jnp.zeros((4, 20))
     body = lambda state, _: (jax.vmap(world.step)(state, idle), None)
-    first = jax.vmap(world.reset)(jax.random.split(jax.random.key(0), 4))
-    last, _ = jax.jit(lambda s: jax.lax.scan(body, s, length=800))(first)
+    first = jax.jit(jax.vmap(world.reset))(jax.random.split(jax.random.key(0), 4))
+    last, _ = jax.jit(lambda s: jax.lax.scan(body, s, length=840))(first)
     upstream = last.carry.stages[0].count.sum(1)
     assert (upstream > 20).all()
     assert (last.metrics["outflow"] < 2000).all()

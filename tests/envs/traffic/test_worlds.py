@@ -43,12 +43,13 @@ EACH = [
 ]
 
 
-def started(world: Any, keys: jax.Array, step: Any) -> Any:
-    """What `start` is, by XLA. The bottleneck's is steps without control: those that `step` makes,
-    since XLA takes ten seconds for each program that has them."""
+def begun(world: Any, keys: jax.Array, start: str, step: Any) -> Any:
+    """States as the world's method `start` makes them. A bottleneck's are those after steps without
+    control, here of `step`: ten seconds are to be compiled wherever its steps are."""
     if not isinstance(world, Bottleneck):
-        return jax.jit(jax.vmap(world.start))(keys)
-    state = jax.jit(jax.vmap(dataclasses.replace(world, warmup=0).start))(keys)
+        return jax.jit(jax.vmap(getattr(world, start)))(keys)
+    empty = dataclasses.replace(world, warmup=0)
+    state = jax.jit(jax.vmap(getattr(empty, start)))(keys)
     for _ in range(world.warmup):
         state = step(state, jnp.zeros((len(keys), world.action_size)))
     return state.replace(reward=jnp.zeros(len(keys)))
@@ -61,7 +62,7 @@ def test_the_kernel_computes_what_xla_does(name: str):
     with jax.enable_x64():
         ours = jax.vmap(world.reset)(keys)
         step = jax.jit(jax.vmap(world.transition))
-        theirs = started(world, keys, step)
+        theirs = begun(world, keys, "start", step)
         actions = jax.random.uniform(jax.random.key(3), (10, 3, world.action_size), minval=-1)
         for action in actions:
             for a, b in zip(
@@ -80,7 +81,8 @@ def test_the_drawing_is_posed(name: str):
 
     world = gpusim.make(name)
     model = world.drawing()
-    state = jax.vmap(world.reset)(jax.random.split(jax.random.key(0), 2))
+    keys, step = jax.random.split(jax.random.key(0), 2), jax.jit(jax.vmap(world.step))
+    state = begun(world, keys, "reset", step)
     qpos = np.asarray(jax.jit(jax.vmap(world.pose))(state))
     assert qpos.shape == (2, model.nq)
     assert np.isfinite(qpos).all()
