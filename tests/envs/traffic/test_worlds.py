@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gpusim
-from gpusim.envs.traffic.bottleneck import Bottleneck
+from gpusim.envs.traffic import bottleneck, merge
 
 SIZES = {  # observation, action, horizon, control step
     "WaveAttenuation": (44, 1, 3000, 0.1),
@@ -38,31 +38,43 @@ def test_sizes(name: str):
 
 
 ONE_OF_EACH = ["WaveAttenuationPO", "bottleneck1", "figureeight1", "grid0", "merge1"]
-EACH = [
-    name if name in ONE_OF_EACH else pytest.param(name, marks=pytest.mark.slow) for name in SIZES
-]
 
 
-def begun(world: Any, keys: jax.Array, start: str, step: Any) -> Any:
-    """States as the world's method `start` makes them. A bottleneck's are those after steps without
-    control, here of `step`: ten seconds are to be compiled wherever its steps are."""
-    if not isinstance(world, Bottleneck):
-        return jax.jit(jax.vmap(getattr(world, start)))(keys)
-    empty = dataclasses.replace(world, warmup=0)
-    state = jax.jit(jax.vmap(getattr(empty, start)))(keys)
+@pytest.fixture(
+    params=[
+        *(f"{name}, short" for name in ONE_OF_EACH),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in SIZES),
+    ],
+    ids=lambda name: name.replace(", ", "-"),
+)
+def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Each, and one of each kind whose lanes have room for few cars: a kernel of the bottleneck, or
+    of the merge, is compiled in a fifth of the time."""
+    name, _, short = request.param.partition(", ")
+    if short:
+        monkeypatch.setattr(bottleneck, "SLOTS", (10, 8, 5))
+        monkeypatch.setattr(merge, "SLOTS", 24)
+        monkeypatch.setattr(merge, "RAMP_SLOTS", 8)
+    return gpusim.make(name)
+
+
+def started(world: Any, keys: jax.Array, step: Any) -> Any:
+    """What `start` is, by XLA. A bottleneck's are steps without control: those that `step` makes,
+    since XLA takes long for each program that has them."""
+    if not isinstance(world, bottleneck.Bottleneck):
+        return jax.jit(jax.vmap(world.start))(keys)
+    state = jax.jit(jax.vmap(dataclasses.replace(world, warmup=0).start))(keys)
     for _ in range(world.warmup):
         state = step(state, jnp.zeros((len(keys), world.action_size)))
     return state.replace(reward=jnp.zeros(len(keys)))
 
 
-@pytest.mark.parametrize("name", EACH)
-def test_the_kernel_computes_what_xla_does(name: str):
-    world: Any = gpusim.make(name)
+def test_the_kernel_computes_what_xla_does(world: Any):
     keys = jax.random.split(jax.random.key(2), 3)
     with jax.enable_x64():
         ours = jax.vmap(world.reset)(keys)
         step = jax.jit(jax.vmap(world.transition))
-        theirs = begun(world, keys, "start", step)
+        theirs = started(world, keys, step)
         actions = jax.random.uniform(jax.random.key(3), (10, 3, world.action_size), minval=-1)
         for action in actions:
             for a, b in zip(
@@ -75,14 +87,11 @@ def test_the_kernel_computes_what_xla_does(name: str):
             ours, theirs = jax.vmap(world.step)(ours, action), step(theirs, action)
 
 
-@pytest.mark.parametrize("name", EACH)
-def test_the_drawing_is_posed(name: str):
+def test_the_drawing_is_posed(world: Any):
     import mujoco
 
-    world = gpusim.make(name)
     model = world.drawing()
-    keys, step = jax.random.split(jax.random.key(0), 2), jax.jit(jax.vmap(world.step))
-    state = begun(world, keys, "reset", step)
+    state = jax.vmap(world.reset)(jax.random.split(jax.random.key(0), 2))
     qpos = np.asarray(jax.jit(jax.vmap(world.pose))(state))
     assert qpos.shape == (2, model.nq)
     assert np.isfinite(qpos).all()
