@@ -3,6 +3,7 @@
 The environment is set before anything imports jax, and child processes inherit it.
 """
 
+import gc
 import os
 import socket
 import sys
@@ -14,7 +15,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # one for the session: kernels comp
     _cache = tempfile.TemporaryDirectory(prefix="gpusim-test-cache-")
     os.environ["GPUSIM_CACHE"] = _cache.name
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # two workers would share XLA's
+# XLA's programs are kept for each worker and its children: JAX writes them in place, where another
+# worker could read a half.
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(os.environ["GPUSIM_CACHE"], f"xla-{_worker}")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 _flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in _flags:
     os.environ["XLA_FLAGS"] = f"{_flags} --xla_force_host_platform_device_count=2".strip()
@@ -44,6 +49,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         slow = {"slow", "gpu"} & {marker.name for marker in item.iter_markers()}
         if not slow and any(item.path == here / name for name in QUICK):
             item.add_marker("quick")
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: the garbage collector need not look through it each time, nor
+    come as often as it does where there is little to look through."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 20)
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:

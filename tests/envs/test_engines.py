@@ -39,7 +39,7 @@ def test_it_is_the_same_task(make, elsewhere):
     theirs = elsewhere(ours)
     assert (theirs.name, theirs.n_frames) == (ours.name, ours.n_frames)
     keys = jax.random.split(jax.random.key(0), 3)
-    a, b = jax.vmap(ours.reset)(keys), jax.vmap(theirs.reset)(keys)
+    a, b = (jax.jit(jax.vmap(world.reset))(keys) for world in (ours, theirs))
     step = [jax.jit(jax.vmap(world.step)) for world in (ours, theirs)]
     for k in range(6):
         action = jax.random.uniform(jax.random.key(k), (3, ours.action_size), minval=-1.0)
@@ -55,10 +55,11 @@ def test_forces_on_bodies_are_seen_in_c():
     ours = gpusim.make("Ant-v5")
     assert isinstance(ours, MujocoTask)
     theirs, seen = in_mujoco(ours), 0.0
-    a, b = ours.reset(jax.random.key(0)), theirs.reset(jax.random.key(0))
+    a, b = (jax.jit(world.reset)(jax.random.key(0)) for world in (ours, theirs))
+    step = [jax.jit(world.step) for world in (ours, theirs)]
     for k in range(12):
         action = jax.random.uniform(jax.random.key(k), (8,), minval=-1.0)
-        a, b = ours.step(a, action), theirs.step(b, action)
+        a, b = step[0](a, action), step[1](b, action)
         a = a.replace(carry=b.carry)  # contacts part soon
         np.testing.assert_allclose(a.obs[27:], b.obs[27:], atol=0.02)
         seen = max(seen, float(jnp.abs(b.obs[27:]).max()))

@@ -77,7 +77,7 @@ def test_what_is_seen_and_paid_is_roboschool_s(ankles: bool):
     mj.opt.iterations = 100
     oracle, random = Oracle(mj, joints, world.dt), np.random.default_rng(0)
     floor = mj.geom("floor").id
-    step, state = jax.jit(lanes.kernel(world.transition)), jax.jit(world.start)(jax.random.key(3))
+    step, state = jax.jit(lanes.kernel(world.transition)), jax.jit(world.reset)(jax.random.key(3))
     for k in range(60):
         past, action = state.carry.memory, random.uniform(-1, 1, joints)
         oracle.step(state.carry.physics, action, 4)
@@ -110,7 +110,7 @@ def test_what_is_seen_and_paid_is_roboschool_s(ankles: bool):
 
 def test_a_flag_that_is_not_reached_moves():
     world: Any = gpusim.make("humanoid_flagrun")
-    start = jax.jit(world.start)(jax.random.key(0))
+    start = jax.jit(world.reset)(jax.random.key(0))
     memory = start.carry.memory._replace(flag=jnp.asarray([50.0, 0.0]))
     now: Any = SimpleNamespace(
         state=start.carry.physics,
@@ -149,7 +149,7 @@ def test_progress_on_the_ground_does_not_count():
     world: Any = gpusim.make("humanoid_flagrun_harder")
     pelvis = world.model.mj.body("pelvis").id
     oracle, random = Crawl(), np.random.default_rng(0)
-    start = jax.jit(world.start)(jax.random.key(1))
+    start = jax.jit(world.reset)(jax.random.key(1))
     memory = start.carry.memory._replace(
         crawls=jnp.asarray(False), begun=jnp.zeros(()), ignored=jnp.zeros(())
     )
@@ -198,7 +198,7 @@ def test_starts_that_are_none_are_refused():
 
 def test_a_cube_flies_to_where_the_body_will_be():
     world: Any = gpusim.make("humanoid_flagrun_harder")
-    state = jax.jit(world.start)(jax.random.key(0))
+    state = jax.jit(world.reset)(jax.random.key(0))
     at = state.carry.physics
     at = at._replace(qvel=at.qvel.at[:3].set(jnp.asarray([3.0, 0.0, 0.0])))
     before = lambda throw: SimpleNamespace(
@@ -222,13 +222,13 @@ def test_a_fall_ends_an_episode_that_began_standing():
     world: Any = gpusim.make("humanoid_flagrun_harder")
     step = jax.jit(lanes.kernel(world.transition))
     lying: Any = gpusim.make("humanoid_flagrun_harder", starts=(0.0, 1.0, 0.0))
-    state, count = jax.jit(lying.start)(jax.random.key(0)), 0
+    state, count = jax.jit(lying.reset)(jax.random.key(0)), 0
     while not state.terminated and count < 400:
         state, count = step(state, jnp.zeros(17)), count + 1
     assert count == flagrun.GROUNDED
     assert state.metrics["reward_alive"] == -1
     standing: Any = gpusim.make("humanoid_flagrun_harder", starts=(1.0, 0.0, 0.0))
-    state, heights = jax.jit(standing.start)(jax.random.key(0)), []
+    state, heights = jax.jit(standing.reset)(jax.random.key(0)), []
     while not state.terminated:
         state = step(state, jnp.zeros(17))
         heights.append(float(state.carry.physics.qpos[2]))

@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def python(*arguments: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "GPUSIM_CACHE": "off"}
+    environment |= {"JAX_ENABLE_COMPILATION_CACHE": "false"}  # no program comes twice
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, env=environment
     )

@@ -304,6 +304,7 @@ def test_programs_that_others_could_have_written_are_not_loaded(
 ):
     before = jax.config.values["jax_compilation_cache_dir"]
     monkeypatch.setenv("GPUSIM_CACHE", str(tmp_path))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     (tmp_path / "xla").mkdir(mode=0o700)
     (tmp_path / "xla" / "program").touch()
     (tmp_path / "xla" / "program").chmod(0o666)

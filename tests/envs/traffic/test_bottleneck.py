@@ -87,8 +87,8 @@ def test_lanes_join_like_a_zipper():
 
 
 def test_no_car_is_lost_and_none_runs_into_another():
-    world: Any = gpusim.make("bottleneck1")
-    n, steps = 2, 400
+    world: Any = gpusim.make("bottleneck1", warmup=0)  # which would be compiled once more
+    n, filling, steps = 2, 40, 440
 
     def gaps(road):
         each = [
@@ -104,7 +104,7 @@ def test_no_car_is_lost_and_none_runs_into_another():
         state = jax.vmap(world.step)(state, action)
         return state, (jax.vmap(gaps)(state.carry), state.metrics, state.carry.left[:, 0])
 
-    first = jax.vmap(world.reset)(jax.random.split(jax.random.key(0), n))
+    first = jax.jit(jax.vmap(world.reset))(jax.random.split(jax.random.key(0), n))
     keys = jax.random.split(jax.random.key(1), steps)
     last, (gap, seen, left) = jax.jit(lambda s: jax.lax.scan(body, s, keys))(first)
     assert gap.min() > -0.01
@@ -116,18 +116,18 @@ def test_no_car_is_lost_and_none_runs_into_another():
         for w in range(n)
     ]  # fmt: skip
     assert all(len(set(found)) == len(found) for found in names)  # nobody is there twice
-    flow = left.sum(0) * 3600 / (steps * world.dt)
+    flow = left[filling:].sum(0) * 3600 / ((steps - filling) * world.dt)
     assert (flow > 600).all()  # a single lane takes cars in turn
     assert (flow < 2000).all()
 
 
 def test_the_bottleneck_is_one():
     """More comes than leaves, and the queue grows upstream of where lanes join."""
-    world: Any = gpusim.make("bottleneck0", controller="human")
+    world: Any = gpusim.make("bottleneck0", controller="human", warmup=0)
     idle = jnp.zeros((4, 20))
     body = lambda state, _: (jax.vmap(world.step)(state, idle), None)
-    first = jax.vmap(world.reset)(jax.random.split(jax.random.key(0), 4))
-    last, _ = jax.jit(lambda s: jax.lax.scan(body, s, length=800))(first)
+    first = jax.jit(jax.vmap(world.reset))(jax.random.split(jax.random.key(0), 4))
+    last, _ = jax.jit(lambda s: jax.lax.scan(body, s, length=840))(first)
     upstream = last.carry.stages[0].count.sum(1)
     assert (upstream > 20).all()
     assert (last.metrics["outflow"] < 2000).all()

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import functools
 import re
 import warnings
 from typing import NamedTuple
@@ -47,7 +48,7 @@ def run(program: dict, through: contextlib.AbstractContextManager | None = None)
         warnings.simplefilter("error", lanes.LanesWarning)
         args = programs.arguments(program)
         try:
-            want = reference(program, args)
+            want = _wanted(repr(program))
         except Exception as error:
             return Outcome("invalid", _one_line(error))
         try:
@@ -70,6 +71,13 @@ def reference(program: dict, args):
     """What XLA makes of it."""
     whole = jax.jit(programs.build(program, kernel=lambda f: f))
     return jax.block_until_ready(whole(*args))
+
+
+@functools.lru_cache(maxsize=1)
+def _wanted(program: str):
+    """The same, kept: a program may be run once more, between guard pages."""
+    data = ast.literal_eval(program)
+    return reference(data, programs.arguments(data))
 
 
 def compiles(program: dict) -> bool:
