@@ -50,9 +50,11 @@ class Evaluation:
 
     def __call__(self, policy: Any, key: jax.Array) -> Episodes:
         """Play them with the policy's likeliest actions, from starts drawn with `key`."""
-        return jax.device_get(self._compiled(policy, key))
+        return Episodes(*jax.device_get(self._compiled(policy, key)))
 
-    def _play(self, policy: Any, key: jax.Array) -> Episodes:
+    def _play(self, policy: Any, key: jax.Array) -> tuple[Any, ...]:
+        """The fields of `Episodes`."""
+
         def step(carry, _):
             state, memory, running, alive, total, length = carry
             memory, action = policy.act(memory, state.obs)
@@ -71,4 +73,4 @@ class Evaluation:
         carry, rest = jax.lax.scan(step, carry, length=self.episode_length)
         *_, alive, total, length = carry
         watched = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
-        return Episodes(total, length, alive, watched)
+        return total, length, alive, watched
