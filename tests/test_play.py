@@ -145,8 +145,8 @@ def made_up(totals, lengths, steps=4):
     qpos = np.arange(steps + 1)[:, None, None] + 10 * np.arange(count)[None, :, None]
     reward = np.ones((steps + 1, count))
     reward[0] = 0
-    frames: Any = Frame(qpos.astype(float), reward, {"v": 2 * reward})
-    return Episodes(np.array(totals), np.array(lengths), np.ones(count), frames)
+    watched: Any = (qpos.astype(float), reward, {"v": 2 * reward})
+    return Episodes(np.array(totals), np.array(lengths), np.ones(count), Frame(*watched))
 
 
 def test_tracks_are_median_best_and_worst_cut_at_their_ends():
