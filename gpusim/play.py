@@ -299,6 +299,10 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
             film.check(path)
     except film.FilmError as error:
         raise ConfigError(str(error)) from error
+    if math.isnan(options.min_return):
+        raise ConfigError("--min-return is nan, which no episode earns")
+    if options.min_return > -math.inf and not options.save:
+        raise ConfigError("--min-return says which episodes --save FILE keeps: say both")
     player = load(options.run, options.checkpoint, said, seed_index=options.seed_index)
     if options.replay_nan:
         shell.say(f"{player.config.env}, {player.path}: {player.fault().text()}")

@@ -6,8 +6,11 @@ from collections.abc import Iterable
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The name that was meant perhaps, as a question and a space; nothing where none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}? " if near else ""
+    spelt = {k.lower(): k for k in sorted(known, reverse=True)}
+    near = difflib.get_close_matches(name.lower(), spelt, n=1)
+    begun = [k for k in sorted(spelt) if len(name) > 2 and k.startswith(name.lower())]
+    found = [spelt[k] for k in (*near, *begun)]
+    return f"did you mean {found[0]!r}? " if found else ""
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

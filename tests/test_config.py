@@ -144,6 +144,7 @@ def test_resume_reads_the_runs_own_configuration(tmp_path: Path):
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
+        (["--dataset", "x.npz"], "--dataset: ppo has no such flag; --learner bc has"),
         (["--env", "humanoyd"], "unknown environment 'humanoyd'; did you mean 'humanoid'?"),
         (["--num-env", "4"], "--num-env: there is no such flag; did you mean '--num-envs'?"),
         (["--nonsense"], "--nonsense: there is no such flag"),

@@ -33,7 +33,7 @@ ALLOWED = {
     "run": {"agents", "config", "lanes", "metrics", "report", "sharding"},
     "report": {"metrics", "shell"},
     "agents": {"envs", "metrics", "sharding", "suggest"},
-    "envs": {"lanes", "physics", "suggest"},
+    "envs": {"lanes", "parse", "physics", "suggest"},
     "physics": {"lanes", "suggest"},
     "lanes": set(),
     "sharding": set(),

@@ -62,7 +62,7 @@ def merged(settings: Settings, said: Sequence[tuple[str, Any]]) -> TrainConfig:
     physics = typed_by(settings["physics"], str) if "physics" in settings else TrainConfig.physics
     env = _env(settings["env"], physics) if "env" in settings else TrainConfig.env
     if unclear:
-        raise ConfigError(_no_flag(unclear[0], env, physics, kind))
+        raise ConfigError(_no_flag(unclear[0], env, physics, name))
     known = agents.preset(name, env).items()
     settings = {f"{name}.{key}": Setting(value, "preset") for key, value in known} | settings
     if registry.hosted(env):  # each costs what a step of training costs
@@ -147,12 +147,16 @@ def _key(flag: str, spelt: str, learner: str, kind: type) -> str | None:
     return None
 
 
-def _no_flag(flag: str, env: str, physics: str, kind: type) -> str:
+def _no_flag(flag: str, env: str, physics: str, learner: str) -> str:
     """What to say of a flag that is none."""
+    kind = agents.find(learner).Config
     spelt, known = dashed(flag), [*fields_of(TrainConfig), *fields_of(kind), *SPELLINGS]
     with contextlib.suppress(ValueError):
         if flag in (registry.option_types(env, physics) or ()):
             return f"{spelt}: there is no such flag; {env} has an option --env.{spelt[2:]}"
+    for other in agents.names():
+        if flag in fields_of(agents.find(other).Config):
+            return f"{spelt}: {learner} has no such flag; --learner {other} has"
     commands = {field.name for field in dataclasses.fields(Command)} - {"train"}
     hint = nearest(spelt, map(dashed, (*known, *commands)))
     return f"{spelt}: there is no such flag; {hint}".rstrip("; ")

@@ -112,12 +112,15 @@ class MujocoTask(World):
     """Physics steps in a control step."""
 
     def __post_init__(self):
-        if not isinstance(self.n_frames, int | np.integer) or self.n_frames < 1:
-            raise ValueError(
-                f"environment {self.name!r}: n_frames is {self.n_frames}, not a whole number from "
-                "1 on"
-            )
+        whole = isinstance(self.n_frames, int | np.integer) and self.n_frames >= 1
+        self.require(whole, "n_frames", "a whole number from 1 on")
         _check_class(type(self))
+
+    def require(self, condition: bool, option: str, needs: str) -> None:
+        """Raise ValueError, saying what the option needs to be, unless `condition`."""
+        if not condition:
+            value = getattr(self, option)
+            raise ValueError(f"environment {self.name!r}: {option} is {value}, not {needs}")
 
     # ---- the task: pure functions of one world
 

@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gpusim.envs.sizes import SIZES, Sizes
+from gpusim.parse import typed
 from gpusim.suggest import unknown
 
 if TYPE_CHECKING:
@@ -146,6 +148,8 @@ def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
 
     Raises ValueError for a name, physics or option that is not known.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"an environment is made by its name, such as 'ant', not {name!r}")
     suite = ""
     if of_suite(name):
         if physics != "mujoco":
@@ -153,7 +157,11 @@ def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
         suite, _, name = name.partition(":")
         physics = suite
         if suite == "brax":
-            name, _, backend = name.partition("@")
+            name, at, backend = name.partition("@")
+            if not at:
+                raise ValueError(
+                    f"brax:{name}: by which of Brax's physics? Write brax:{name}@spring"
+                )
             physics = f"brax-{backend}"
     if physics not in _PHYSICS:
         raise ValueError(unknown("physics", physics, _PHYSICS))
@@ -162,7 +170,12 @@ def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
     if physics in _NEEDS and importlib.util.find_spec(_NEEDS[physics][0]) is None:
         package = _NEEDS[physics][1]
         raise ValueError(f"physics {physics!r} needs {package}: pip install {package}")
-    factory: Callable[..., World] = find(_PHYSICS[physics])
+    try:
+        factory: Callable[..., World] = find(_PHYSICS[physics])
+    except ModuleNotFoundError as error:  # of what that package needs in turn
+        raise ValueError(
+            f"physics {physics!r} needs {error.name}, too: pip install {error.name}"
+        ) from error
     return factory(spelled(name), **options)
 
 
@@ -249,10 +262,10 @@ def _make(name: str, **options: Any) -> "World":
     for option in options:
         if option not in known:
             raise ValueError(unknown(f"option of environment {name!r}:", option, known))
-        if known[option] in (int, float, bool) and isinstance(options[option], str):
-            raise ValueError(
-                f"option {option} of environment {name!r}: {options[option]!r} is not a number"
-            )
+        try:
+            options[option] = _checked(options[option], known[option])
+        except ValueError as error:
+            raise ValueError(f"option {option} of environment {name!r}: {error}") from error
     kind = world_class(name)
     missing = ", ".join(sorted(getattr(kind, "__abstractmethods__", ())))
     if missing:
@@ -264,6 +277,18 @@ def _make(name: str, **options: Any) -> "World":
             "or from MujocoTask"
         )
     return world
+
+
+def _checked(value: Any, kind: Any) -> Any:
+    """An option, as its type says; arrays, and what is no plain value, are left to the world.
+    Raises ValueError."""
+    if not isinstance(value, bool | int | float | str | tuple | list):
+        return value
+    value = typed(value, kind)
+    numbers = value if isinstance(value, tuple) else [value]
+    if any(isinstance(x, float) and math.isnan(x) for x in numbers):
+        raise ValueError(f"{value} is not a number")
+    return value
 
 
 def _import(name: str) -> Any:

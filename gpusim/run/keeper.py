@@ -82,10 +82,13 @@ class Keeper:
         part.replace(self.job.folder / "heartbeat.json")
 
     def due(self, here: Position) -> bool:
-        """Is it time for a checkpoint? Not while one is being written, unless it is to stay or
-        every one is asked for."""
+        """Is it time for a checkpoint? For the first one it is as soon as there is something to
+        keep; else not while one is being written, unless it is to stay or every one is asked for.
+        """
         if here.steps == self._begun:
             return False
+        if not self._begun:
+            return True
         every = self.job.config.checkpoint_seconds
         idle = self._pending is None or self._pending[2].done() or not every
         waited = self.job.phases.elapsed() - self.saved_at

@@ -40,6 +40,8 @@ def claim(job: Job, resume: bool, stack: ExitStack) -> None:
     except OSError as error:
         raise ConfigError(str(error)) from error
     remove_parts(job.folder)
+    if not resume:  # of a run that ended before its first checkpoint, whose best is not this one's
+        (job.folder / "checkpoints" / archive.BEST).unlink(missing_ok=True)
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -1,8 +1,11 @@
 """Names and options that do not exist are answered with those that do."""
 
 import dataclasses
+import math
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import gpusim
@@ -148,6 +151,43 @@ def test_what_is_no_world_is_told(tmp_path):
         gpusim.make(f"{file}:Other")
     with pytest.raises(ValueError, match=r"option reset_noise_scale .*: 'big' is not a number"):
         gpusim.make("hopper", reset_noise_scale="big")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("Pendulum-v1", {"g": math.nan}, "option g of environment 'Pendulum-v1': nan is not a num"),
+        ("ant", {"healthy_z_range": (0.2, math.nan)}, "healthy_z_range .*: .* is not a number"),
+        ("ant", {"healthy_z_range": 3}, "healthy_z_range .*: takes several values, not 3"),
+        ("ant", {"healthy_z_range": "ab"}, "healthy_z_range .*: takes several values, not 'ab'"),
+        ("ant", {"n_frames": True}, "n_frames .*: True is not a number"),
+        ("ant", {"n_frames": 0}, "n_frames is 0, not a whole number from 1 on"),
+        ("CartPole-v1", {"sutton_barto_reward": "maybe"}, "'maybe' is neither true nor false"),
+        ("brax:ant", {}, "Write brax:ant@spring"),
+        ("ANT", {}, "did you mean 'ant'"),
+        ("Go1", {}, "did you mean 'Go1Getup'"),
+        (3, {}, "an environment is made by its name, such as 'ant', not 3"),
+    ],
+)
+def test_what_no_world_can_be_made_with(name, options, expected):
+    with pytest.raises(ValueError, match=expected):
+        gpusim.make(name, **options)
+
+
+def test_arrays_are_the_world_s_to_take():
+    """A gravity that JAX is tracing, for instance."""
+    g = jnp.float32(3.0)
+    world: Any = gpusim.make("Pendulum-v1", g=g)
+    assert world.g is g
+
+
+def test_a_body_that_the_ant_has_not():
+    pytest.importorskip("gymnasium")
+    world = gpusim.make("Ant-v5", main_body=99)
+    with pytest.raises(ValueError, match=r"environment 'Ant-v5': main_body: .*99"):
+        jax.eval_shape(
+            lambda key: world.transition(world.start(key), jnp.zeros(8)), jax.random.key(0)
+        )
 
 
 def test_other_people_s_environments_by_their_own_names():

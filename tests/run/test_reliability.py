@@ -117,6 +117,16 @@ def test_a_run_that_saved_nothing_starts_again(tmp_path: Path, whole: Path):  # 
     assert not list(folder.glob(".*"))
 
 
+def test_the_best_of_a_run_that_saved_nothing_is_not_the_next_one_s(tmp_path: Path):
+    go(tmp_path, 1, display=Quiet())
+    for path in archive.checkpoints(tmp_path / "checkpoints"):
+        path.unlink()
+    best = tmp_path / "checkpoints" / archive.BEST
+    assert best.exists()
+    go(tmp_path, 1, "--evaluations", "0", display=Quiet())
+    assert not best.exists()
+
+
 @pytest.mark.parametrize("stray", ["notes.txt", "checkpoints/000000000064.npz"])
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, stray: str):
     (tmp_path / "checkpoints").mkdir()
@@ -212,7 +222,7 @@ def test_a_signal_that_saves(tmp_path: Path, whole: Path):  # noqa: F811
     more = ["--keep-checkpoints", "9"]
     done = run(tmp_path / "run", 6, *more, at=2 * CALL, number=signal.SIGUSR1)
     assert (done.interrupted_by, done.steps) == (0, 6 * CALL)
-    assert checkpoints(tmp_path / "run") == [2, 6]
+    assert checkpoints(tmp_path / "run") == [1, 2, 6]
     assert rows(tmp_path / "run") == rows(whole)
 
 
@@ -269,7 +279,7 @@ def test_an_error_nobody_foresaw_loses_nothing(tmp_path: Path, whole: Path):  # 
     display = Doing(_3=fail)
     with pytest.raises(RuntimeError, match="burns"):
         go(folder, 6, display=display)
-    assert checkpoints(folder) == [3]
+    assert checkpoints(folder) == [1, 3]
     go(folder, 6, display=Quiet(), resume=True)
     assert rows(folder) == rows(whole)
     assert final_state(folder) == final_state(whole)

@@ -385,6 +385,12 @@ def test_a_run_ends_early_when_told_to(tmp_path: Path):
     assert again.steps == 5 * CALL
 
 
+def test_the_first_checkpoint_does_not_wait(tmp_path: Path):
+    run(tmp_path / "a", 4)
+    found = archive.checkpoints(tmp_path / "a" / "checkpoints")
+    assert [int(path.stem) for path in found] == [CALL, 4 * CALL]
+
+
 def test_the_best_is_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = tmp_path / "run"
     run(folder, 6, "--evaluations", "6", "--keep-checkpoints", "1")

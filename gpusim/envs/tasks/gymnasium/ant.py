@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from gpusim.envs.mujoco_task import Moment
 from gpusim.envs.tasks.gymnasium.spatial import Memory, Spatial
 from gpusim.envs.tasks.gymnasium.task import effort
+from gpusim.envs.world import WorldError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,7 +42,11 @@ class Ant(Spatial):
 
     def tracked_point(self, now: Moment) -> jax.Array:
         """(2,) m: the origin of the main body."""
-        return now.derived.xpos[self.model.mj.body(self.main_body).id, :2]
+        try:
+            body = self.model.mj.body(self.main_body).id
+        except (IndexError, KeyError) as error:
+            raise WorldError(f"environment {self.name!r}: main_body: {error.args[0]}") from error
+        return now.derived.xpos[body, :2]
 
     def contact_forces(self, memory: Memory, now: Moment) -> jax.Array:
         """(nbody, 6), clipped."""

@@ -30,8 +30,8 @@ def scene(task: str, file: str) -> Path:
         if (package / "_src" / file).is_file():
             return (package / "_src" / file).resolve()
     raise ValueError(
-        f"environment {task!r}: there is no {file}; it comes with MuJoCo Playground: "
-        "pip install playground"
+        f"environment {task!r}: there is no {file} among MuJoCo Playground's files (pip install "
+        f"playground); a file of yours is ./{Path(file).name}"
     )
 
 
@@ -95,8 +95,11 @@ def _mesh(file: Path, folders: list[Path]) -> Path | None:
 
 def _menageries() -> Iterator[Path]:
     """Folders in which Menagerie's robots are."""
-    if os.environ.get(MENAGERIE):
-        yield Path(os.environ[MENAGERIE]).expanduser()
+    if said := os.environ.get(MENAGERIE):
+        folder = Path(said).expanduser()
+        if not folder.is_dir():
+            raise ValueError(f"{MENAGERIE}={said}: there is no such folder")
+        yield folder
     for package in _packages("mujoco_playground"):
         yield package / "external_deps" / "mujoco_menagerie"
     yield from _packages("mujoco_menagerie")

@@ -87,6 +87,12 @@ class Go1Getup(Robot):
     dof_vel_weight: float = -0.1
     """Weight of the joints' speeds beyond 2π rad/s, squared."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        likely = 0 <= self.drop_from_height_prob <= 1
+        self.require(likely, "drop_from_height_prob", "from 0 to 1")
+        self.require(0 <= self.settle_time < math.inf, "settle_time", "a time, s")
+
     def adapt(self, mj: mujoco.MjModel) -> None:
         """The joints' gains."""
         set_gains(mj)

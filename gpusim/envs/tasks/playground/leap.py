@@ -37,6 +37,7 @@ NOISE = {"joints": 0.05, "place": 0.02, "turn": 0.1}  # rad, m, of a quaternion
 FALLEN = -0.05  # m, the height of a cube that has fallen
 SPIN = 3.0, 2.0  # rad/s about each axis of a goal that was reached, give or take
 SLOWER = 0.8  # times as fast in each step after that
+LONGEST = 100  # steps that can be seen at once
 
 
 class Memory(NamedTuple):
@@ -104,11 +105,13 @@ class LeapCubeReorient(MujocoTask):
     def __post_init__(self):
         super().__post_init__()
         files.scene(self.name, self.xml_file)  # a file that is not there is told at once
-        if not isinstance(self.history_len, int | np.integer) or self.history_len < 1:
-            raise ValueError(
-                f"environment {self.name!r}: history_len is {self.history_len}, not a whole number "
-                "from 1 on"
-            )
+        whole = isinstance(self.history_len, int | np.integer)
+        fits = whole and 1 <= self.history_len <= LONGEST
+        self.require(fits, "history_len", f"a whole number from 1 to {LONGEST}")
+        for option in ("ema_alpha", "random_ori_injection_prob"):
+            self.require(0 <= getattr(self, option) <= 1, option, "from 0 to 1")
+        for option in ("noise_level", "success_threshold"):
+            self.require(getattr(self, option) >= 0, option, "a number from 0 on")
 
     @functools.cached_property
     def model(self) -> physics.Model:

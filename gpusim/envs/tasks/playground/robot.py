@@ -57,6 +57,7 @@ class Robot(MujocoTask):
     def __post_init__(self):
         super().__post_init__()
         files.scene(self.name, self.xml_file)  # a file that is not there is told at once
+        self.require(self.noise_level >= 0, "noise_level", "a number from 0 on")
 
     @functools.cached_property
     def model(self) -> physics.Model:
