@@ -234,8 +234,28 @@ def test_what_is_no_hand_is_refused(tmp_path: Path):
         world: Any = gpusim.make("LeapCubeReorient", xml_file=str(path))
         with pytest.raises(WorldError, match=message):
             world.model  # noqa: B018
-    with pytest.raises(ValueError, match="history_len is 0, not a whole number from 1 on"):
-        gpusim.make("LeapCubeReorient", history_len=0)
+
+
+@pytest.mark.parametrize(
+    ("task", "option", "value", "needs"),
+    [
+        ("LeapCubeReorient", "history_len", 0, "a whole number from 1 to 100"),
+        ("LeapCubeReorient", "ema_alpha", 2.0, "from 0 to 1"),
+        ("LeapCubeReorient", "success_threshold", -1.0, "a number from 0 on"),
+        ("Go1Getup", "drop_from_height_prob", -1.0, "from 0 to 1"),
+        ("Go1Getup", "settle_time", -1.0, "a time, s"),
+        ("Go1JoystickFlatTerrain", "noise_level", -1.0, "a number from 0 on"),
+    ],
+)
+def test_options_have_their_ranges(task: str, option: str, value: Any, needs: str):
+    with pytest.raises(ValueError, match=f"'{task}': {option} is {value}, not {needs}"):
+        gpusim.make(task, **{option: value})
+
+
+def test_a_menagerie_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(files.MENAGERIE, "/no/such")
+    with pytest.raises(ValueError, match="GPUSIM_MENAGERIE=/no/such: there is no such folder"):
+        files.robot("PandaPickCube", "franka_emika_panda")
 
 
 def test_a_scene_of_something_else_is_refused(tmp_path: Path):
