@@ -93,7 +93,7 @@ def test_play_is_what_the_command_plays(trained, capsys):
     assert np.ptp(np.asarray(other.episodes.watched.pose[0]), axis=0).max() == 0
     with pytest.raises(ConfigError, match="episodes is 0"):
         gpusim.play(run, episodes=0)
-    with pytest.raises(ValueError, match="holds no checkpoint 0; there are: 256"):
+    with pytest.raises(ValueError, match="holds no checkpoint 0; there are: 64, 256"):
         gpusim.play(run, checkpoint=0)
 
 
