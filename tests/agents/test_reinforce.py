@@ -54,7 +54,7 @@ def test_the_policy_finds_the_best_actions():
 
 
 def test_it_is_found_by_its_name():
-    assert agents.names() == ["ars", "bc", "dqn", "es", "ppo", "reinforce", "sac", "td3"]
+    assert agents.names() == ["apg", "ars", "bc", "dqn", "es", "ppo", "reinforce", "sac", "td3"]
     assert agents.find("reinforce").Learner is Reinforce
     assert issubclass(Reinforce, Learner)
     train = config.parse(["--learner", "reinforce", "--learning-rate", "1e-2"]).train
