@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gpusim import __main__, doctor, shell
+from gpusim import __main__, doctor, shell, train
 from gpusim import list as listing
 from gpusim.agents import names as learners
 from gpusim.agents.ppo import PPOConfig
@@ -189,3 +189,14 @@ def test_help_has_flags_where_people_look_and_other_spellings(capsys: pytest.Cap
             entry = re.search(rf"^  --{flag.replace('_', '-')} .*\n((?:      .*\n)+)", said, re.M)
             assert entry
             assert f"--{short.replace('_', '-')}" in entry[1]
+
+
+def test_an_error_nobody_foresaw_is_not_hidden_by_another(monkeypatch):
+    """Before what the command imports late is imported."""
+
+    def fail(argv):
+        raise ModuleNotFoundError("No module named 'mujoco'")
+
+    monkeypatch.setattr(train.config, "parse", fail)
+    with pytest.raises(ModuleNotFoundError, match="mujoco"):
+        train.main(["--env", "ant"])

@@ -139,6 +139,19 @@ def test_recorded_positions_are_those_of_one_world_stepped_alone(trained):
         state = step(state, act((), state.obs)[1])
 
 
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--min-return", "nan"], "--min-return is nan, which no episode earns"),
+        (["--min-return", "5"], "--min-return says which episodes --save FILE keeps: say both"),
+    ],
+)
+def test_which_episodes_are_kept_is_said_with_where(capsys, more, expected):
+    """Before anything is read or played."""
+    assert play.main(["nowhere", *more]) == 2
+    assert expected in capsys.readouterr().err
+
+
 def made_up(totals, lengths, steps=4):
     """Episodes whose position is 10 * episode + time."""
     count = len(totals)

@@ -187,7 +187,7 @@ class DifferentiableVecEnv(VecEnv):
         return cls(worlds.world, worlds.num_envs, worlds.episode_length)
 
     def step(self, state: VecState, actions: jax.Array) -> VecState:
-        """As `VecEnv.step`, which does the same by XLA, for a hundred times as long."""
+        """As `VecEnv.step`, whose derivatives are XLA's, and slow."""
         return self._step(state, self.world.checked(actions, (self.num_envs,)))
 
     @functools.cached_property

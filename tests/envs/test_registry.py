@@ -176,6 +176,16 @@ def test_what_no_world_can_be_made_with(name, options, expected):
         gpusim.make(name, **options)
 
 
+def test_what_a_package_needs_in_turn_is_named(monkeypatch):
+    def find(place):
+        raise ModuleNotFoundError("No module named 'tqdm'", name="tqdm")
+
+    monkeypatch.setattr(registry, "find", find)
+    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: object())
+    with pytest.raises(ValueError, match="'playground' needs tqdm, too: pip install tqdm"):
+        gpusim.make("playground:CartpoleBalance")
+
+
 def test_arrays_are_the_world_s_to_take():
     """A gravity that JAX is tracing, for instance."""
     g = jnp.float32(3.0)

@@ -18,7 +18,7 @@ from gpusim import config, play, train
 from gpusim.checkpoint import main as checkpoint_main
 from gpusim.metrics import MOMENTARY
 from gpusim.report import replay
-from gpusim.run import archive, clock, training
+from gpusim.run import archive, clock, summary, training
 from gpusim.run.job import prepare
 from gpusim.run.sinks import Row
 
@@ -435,3 +435,8 @@ def test_a_run_begins_with_what_another_learned(tmp_path: Path, whole: Path):
     with pytest.raises(config.ConfigError, match=r"--restore: .*params"):
         run(tmp_path / "other", 1, "--restore", str(whole), "--policy-hidden", "16")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_checkout_need_not_be_installed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(summary, "PACKAGES", ("no-such-package",))
+    assert summary.machine([])["versions"] == ["no-such-package not installed"]

@@ -269,15 +269,9 @@ class HumanoidFlagrunHarder(HumanoidFlagrun):
 
     def __post_init__(self):
         super().__post_init__()
-        if (
-            len(self.starts) != 3
-            or not min(self.starts) >= 0
-            or not 0 < sum(self.starts) < math.inf
-        ):
-            raise ValueError(
-                f"environment {self.name!r}: starts is {self.starts}, not three numbers from 0 on, "
-                "one of them positive"
-            )
+        likely = len(self.starts) == 3 and min(self.starts) >= 0
+        possible = likely and 0 < sum(self.starts) < math.inf
+        self.require(possible, "starts", "three numbers from 0 on, one of them positive")
 
     def initial(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """In one of three poses."""
