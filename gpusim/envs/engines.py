@@ -78,6 +78,10 @@ class _Plain(MujocoTask):
     """Steps that are mapped by JAX and compiled by XLA."""
 
     @functools.cached_property
+    def _prepare_kernel(self):
+        return self.prepare
+
+    @functools.cached_property
     def _start_kernel(self):
         return functools.partial(begun, self)
 
@@ -162,6 +166,8 @@ class Mjx:
             data = data.replace(act=state.act)
         if state.mocap is not None:
             data = data.replace(mocap_pos=state.mocap[0], mocap_quat=state.mocap[1])
+        if state.xfrc_applied is not None:
+            data = data.replace(xfrc_applied=state.xfrc_applied)
         return mx, data
 
     def _derived(
@@ -223,6 +229,8 @@ def _step(mj: Any, n: int, shapes: Any, drawn: Any, state: physics.State, ctrl: 
         data.act[:] = state.act
     if state.mocap is not None:
         data.mocap_pos[:], data.mocap_quat[:] = state.mocap
+    if state.xfrc_applied is not None:
+        data.xfrc_applied[:] = state.xfrc_applied
     before = state
     if n:
         for _ in range(n):

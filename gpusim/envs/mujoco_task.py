@@ -156,7 +156,8 @@ class MujocoTask(World):
         return jnp.zeros(self.model.nu, qpos.dtype)
 
     def disturb(self, before: Before) -> physics.State:
-        """The state a step begins with: a push changes its velocities, say."""
+        """The state a step begins with: a push changes its velocities, or pushes for as long as the
+        step lasts (`before.state._replace(xfrc_applied=...)`)."""
         return before.state
 
     @abc.abstractmethod
@@ -180,11 +181,19 @@ class MujocoTask(World):
 
     def start(self, key: jax.Array) -> State:
         """A world at a start drawn with `key`."""
+        return self.begin_prepared(key, self.prepare(key))
+
+    def prepare(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """`initial`, which must give a pose and velocities."""
         found: Any = self.initial(key)
         sizes = ((self.model.nq,), (self.model.nv,))
         if not isinstance(found, tuple) or tuple(map(jnp.shape, found)) != sizes:
             raise self._wrong("initial", found, "(qpos {}, qvel {})".format(*sizes))
-        return self.begin(key, *found)
+        return found
+
+    def begin_prepared(self, key: jax.Array, prepared: tuple[jax.Array, jax.Array]) -> State:
+        """`begin` with this pose and these velocities."""
+        return self.begin(key, *prepared)
 
     def begin(self, key: jax.Array, qpos: jax.Array, qvel: jax.Array) -> State:
         """A world that starts here; `key` draws its numbers and its memory."""
@@ -229,6 +238,7 @@ class MujocoTask(World):
         if not isinstance(begins, type(start)):
             raise self._wrong("disturb", begins, "before.state with changes")
         after, derived = self.engine.steps(model, begins, ctrl, self.n_frames)
+        after = after._replace(xfrc_applied=start.xfrc_applied)
         now = Moment(model, after, derived, ctrl, action)
         memory = self.remember(past, now)
         diverged = _diverged(after)

@@ -7,7 +7,8 @@ since a value function must bootstrap from the latter when an episode was trunca
 nothing when it terminated.
 
 The restart is part of the world's lanes kernel, behind a branch: a group of lanes draws starts only
-if one of them has just finished, which makes restarts almost free. The first episodes begin at
+if one of them has just finished, which makes restarts almost free. Where a start is costly, it is
+one of those that the world has prepared. The first episodes begin at
 random points of the time limit, so that a batch that starts together does not restart together ever
 after.
 """
@@ -92,12 +93,14 @@ class VecEnv:
 
     def reset(self, key: jax.Array) -> VecState:
         """Start all worlds, each at a random point of the time limit."""
-        return jax.vmap(self._start_kernel)(jax.random.split(key, self.num_envs))
+        keys = jax.random.split(key, self.num_envs)
+        return jax.vmap(self._start_kernel, in_axes=(0, None))(keys, self.world.prepared)
 
     def step(self, state: VecState, actions: jax.Array) -> VecState:
         """Step every world and restart those that finished. actions: (num_envs, ...)."""
         actions = self.world.checked(actions, (self.num_envs,))
-        return jax.vmap(self._step_kernel)(state, actions)
+        step = jax.vmap(self._step_kernel, in_axes=(0, 0, None))
+        return step(state, actions, self.world.prepared)
 
     def clear_stats(self, state: VecState) -> VecState:
         """Forget the finished episodes and the sums of metrics."""
@@ -112,12 +115,12 @@ class VecEnv:
     def _step_kernel(self):
         return lanes.kernel(self._step_one)
 
-    def _start_one(self, key: jax.Array) -> VecState:
+    def _start_one(self, key: jax.Array, prepared: Any) -> VecState:
         """`reset` of one world."""
         key_world, key_steps = jax.random.split(key)
         stream, start = episode_keys(key_world)
         steps = jax.random.randint(key_steps, (), 0, self.episode_length, jnp.int32)
-        return self._fresh(begun(self.world, start), stream, steps)
+        return self._fresh(begun(self.world, start, prepared), stream, steps)
 
     def _fresh(self, world: State, stream: jax.Array, steps: jax.Array) -> VecState:
         """One world at its start."""
@@ -132,13 +135,12 @@ class VecEnv:
             sums=jax.tree.map(jnp.zeros_like, dict(world.metrics)),
         )
 
-    def _step_one(self, state: VecState, action: jax.Array) -> VecState:
+    def _step_one(self, state: VecState, action: jax.Array, prepared: Any) -> VecState:
         """`step` of one world."""
         world = self._limited(state, stepped(self.world, state.world, action))
         done = world.terminated | world.truncated
-        after, stream = jax.lax.cond(
-            done, self._restart_one, lambda *same: same, world, state.stream
-        )
+        restart = functools.partial(self._restart_one, prepared)
+        after, stream = jax.lax.cond(done, restart, lambda *same: same, world, state.stream)
         return self._counted(state, world, after, stream)
 
     def _limited(self, state: VecState, world: State) -> State:
@@ -168,10 +170,12 @@ class VecEnv:
             sums=jax.tree.map(jnp.add, state.sums, dict(world.metrics)),
         )
 
-    def _restart_one(self, world: State, stream: jax.Array) -> tuple[State, jax.Array]:
+    def _restart_one(
+        self, prepared: Any, world: State, stream: jax.Array
+    ) -> tuple[State, jax.Array]:
         """The world at its next start, and what is left of its stream."""
         stream, start = episode_keys(stream)
-        return world.restarted(begun(self.world, start)), stream
+        return world.restarted(begun(self.world, start, prepared)), stream
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -202,7 +206,8 @@ class DifferentiableVecEnv(VecEnv):
         state, actions = given
         leaves, tree = jax.tree.flatten(state)
         wants = [w for w, x in zip(jax.tree.leaves(wanted), leaves, strict=True) if _smooth(x)]
-        found, by_action = jax.vmap(self._pull_kernel)(state, actions, wants)
+        pull = jax.vmap(self._pull_kernel, in_axes=(0, 0, 0, None))
+        found, by_action = pull(state, actions, wants, self.world.prepared)
         each = iter(found)
         return tree.unflatten([next(each) if _smooth(x) else None for x in leaves]), by_action
 
@@ -210,13 +215,14 @@ class DifferentiableVecEnv(VecEnv):
     def _pull_kernel(self):
         return lanes.kernel(self._pull_one)
 
-    def _pull_one(self, state: VecState, action: jax.Array, wants: list[jax.Array]):
+    def _pull_one(self, state: VecState, action: jax.Array, wants: list[jax.Array], prepared: Any):
         leaves, tree = jax.tree.flatten(state)
 
         def smooth(numbers: list[jax.Array], action: jax.Array) -> list[jax.Array]:
             each = iter(numbers)
             before = tree.unflatten([next(each) if _smooth(x) else x for x in leaves])
-            return [x for x in jax.tree.leaves(self._step_one(before, action)) if _smooth(x)]
+            after = self._step_one(before, action, prepared)
+            return [x for x in jax.tree.leaves(after) if _smooth(x)]
 
         return jax.vjp(smooth, [x for x in leaves if _smooth(x)], action)[1](wants)
 

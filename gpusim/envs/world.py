@@ -125,6 +125,9 @@ class World(abc.ABC):
     """Metrics that a replay shows, and what it calls them."""
     hosted: bool = False
     """Does it step outside of JAX? Such worlds are stepped together, by `batch`."""
+    prepared_starts: int = 0
+    """For how many starts `prepare` is done before worlds step, for restarts to choose from; 0: it
+    is done at every restart, while the other worlds of a group of lanes wait."""
     commands: Mapping[str, tuple[float, float]] = {}
     """What may be asked of a world while it steps, and between which numbers: see `command`."""
 
@@ -142,6 +145,16 @@ class World(abc.ABC):
     @abc.abstractmethod
     def transition(self, state: State, action: jax.Array) -> State:
         """The state one control step later. It depends on `state.carry` and the action only."""
+
+    # ---- a world whose starts are costly also writes these, and `start` is one after the other
+
+    def prepare(self, key: jax.Array) -> Any:
+        """The costly part of a start: a robot that comes to rest, traffic that warms up."""
+        raise NotImplementedError(f"world {self.name}: has prepared_starts and no prepare")
+
+    def begin_prepared(self, key: jax.Array, prepared: Any) -> State:
+        """`start` from what `prepare` has given, perhaps to another episode before this one."""
+        raise NotImplementedError(f"world {self.name}: has prepared_starts and no begin_prepared")
 
     # ---- what can be drawn
 
@@ -226,7 +239,33 @@ class World(abc.ABC):
         """Numbers in an action."""
         return int(np.prod(self.action_space.shape))
 
+    @property
+    def prepared(self) -> Any:
+        """What `prepare` gives for `prepared_starts` keys, which are always the same: arrays with a
+        leading axis over them. None without any."""
+        if not self.prepared_starts:
+            return None
+        if self.prepared_starts < 0:
+            raise ValueError(
+                f"{self.name}: prepared_starts is {self.prepared_starts}, not a number from 0 on"
+            )
+        precision = jax.dtypes.canonicalize_dtype(float)
+        if precision not in self._prepared:
+            with jax.ensure_compile_time_eval():  # also where a step is being traced
+                keys = jax.random.split(jax.random.key(0), self.prepared_starts)
+                found = jax.jit(jax.vmap(self._prepare_kernel))(keys)
+                self._prepared[precision] = jax.device_get(found)
+        return self._prepared[precision]
+
+    @functools.cached_property
+    def _prepared(self) -> dict[Any, Any]:
+        return {}
+
     # Each is made once for a world: two calls of `step` must be the same kernel.
+    @functools.cached_property
+    def _prepare_kernel(self):
+        return lanes.kernel(self.prepare)
+
     @functools.cached_property
     def _start_kernel(self):
         return lanes.kernel(functools.partial(begun, self))
@@ -240,13 +279,20 @@ class WorldError(ValueError):
     """A world that is not what this contract says; the message is one line for who wrote it."""
 
 
-def begun(world: World, key: jax.Array) -> State:
+def begun(world: World, key: jax.Array, prepared: Any = None) -> State:
     """`world.start(key)`, and WorldError unless it gives a State as described. It gets a metric
     `diverged`, unless it has one.
 
-    Checking costs nothing at run time: shapes and dtypes are known when the function is traced.
+    prepared: `world.prepared`, for a start from one of these. Checking costs nothing at run time:
+    shapes and dtypes are known when the function is traced.
     """
-    state: Any = world.start(key)
+    state: Any
+    if prepared is None:
+        state = world.start(key)
+    else:
+        key, of_which = jax.random.split(key)
+        which = jax.random.randint(of_which, (), 0, world.prepared_starts)
+        state = world.begin_prepared(key, jax.tree.map(lambda x: jnp.asarray(x)[which], prepared))
     if not isinstance(state, State):
         raise WorldError(f"world {world.name}: start gives a {type(state).__name__}, not a State")
     _check_obs(world.name, state.obs)

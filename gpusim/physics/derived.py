@@ -32,6 +32,7 @@ from gpusim.physics.linalg import (
     stack,
 )
 from gpusim.physics.model import Model
+from gpusim.physics.passive import applied_wrenches
 from gpusim.physics.stages import Dynamics, State
 
 
@@ -48,7 +49,7 @@ class Derived(NamedTuple):
     cinert: jax.Array  # (nbody, 10) about subtree_com of the root
     cvel: jax.Array  # (nbody, 6) angular, linear, at subtree_com of the root
     cdof: jax.Array  # (nv, 6) likewise
-    cfrc_ext: jax.Array  # (nbody, 6) torque and force of contacts, likewise: see wrenches.py
+    cfrc_ext: jax.Array  # (nbody, 6) torque and force of contacts and pushes: see wrenches.py
     mass_matrix: jax.Array  # (nv, nv) lower triangle: MuJoCo's M
     contact: Contact  # points that may touch
     ten_length: jax.Array  # (ntendon,)
@@ -77,6 +78,9 @@ def derive(model: Model, state: State, now: Dynamics) -> Derived:
     body = lambda x: to_body(model, pose, x)
     solved = now.blocks, now.solution.residuals
     forces = contact_forces(model, now.contacts, *solved)
+    external = external_wrenches(model, pose, shift, now.contacts, forces, *solved)
+    if state.xfrc_applied is not None:
+        external = external + applied_wrenches(model, pose, state.xfrc_applied, shift)
     return Derived(
         state=jax.tree.map(lambda x: jnp.asarray(x, com.dtype), state),
         xpos=pose.reference + pose.offset,
@@ -88,7 +92,7 @@ def derive(model: Model, state: State, now: Dynamics) -> Derived:
         cinert=_inertia_about(now.mass.bodies, shift),
         cvel=_motion_at(now.motion.bodies, shift),
         cdof=_motion_at(body(pose.cdof), pick(shift, top.dof_body)),
-        cfrc_ext=external_wrenches(model, pose, shift, now.contacts, forces, *solved),
+        cfrc_ext=external,
         mass_matrix=_lower(body(body(_both(now.mass.matrix)).T)),
         contact=contact_points(model, pose, now.contacts, forces),
         contacts_dropped=_dropped(now.contacts),

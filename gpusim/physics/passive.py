@@ -1,5 +1,5 @@
 """Forces that need neither actuators nor constraints: springs, dampers, gravity that is carried,
-and the drag of a fluid (mj_passive).
+the drag of a fluid (mj_passive), and what the caller pushes with.
 """
 
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from gpusim.physics.linalg import (
     Array,
     cross,
     dot,
+    halves,
     join,
     normalize,
     pick,
@@ -147,3 +148,17 @@ def gravity_carried(model: Model, pose: Pose) -> jax.Array:
     force = -share[:, None] * model.gravity
     com = positions(model, pose, bodies, pick(model.body_ipos, bodies))
     return joint_forces(model, pose, bodies, join(cross(com, jnp.asarray(force)), force))
+
+
+def applied_force(model: Model, pose: Pose, pushes: Array) -> jax.Array:
+    """(nv,) of forces and torques on bodies, (nbody, 6): mj_xfrcAccumulate."""
+    bodies = list(range(1, model.nbody))
+    return joint_forces(model, pose, bodies, applied_wrenches(model, pose, pushes)[1:])
+
+
+def applied_wrenches(model: Model, pose: Pose, pushes: Array, about: Array = 0) -> jax.Array:
+    """(nbody, 6) torque and force of these about points (nbody, 3) relative to each tree's
+    reference; none on the world."""
+    force, torque = halves(jnp.asarray(pushes))
+    arm = positions(model, pose, range(model.nbody), model.body_ipos) - about
+    return join(torque + cross(arm, force), force).at[0].set(0)

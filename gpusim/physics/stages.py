@@ -16,7 +16,7 @@ from gpusim.physics.inertia import Inertia, inertia
 from gpusim.physics.kinematics import Mocap, Pose, kinematics, to_world
 from gpusim.physics.linalg import Array, factorize, solve
 from gpusim.physics.model import Model
-from gpusim.physics.passive import passive_force
+from gpusim.physics.passive import applied_force, passive_force
 from gpusim.physics.tendons import Tendons, armature, armature_bias, tendons
 from gpusim.physics.transmission import Transmission, transmission
 
@@ -29,6 +29,8 @@ class State(NamedTuple):
     qacc_warmstart: Array  # (nv,) the last constrained acceleration: where the solver begins
     act: Array = None  # (na,) activations of actuators; None in a model without
     mocap: Mocap | None = None  # where mocap bodies are put; None: where the model has them
+    xfrc_applied: Array = None  # (nbody, 6) N, N m: force at the centre of mass of each body, and
+    # torque, in world axes, as long as they are here; None: none
 
 
 class Dynamics(NamedTuple):
@@ -64,6 +66,11 @@ def accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
     for name, (x, size) in arrays.items():
         if x.shape != (size,):
             raise ValueError(f"model {model.name}: {name} has shape {x.shape}, not ({size},)")
+    pushes = state.xfrc_applied
+    if pushes is not None and pushes.shape != (model.nbody, 6):
+        raise ValueError(
+            f"model {model.name}: xfrc_applied has shape {pushes.shape}, not ({model.nbody}, 6)"
+        )
     pose = kinematics(model, state.qpos, state.mocap)
     qvel = to_world(model, pose, state.qvel)
     cords = tendons(model, pose, state.qpos)
@@ -79,6 +86,8 @@ def accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
     action = actuation(model, levers, activation(model, state), ctrl)
     actuator = _by_joint(model, pose, action.qfrc, passive.gravcomp)
     smooth_force = passive.qfrc + actuator - bias
+    if pushes is not None:
+        smooth_force = smooth_force + applied_force(model, pose, pushes)
     smooth = solve(factorize(mass.matrix), smooth_force)
     blocks = constraints(model, pose, motion, cords, contacts, state.qpos, qvel, state.mocap)
     warmstart = to_world(model, pose, state.qacc_warmstart)

@@ -56,7 +56,7 @@ def _after(
     model: Model, state: State, qpos: Array, qvel: Array, qacc: Array, act_dot: Array
 ) -> State:
     act = next_activation(model, activation(model, state), act_dot) if model.na else state.act
-    return State(qpos, qvel, qacc, act, state.mocap)
+    return state._replace(qpos=qpos, qvel=qvel, qacc_warmstart=qacc, act=act)
 
 
 def _runge_kutta(
@@ -75,7 +75,7 @@ def _runge_kutta(
         qpos = integrate_pos(model, state.qpos, away)
         qvel = state.qvel + reach * h * qacc
         act = activation(model, state) + reach * h * act_dot if model.na else state.act
-        at = State(qpos, qvel, at.qacc_warmstart, act, state.mocap)
+        at = at._replace(qpos=qpos, qvel=qvel, act=act)
         now = accelerate(model, at, ctrl)
         qacc, act_dot = rates(now)
         velocity = straightened(model, h * away, qvel)

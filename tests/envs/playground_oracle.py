@@ -86,12 +86,13 @@ class _InC:
         """The data after so many steps; after none, with what follows from its state."""
         shapes = [jax.ShapeDtypeStruct(getattr(data, f).shape, float) for f in _FIELDS]
         at = data.qpos, data.qvel, data.qacc_warmstart, data.mocap_pos, data.mocap_quat, ctrl
+        at = *at, data.xfrc_applied
         found = jax.pure_callback(lambda *at: self._computed(steps, *at), shapes, *at)
         return data.replace(ctrl=ctrl, **dict(zip(_FIELDS, found, strict=True)))
 
     def _computed(self, steps: int, *at: Any) -> list[np.ndarray]:
         d = self.data
-        names = "qpos", "qvel", "qacc_warmstart", "mocap_pos", "mocap_quat", "ctrl"
+        names = "qpos", "qvel", "qacc_warmstart", "mocap_pos", "mocap_quat", "ctrl", "xfrc_applied"
         for name, value in zip(names, at, strict=True):
             getattr(d, name)[:] = value
         if not steps:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from tests.envs.playground_oracle import Beside, differences, load, ours  # isor
 import gpusim
 from gpusim import lanes
 from gpusim.envs import registry
-from gpusim.envs.tasks.playground import files, g1, getup, go1, leap, panda
+from gpusim.envs.tasks.playground import files, g1, getup, go1, leap, panda, pushes
 from gpusim.envs.tasks.playground.joystick import Feet
+from gpusim.envs.tasks.playground.pushes import LONG_AGO, Kicks, Nudges
 from gpusim.envs.world import WorldError
 
 NOTHING: Any = ()  # which is read before it is remembered
@@ -114,6 +116,68 @@ def test_a_hand_with_options_is_playground_s(monkeypatch: pytest.MonkeyPatch, tm
     reached: list[bool] = []
     compare(both, 100, 1e-9, lambda now: reached.append(bool(now.metrics["reward/success"])))
     assert {*reached} == {True, False}
+
+
+def of_pushed_go1(state: Any) -> go1.Memory:
+    """The same, with pushes."""
+    info = state.info
+    lasts, since = info["pert_duration_seconds"], info["steps_since_last_pert"]
+    kicks = Kicks(
+        *(info["steps_until_next_pert"], lasts, info["pert_mag"], since),
+        *(info["pert_steps"], info["pert_dir"]),
+    )
+    return of_go1(state)._replace(kicks=jax.tree.map(jnp.asarray, kicks))
+
+
+def of_pushed_leap(state: Any) -> leap.Memory:
+    """The same, with pushes."""
+    info = state.info
+    since = jnp.clip(info["step"] - info["last_pert_step"][0], 0, LONG_AGO).astype(int)
+    nudges = Nudges(
+        *(info["pert_wait_steps"], info["pert_duration_steps"], info["pert_vel"], info["step"]),
+        *(since, info["pert_dir"], state.data.xfrc_applied.sum(0)),
+    )
+    return of_leap(state)._replace(nudges=nudges)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "remembered"),
+    [
+        (
+            "Go1JoystickFlatTerrain",
+            {"kick_wait_times": [0.06, 0.1], "kick_durations": [0.1, 0.3]},
+            of_pushed_go1,
+        ),
+        (
+            "LeapCubeReorient",
+            {"pert_wait_steps": [7, 9], "pert_duration_steps": [3, 6]},
+            of_pushed_leap,
+        ),
+    ],
+)
+def test_pushes_are_playground_s(name, options, remembered, monkeypatch, tmp_path):
+    """Often, for which their options are read from what they remember; strong ones are felt."""
+    overrides = {f"pert_config.{option}": value for option, value in options.items()}
+    env = load(name, monkeypatch, tmp_path, **overrides | {"pert_config.enable": True})
+    both = Beside(env, ours(name, monkeypatch, pushes=True), remembered)
+    force: list[float] = []
+    compare(both, 40, 1e-9, lambda now: force.append(float(jnp.abs(now.data.xfrc_applied).max())))
+    assert min(force) == 0
+    assert max(force) > 0.01
+
+
+def test_pushes_are_drawn_for_each_episode():
+    """Within Playground's ranges, and of all worlds together all over them."""
+    world: Any = gpusim.make("Go1JoystickFlatTerrain", pushes=True)
+    kicks = jax.vmap(world.reset)(jax.random.split(jax.random.key(0), 300)).carry.memory.kicks
+    for found, (low, high) in (
+        (kicks.wait * world.dt, pushes.WAITS),
+        (kicks.lasts, pushes.LASTS),
+        (kicks.speed, pushes.SPEEDS),
+    ):
+        edge = 0.05 * (high - low)
+        assert low <= found.min() < low + edge
+        assert high - edge < found.max() <= high
 
 
 def beside(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gpusim
-from gpusim.envs import autoreset
+from gpusim.envs import Box, State, World, autoreset
 
 WORLDS, LIMIT = 32, 7
 
@@ -168,3 +168,64 @@ def test_default_limit_and_errors(env):
         autoreset(env, 0)
     with pytest.raises(ValueError, match="must be positive"):
         autoreset(env, 1, episode_length=0)
+
+
+class Settling(World):
+    """Comes to rest before it begins, which takes long; then it is nudged."""
+
+    action_space = Box(1)
+    max_episode_steps = 3
+    prepared_starts = 5
+
+    def start(self, key: jax.Array) -> State:
+        first, later = jax.random.split(key)
+        return self.begin_prepared(later, self.prepare(first))
+
+    def prepare(self, key: jax.Array) -> dict[str, jax.Array]:
+        place = jax.random.uniform(key, (4,))
+        return {"place": jax.lax.fori_loop(0, 100, lambda _, x: 0.99 * x + 0.01, place)}
+
+    def begin_prepared(self, key: jax.Array, prepared: dict[str, jax.Array]) -> State:
+        nudge = jax.random.normal(key, ())
+        return State.of((prepared["place"], nudge), prepared["place"])
+
+    def transition(self, state: State, action: jax.Array) -> State:
+        return State.of(state.carry, state.obs)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_costly_starts_are_prepared(x64):
+    """A restart is from one of those that `prepare` gives, each of them is used, and what is random
+    in an episode besides is drawn for it."""
+    world = Settling()
+    with jax.enable_x64(x64):
+        keys = jax.random.split(jax.random.key(0), world.prepared_starts)
+        prepared = np.asarray(jax.vmap(world.prepare)(keys)["place"])
+        venv = autoreset(world, 16)
+        state, step = jax.jit(venv.reset)(jax.random.key(3)), jax.jit(venv.step)
+        seen, nudges = [], []
+        for _ in range(9):
+            place, nudge = state.world.carry
+            apart = np.abs(np.asarray(place)[:, None] - prepared).max(-1)
+            assert (apart.min(1) < 1e-6).all()
+            seen.append(apart.argmin(1))
+            nudges.append(np.asarray(nudge))
+            before, state = state, step(state, jnp.zeros((16, 1)))
+            same = np.asarray(state.world.carry[1] == before.world.carry[1])
+            np.testing.assert_array_equal(same, ~done(state))
+        assert set(np.unique(seen)) == set(range(world.prepared_starts))
+        assert len(np.unique(nudges)) > 16 * 3
+
+
+def test_starts_need_not_be_prepared():
+    """Restarts are then `start`'s, with the keys that worlds draw for it; so is `reset` always."""
+    world: Any = Settling()
+    prepared = np.asarray(world.prepared["place"])
+    key = jax.random.key(3)
+    alone = np.asarray(world.reset(key).carry[0])
+    np.testing.assert_allclose(alone, world.start(key).carry[0], rtol=1e-6)
+    assert np.abs(alone - prepared).max(-1).min() > 1e-4
+    world.prepared_starts = 0
+    assert world.prepared is None
+    started = np.asarray(autoreset(world, 16).reset(key).world.carry[0])
+    assert (np.abs(started[:, None] - prepared).max(-1).min(1) > 1e-4).sum() > 12

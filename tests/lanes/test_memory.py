@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.lanes.agreement import agree, lane_function
+from gpusim import lanes
+from tests.lanes.agreement import agree, assert_same, lane_function
 
 N = 17  # products of this size are loops over arrays in memory
 TRIPS = 8
@@ -152,3 +153,22 @@ def test_a_branch_reads_arrays_made_outside_it(monkeypatch):
     assert (
         text.count(f"alloca [{N * N + 1} x <{width} x float>]") == 4
     )  # a, b, c and b @ c or c @ b
+
+
+def test_of_a_table_that_a_branch_reads_only_what_is_read_is_loaded():
+    """Two arrays of numbers of one argument, and each lane has its own place in them."""
+
+    def fn(i, table):
+        def read(k):
+            k = jnp.clip(k, 0, 511).astype(int)
+            return jax.nn.softmax(jnp.sin(table[k])).cumsum() * table[:, 0][k]
+
+        return jax.lax.cond(i[0] > 3, read, lambda k: jnp.full(16, k), i[0])
+
+    table = jnp.arange(512.0 * 16).reshape(512, 16)
+    places = 100 * jnp.arange(6.0)[:, None]
+    actual = jax.vmap(lanes.kernel(fn), in_axes=(0, None))(places, table)
+    assert_same(actual, jax.vmap(fn, in_axes=(0, None))(places, table))
+    text, _ = lane_function(fn, (1,), (512, 16)).lower((True, False), 512)
+    assert "br i1" in text  # the branch is one
+    assert text.count(" load float") < 10

@@ -82,6 +82,9 @@ class Bottleneck(World):
     """Standard deviation of accelerations, m/s^2 per root of a second."""
     warmup: int = 40
     """Steps without control before an episode begins; the road is empty before them."""
+    prepared_starts: int = 256
+    """How many roads warm up before training; episodes begin with one of them. 0: each begins with
+    another, and its neighbours wait for that."""
 
     def __post_init__(self):
         if self.scaling not in (1, 2):
@@ -101,6 +104,11 @@ class Bottleneck(World):
 
     def start(self, key: jax.Array) -> State:
         """An empty road, and then `warmup` steps."""
+        later, key = jax.random.split(key)
+        return self.begin_prepared(later, self.prepare(key))
+
+    def prepare(self, key: jax.Array) -> Road:
+        """A road after `warmup`."""
         key, use = jax.random.split(key)
         lane = [queues.empty(slots) for slots in SLOTS]
         stages = tuple(
@@ -110,7 +118,11 @@ class Bottleneck(World):
         due = jax.random.uniform(use, (2,))
         road = Road(stages, due, jnp.zeros((), jnp.int32), jnp.zeros(WINDOW), key)
         still = jnp.zeros(self.action_space.shape)
-        road = jax.lax.fori_loop(0, self.warmup, lambda _, road: self.drive(road, still), road)
+        return jax.lax.fori_loop(0, self.warmup, lambda _, road: self.drive(road, still), road)
+
+    def begin_prepared(self, key: jax.Array, prepared: Road) -> State:
+        """This road; `key` is of the noise and the lanes to come."""
+        road = prepared._replace(key=key)
         return State.of(road, self.observation(road), metrics=self._metrics(road))
 
     def transition(self, state: State, action: jax.Array) -> State:

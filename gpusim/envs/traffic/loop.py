@@ -72,6 +72,9 @@ class ClosedRoad(World):
     """What keeps every car from the one ahead; SUMO does so in Flow's worlds."""
     warmup: int = 0
     """Steps with human drivers only before an episode begins."""
+    prepared_starts: int = 0
+    """How many roads warm up before training; episodes begin with one of them. 0: each begins with
+    another, and its neighbours wait for that."""
     max_accel: float = 1.0
     """What an action of 1 means, m/s^2."""
 
@@ -120,6 +123,11 @@ class ClosedRoad(World):
 
     def start(self, key: jax.Array) -> State:
         """Cars at rest, and then as many steps of human driving as `warmup` says."""
+        later, key = jax.random.split(key)
+        return self.begin_prepared(later, self.prepare(key))
+
+    def prepare(self, key: jax.Array) -> Loop:
+        """A loop after `warmup`."""
         length_key, key = jax.random.split(key)
         length = jnp.asarray(self.draw_length(length_key), float)
         zero = jnp.zeros(self.cars)
@@ -129,7 +137,11 @@ class ClosedRoad(World):
             pi = jax.tree.map(each, pi_memory(self.dt))
         loop = Loop(Cars(self.places(length), zero, zero), length, pi, key)
         human = lambda _, loop: self.drive(loop, None)
-        loop = jax.lax.fori_loop(0, self.warmup, human, loop)
+        return jax.lax.fori_loop(0, self.warmup, human, loop)
+
+    def begin_prepared(self, key: jax.Array, prepared: Loop) -> State:
+        """This loop; `key` is of the noise to come."""
+        loop = prepared._replace(key=key)
         return State.of(loop, self.observation(loop), metrics=self._metrics(loop))
 
     def transition(self, state: State, action: jax.Array) -> State:

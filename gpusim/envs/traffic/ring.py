@@ -56,6 +56,7 @@ class WaveAttenuation(Ring):
 
     max_episode_steps = 3000
     warmup: int = 750
+    prepared_starts: int = 512
 
     def observation(self, loop: Loop) -> jax.Array:
         """Speeds over the speed limit, places over the length."""

@@ -118,10 +118,10 @@ class Emitter(RegionWriter):
 
     def load_inputs(self, r: Region):
         """Loads the inputs that region r is the first to read: before it, and so once."""
-        g = self.g
-        ends = (*r.inits, *r.outs, *r.otherwise, *([r.cond] if r.cond >= 0 else []))
-        for i in ends:
-            if self.uses[i]:
+        g, uses = self.g, self.uses
+        begins = [i for i, p in zip(r.inits, r.params, strict=True) if uses[p]]
+        for i in (*begins, *r.outs, *r.otherwise, *([r.cond] if r.cond >= 0 else [])):
+            if uses[i]:
                 self.load(i)
         for n in r.nodes:
             op = g.op[n]

@@ -63,10 +63,13 @@ def started(world: Any, keys: jax.Array, step: Any) -> Any:
     since XLA takes long for each program that has them."""
     if not isinstance(world, bottleneck.Bottleneck):
         return jax.jit(jax.vmap(world.start))(keys)
-    state = jax.jit(jax.vmap(dataclasses.replace(world, warmup=0).start))(keys)
+    later, first = jnp.swapaxes(jax.vmap(jax.random.split)(keys), 0, 1)
+    begin = jax.jit(jax.vmap(world.begin_prepared))
+    empty = jax.jit(jax.vmap(dataclasses.replace(world, warmup=0).prepare))(first)
+    state = begin(empty.key, empty)
     for _ in range(world.warmup):
         state = step(state, jnp.zeros((len(keys), world.action_size)))
-    return state.replace(reward=jnp.zeros(len(keys)))
+    return begin(later, state.carry)
 
 
 def test_the_kernel_computes_what_xla_does(world: Any):

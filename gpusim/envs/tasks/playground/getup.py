@@ -66,6 +66,9 @@ class Go1Getup(Robot):
     """How many episodes start with a fall; the others start in the keyframe's pose."""
     settle_time: float = 0.5
     """Before an episode begins, s."""
+    prepared_starts: int = 1024
+    """How many robots come to rest before training; episodes begin with one of them. 0: each begins
+    with another, and its neighbours wait for that."""
     energy_termination_threshold: float = math.inf
     """Mechanical power that ends an episode, W."""
     orientation_weight: float = 1.0

@@ -15,10 +15,12 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from gpusim.envs.mujoco_task import Moment
+from gpusim.envs.mujoco_task import Before, Moment
 from gpusim.envs.tasks.playground.joystick import Feet, Joystick, Steps, moving
+from gpusim.envs.tasks.playground.pushes import Kicks, in_steps
 from gpusim.envs.tasks.playground.robot import above_zero, advanced, beyond, square, weighted
 from gpusim.envs.world import PRIVILEGED
+from gpusim.physics import State as Physics
 
 STIFFNESS, DAMPING = 35.0, 0.5  # N m/rad, N m s/rad of the joints
 AMPLITUDE = (1.5, 0.8, 1.2)  # of commands: m/s forwards, m/s to the left, rad/s
@@ -42,6 +44,7 @@ class Memory(NamedTuple):
     action: jax.Array  # (12,) the last one
     feet: Feet
     seen: "Seen"
+    kicks: Any = ()  # Kicks, where there are any
 
 
 class Seen(NamedTuple):
@@ -52,6 +55,7 @@ class Seen(NamedTuple):
     action: jax.Array
     contact: jax.Array  # (4,)
     air_time: jax.Array  # (4,) s, the step's own included
+    force: Any = ()  # (3,) N on the trunk, where that is pushed now and then
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +85,8 @@ class Go1JoystickFlatTerrain(Joystick):
     """The scene: a file of Playground's, or a path that begins with `.`, `/` or `~`."""
     n_frames: int = 5
     """Physics steps in a control step."""
+    pushes: bool = False
+    """Whether the robot is pushed, every 1 to 3 s, anew in each episode."""
     max_foot_height: float = 0.1
     """How high feet are to be lifted, m."""
     tracking_lin_vel_weight: float = 1.0
@@ -132,11 +138,24 @@ class Go1JoystickFlatTerrain(Joystick):
         amplitude = jnp.asarray(AMPLITUDE, dtype)
         command = jax.random.uniform(second, (3,), dtype, -amplitude, amplitude)
         feet, still = self.no_steps(now), jnp.zeros(self.model.nu, dtype)
-        seen = Seen(key, command, still, feet.contact, feet.air_time)
-        return Memory(advanced(key, 5), command, self._wait(first, dtype), still, feet, seen)
+        kicks, force = (), ()
+        if self.pushes:
+            kicks = Kicks.drawn(jax.random.fold_in(key, 1), self.dt, dtype)
+            force = jnp.zeros(3, dtype)
+        seen = Seen(key, command, still, feet.contact, feet.air_time, force)
+        return Memory(advanced(key, 5), command, self._wait(first, dtype), still, feet, seen, kicks)
+
+    def disturb(self, before: Before) -> Physics:
+        """Pushed, if it is time for that."""
+        if not self.pushes:
+            return before.state
+        _, push = self._kicked(before.memory)
+        force = jnp.zeros((self.model.nbody, 6), push.dtype).at[self._trunk, :3].set(push)
+        return before.state._replace(xfrc_applied=force)
 
     def remember(self, memory: Memory, now: Moment) -> Memory:
-        """Feet, the action, and perhaps a new command."""
+        """Feet, the action, pushes, and perhaps a new command."""
+        memory, force = self._kicked(memory) if self.pushes else (memory, ())
         steps = self.steps(memory.feet, now)
         key, first, second = jax.random.split(advanced(memory.key, 5), 3)
         until = memory.until - 1
@@ -150,8 +169,10 @@ class Go1JoystickFlatTerrain(Joystick):
             action=now.action,
             feet=steps.after(),
             seen=Seen(
-                memory.key, memory.command, memory.action, memory.feet.contact, steps.air_time
+                *(memory.key, memory.command, memory.action, memory.feet.contact),
+                *(steps.air_time, force),
             ),
+            kicks=memory.kicks,
         )
 
     def observation(self, memory: Memory, now: Moment) -> dict[str, jax.Array]:
@@ -163,7 +184,6 @@ class Go1JoystickFlatTerrain(Joystick):
             *(noisy[name] for name in ("linvel", "gyro", "gravity")),
             *(noisy["joints"] - rest, noisy["speeds"], seen.action, seen.command),
         ]
-        pushed = jnp.zeros(4, rest.dtype)  # the force on the trunk, and whether there is one
         more = [
             true["gyro"].reading,
             self.reading(now, "accelerometer"),
@@ -174,7 +194,7 @@ class Go1JoystickFlatTerrain(Joystick):
             seen.contact.astype(rest.dtype),
             *(now.sensor(f"{foot}_global_linvel") for foot in self.feet),
             seen.air_time,
-            pushed,
+            *((seen.force, memory.kicks.now[None]) if self.pushes else (jnp.zeros(4),)),
         ]
         return {"state": jnp.concatenate(state), PRIVILEGED: jnp.concatenate(state + more)}
 
@@ -212,6 +232,16 @@ class Go1JoystickFlatTerrain(Joystick):
         """Told, and no other command for a long time."""
         return memory._replace(command=command, until=jnp.full_like(memory.until, 10**6))
 
+    @property
+    def _trunk(self) -> int:
+        return int(self.model.mj.jnt_bodyid[0])
+
+    def _kicked(self, memory: Memory) -> tuple[Memory, jax.Array]:
+        """The memory after a step, as to pushes, and the force (3,) on the trunk in it."""
+        mass = float(self.model.mj.body_subtreemass[self._trunk])
+        kicks, key, force = memory.kicks.step(memory.key, mass, self.dt)
+        return memory._replace(key=key, kicks=kicks), force
+
     def _fallen(self, now: Moment) -> jax.Array:
         return self.reading(now, "upvector")[2] < 0
 
@@ -220,8 +250,7 @@ class Go1JoystickFlatTerrain(Joystick):
 
     def _wait(self, key: jax.Array, dtype: Any) -> jax.Array:
         """() steps until the next command."""
-        seconds = jax.random.exponential(key, dtype=dtype) * SECONDS
-        return jnp.round(seconds / self.dt).astype(jnp.int32)
+        return in_steps(jax.random.exponential(key, dtype=dtype) * SECONDS, self.dt)
 
     def _next(self, key: jax.Array, command: jax.Array) -> jax.Array:
         """(3,) a command after another one: each part of it stays, changes, or is 0."""

@@ -20,6 +20,7 @@ import numpy as np
 from gpusim import physics
 from gpusim.envs.mujoco_task import Before, Moment, MujocoTask
 from gpusim.envs.tasks.playground import files
+from gpusim.envs.tasks.playground.pushes import Nudges
 from gpusim.envs.tasks.playground.robot import square, weighted
 from gpusim.envs.world import PRIVILEGED, State, WorldError
 from gpusim.physics.linalg import normalize, quat_conjugate, quat_mul
@@ -55,6 +56,7 @@ class Memory(NamedTuple):
     since: jax.Array  # () steps since the goal was reached
     reached: jax.Array  # () how often it was
     seen: jax.Array  # (16,) rad: the joints, as seen in this step
+    nudges: Any = ()  # Nudges, where there are any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,6 +85,8 @@ class LeapCubeReorient(MujocoTask):
     """How many steps of joints and cube are seen."""
     noise_level: float = 1.0
     """Scale of all noise in what is seen; 0: none."""
+    pushes: bool = False
+    """Whether the cube is pushed, every 3 to 7.5 s, anew in each episode."""
     random_ori_injection_prob: float = 0.0
     """How often the cube is seen anywhere."""
     orientation_weight: float = 5.0
@@ -172,6 +176,7 @@ class LeapCubeReorient(MujocoTask):
         blank = Memory(
             *(key, now.state.mocap.quat[0], none(3), now.ctrl, none(nu), none(nu)),
             *(none(past * nu), none(past * 3), none(past * 6), count, count, none(nu)),
+            Nudges.drawn(jax.random.fold_in(key, 1), dtype) if self.pushes else (),
         )
         return self._look(blank, now)
 
@@ -185,13 +190,25 @@ class LeapCubeReorient(MujocoTask):
         return self.ema_alpha * targets + (1 - self.ema_alpha) * was
 
     def disturb(self, before: Before) -> physics.State:
-        """The goal turns."""
+        """The goal turns; the cube may be pushed."""
         assert before.state.mocap is not None
         turned = before.state.mocap._replace(quat=before.memory.goal[None])
-        return before.state._replace(mocap=turned)
+        begins = before.state._replace(mocap=turned)
+        if not self.pushes:
+            return begins
+        force = self._nudged(before.memory).nudges.force
+        none = jnp.zeros((self.model.nbody, 6), force.dtype)
+        return begins._replace(xfrc_applied=none.at[self.model.mj.body("cube").id].set(force))
+
+    def _nudged(self, memory: Memory) -> Memory:
+        """The memory after a step, as to pushes."""
+        mass = float(self.model.mj.body_subtreemass[self.model.mj.body("cube").id])
+        return memory._replace(nudges=memory.nudges.step(memory.key, mass, self.dt))
 
     def remember(self, memory: Memory, now: Moment) -> Memory:
-        """What is seen, the action, and how the goal turns on."""
+        """What is seen, the action, pushes, and how the goal turns on."""
+        if self.pushes:
+            memory = self._nudged(memory)
         looked = self._look(memory._replace(ctrl=now.ctrl), now)
         key, of_spin = jax.random.split(looked.key)
         there = self._error(now) < self.success_threshold
@@ -242,13 +259,14 @@ class LeapCubeReorient(MujocoTask):
         """For the policy, with noise; for the critic, more and without."""
         nu = self.model.nu
         state = [memory.seen, memory.behind, memory.off, memory.turned, memory.before]
-        pushed = jnp.zeros(12, memory.seen.dtype)  # direction of a push on the cube, and its force
+        nudges = memory.nudges
+        pushed = [nudges.way, nudges.force] if self.pushes else [jnp.zeros(12, memory.seen.dtype)]
         more = [
             *(now.state.qpos[:nu], now.state.qvel[:nu]),
             *(now.sensor(f"{tip}_position") for tip in TIPS),
             now.sensor("palm_position") - now.sensor("cube_position"),
             _two_rows(now.sensor("cube_orientation"), now.sensor("cube_goal_orientation")),
-            *(now.sensor("cube_linvel"), now.sensor("cube_angvel"), pushed),
+            *(now.sensor("cube_linvel"), now.sensor("cube_angvel"), *pushed),
         ]
         return {"state": jnp.concatenate(state), PRIVILEGED: jnp.concatenate(state + more)}
 
