@@ -19,7 +19,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from gpusim.report.replay import Track
+from gpusim.report.replay import Track, visible
 
 WAYS = ("egl", "osmesa")
 PICTURES, VIDEOS = (".gif", ".webp"), (".mp4", ".webm", ".mov")
@@ -102,6 +102,7 @@ def film() -> None:
 
 def _frames(model: Any, qpos: np.ndarray, width: int, height: int) -> Iterator[np.ndarray]:
     """(height, width, 3) uint8 of each position, from a camera that goes along."""
+    model.geom_group[visible(model)] = 0  # which the renderer draws
     view = model.vis.global_
     view.offwidth, view.offheight = max(view.offwidth, width), max(view.offheight, height)
     data = mujoco.MjData(model)

@@ -154,13 +154,21 @@ def _tracks(qpos: Any, extras: Mapping[str, ArrayLike] | None) -> list[Track]:
     return [Track(qpos, "", extras or {})]
 
 
+def visible(mj: mujoco.MjModel) -> np.ndarray:
+    """(ngeom,) bool: which geoms are to be seen. Those of groups below 3; and all of a robot or a
+    thing that would not be seen otherwise, since its file has only the shapes it collides with."""
+    shown = mj.geom_group < _HIDDEN_GROUP
+    tree, moves = mj.body_rootid[mj.geom_bodyid], mj.body_weldid[mj.geom_bodyid] > 0
+    return shown | (moves & ~np.isin(tree, tree[shown & moves]))
+
+
 def geoms(mj: mujoco.MjModel) -> list[dict[str, Any]]:
     """What is drawn: type, size (3,), rgba; body, its depth in the tree, pos and quat in it."""
-    found, shades, depths = [], _shades(mj), _depths(mj)
+    found, shades, depths, seen = [], _shades(mj), _depths(mj), visible(mj)
     for i in range(mj.ngeom):
         shade = shades[mj.geom_bodyid[i]]
         rgba = np.minimum(_rgba(mj, i) * (shade, shade, shade, 1), 1)
-        if mj.geom_group[i] >= _HIDDEN_GROUP or rgba[3] == 0:
+        if not seen[i] or rgba[3] == 0:
             continue
         kind = mujoco.mjtGeom(mj.geom_type[i]).name.removeprefix("mjGEOM_").lower()
         if kind not in _DRAWN:
@@ -184,11 +192,8 @@ def geoms(mj: mujoco.MjModel) -> list[dict[str, Any]]:
 
 def _meshes(mj: mujoco.MjModel) -> list[dict[str, str]]:
     """Points (n, 3) m and faces (m, 3) of each mesh, as base64; empty for what is not drawn."""
-    shown = {
-        int(mj.geom_dataid[i])
-        for i in range(mj.ngeom)
-        if mj.geom_type[i] == mujoco.mjtGeom.mjGEOM_MESH and mj.geom_group[i] < _HIDDEN_GROUP
-    }
+    meshed = visible(mj) & (mj.geom_type == mujoco.mjtGeom.mjGEOM_MESH)
+    shown = set(mj.geom_dataid[meshed].tolist())
     meshes = []
     for i in range(max(shown, default=-1) + 1):
         points = mj.mesh_vertadr[i] + np.arange(mj.mesh_vertnum[i] if i in shown else 0)

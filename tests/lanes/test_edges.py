@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 from gpusim import lanes
+from tests.lanes.agreement import assert_same
 
 WORLDS = (1, 17)
 FLOATS = ("float32", "float64")
@@ -226,6 +227,45 @@ def test_nothing_is_reduced():
 
     check(fn, np.random.default_rng(0).normal(size=(17, 3, 4)))
     check(lambda x: fn(x[1:]), np.float32(np.random.default_rng(0).normal(size=(17, 3, 4))))
+
+
+def heavy(x):
+    """More than is computed for all lanes rather than jumped over."""
+    return jnp.tanh(jnp.sort(jax.nn.softmax(x))).cumsum()
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x, e, k: lax.cond(k > 2, lambda: (heavy(x), e * 2), lambda: (x, e)),
+        lambda x, e, k: lax.switch(
+            k, [lambda: (heavy(x), e * 2), lambda: (x, e), lambda: (-heavy(x), e - 1)]
+        ),
+        lambda x, e, k: lax.fori_loop(0, 9, lambda i, c: (heavy(c[0]), c[1] + 1), (x, e)),
+        lambda x, e, k: lax.while_loop(
+            lambda c: c[2] < k, lambda c: (heavy(c[0]), c[1] + 1, c[2] + 1), (x, e, 0)
+        ),
+        lambda x, e, k: lax.scan(lambda c, a: (heavy(c) + a.sum(), c[:0]), x, e),
+        lambda x, e, k: lax.fori_loop(
+            0,
+            4,
+            lambda i, c: lax.cond(i + k > 3, lambda: (heavy(c[0]), c[1] * 2), lambda: c),
+            (x, e),
+        ),
+        lambda x, e, k: jax.grad(
+            lambda x, e: lax.cond(
+                k > 2, lambda: (heavy(x) * jnp.pad(e.sum(0), (0, 57))).sum(), lambda: x.sum()
+            ),
+            (0, 1),
+        )(x, e),
+    ],
+    ids=["cond", "switch", "fori", "while", "scan", "cond in fori", "gradient"],
+)
+def test_nothing_is_carried(fn):
+    """Arrays without elements, through large branches and loops."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(7, 60)))
+    args = x, jnp.zeros((7, 0, 3)), jnp.arange(7)
+    assert_same(jax.vmap(lanes.kernel(fn))(*args), jax.vmap(fn)(*args))
 
 
 def test_masks_are_reduced_and_ordered():

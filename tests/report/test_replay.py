@@ -100,6 +100,20 @@ def test_geoms_keep_type_size_and_colour(shapes):
     np.testing.assert_allclose(geoms[3]["rgba"], [0.1, 0.2, 0.9, 1], atol=1e-3)  # the material's
 
 
+def test_a_robot_that_has_only_what_it_collides_with_is_drawn_by_that():
+    """And nothing hidden of another one, of the ground, or of what stands still."""
+    hidden = '<geom type="sphere" size=".1" group="3"/>'
+    arm = f'<body pos="1 0 0">{hidden}<body pos="0 0 1"><joint/>%s</body></body>'
+    mj = mujoco.MjModel.from_xml_string(
+        f"""<mujoco><worldbody><geom type="plane" size="1 1 1" group="3"/>
+        {arm % hidden}{arm % (hidden + '<geom type="box" size=".1 .1 .1"/>')}
+        </worldbody></mujoco>"""
+    )
+    assert replay.visible(mj).tolist() == [False, False, True, False, False, True]
+    geoms = replay.read(replay.html(mj, np.zeros((2, mj.nq)), 0.05))["geoms"]
+    assert [(g["type"], g["body"]) for g in geoms] == [("sphere", 2), ("box", 4)]
+
+
 def test_robot_of_one_colour_is_lighter_at_the_torso():
     geoms = replay.read(replay.html(ant(), tumble(ant()), 0.05))["geoms"]
     brightness = [sum(g["rgba"][:3]) for g in geoms if g["type"] != "plane"]

@@ -213,10 +213,11 @@ class Nodes:
         return list(range(first, first + size))
 
     def array_of(self, items: list[int]) -> int | None:
-        """The array of which these are the items, all and in order; None if there is none yet."""
-        first = items[0]
-        if self.op[first] != "item":
+        """The array of which these are the items, all and in order; None if there is none yet, or
+        if these are none."""
+        if not items or self.op[items[0]] != "item":
             return None
+        first = items[0]
         (array,) = self.args[first]
         known = self.first_item[array] == first and self.size(array) == len(items)
         return array if known and items == list(range(first, first + len(items))) else None
