@@ -40,7 +40,7 @@ class Args:
     """Environment whose checkpoints are timed; its preset is used."""
     updates: int = 10
     """Updates between two checkpoints, for their overhead."""
-    repeats: int = 15
+    repeats: int = 60
     """Of the timed pairs."""
     seed: int = 0
     """Of the moments."""

@@ -1,4 +1,4 @@
-"""Run notebooks and keep what their cells said: ``python -m bench.notebooks 07_rllib``.
+"""Run notebooks and keep what their cells said: `python notebooks/execute.py 07_rllib`.
 
 Cells come from notebooks/NAME.py. Pages of a cell that are large (replays, which the notebook
 itself makes again) are left out; what stands for them as text stays.
@@ -11,7 +11,7 @@ import jupytext  # pyright: ignore[reportMissingImports]
 import nbclient  # pyright: ignore[reportMissingImports]
 import nbformat  # pyright: ignore[reportMissingImports]
 
-FOLDER = Path(__file__).parent.parent / "notebooks"
+FOLDER = Path(__file__).parent
 LARGE = 30_000  # characters
 
 
