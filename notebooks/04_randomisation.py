@@ -17,9 +17,17 @@
 # A policy that has seen many hoppers minds less that the real one is none of them. `vary` draws
 # numbers of the model anew for every episode; C MuJoCo is the other simulator here.
 
-# %% [markdown]
-# Where gpusim is not installed, in Colab say, a first cell `%pip install` and the wheel that `pip
-# wheel --no-deps .` makes does it.
+# %%
+# Where gpusim is not installed, in Colab say, upload the wheel that `pip wheel --no-deps .` makes.
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec("gpusim") is None:
+    wheels = [str(path) for path in Path.cwd().glob("gpusim-*.whl")]
+    assert wheels, "upload gpusim-*.whl next to this notebook, then run this cell again"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *wheels], check=True)
 
 # %%
 import dataclasses

@@ -17,9 +17,17 @@
 # An environment written for Brax stays as it is; one line makes its `step` and `reset` a kernel.
 # This notebook needs the package `brax`.
 
-# %% [markdown]
-# Where gpusim is not installed, in Colab say, a first cell `%pip install` and the wheel that `pip
-# wheel --no-deps .` makes does it.
+# %%
+# Where gpusim is not installed, in Colab say, upload the wheel that `pip wheel --no-deps .` makes.
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec("gpusim") is None:
+    wheels = [str(path) for path in Path.cwd().glob("gpusim-*.whl")]
+    assert wheels, "upload gpusim-*.whl next to this notebook, then run this cell again"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "brax", *wheels], check=True)
 
 # %%
 import os
