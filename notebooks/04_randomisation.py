@@ -76,7 +76,9 @@ runs = {
 # %% [markdown]
 # ## Who fares better in worlds that neither was trained in?
 #
-# `env=` plays a policy elsewhere; the same starts for both.
+# `env=` plays a policy elsewhere; the same starts for both. It is no fair race: the hopper has
+# its own preset, a new task the general settings, with which eight million steps are too few here.
+# Give `train` the settings of your task.
 
 # %%
 episodes = 4 if TINY else 128
