@@ -1,5 +1,6 @@
 """What the benchmarks share: timing, facts about the machine, child processes, tables, JSON."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -9,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -87,14 +88,10 @@ def run(module: str, arguments: Iterable[str], *, threads: int | None = None, **
     if threads is not None:
         env |= {"GPUSIM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(
-        command,
-        env=os.environ | env,
-        capture_output=True,
-        text=True,
-        preexec_fn=_confine(threads),
-        check=False,
-    )
+    with _confined(threads):
+        done = subprocess.run(
+            command, env=os.environ | env, capture_output=True, text=True, check=False
+        )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
     return done.stdout
@@ -135,11 +132,18 @@ def amount(value: float) -> str:
     return f"{float(f'{value:.3g}'):,.0f}"
 
 
-def _confine(threads: int | None) -> Callable[[], None] | None:
+@contextlib.contextmanager
+def _confined(threads: int | None) -> Iterator[None]:
+    """Confines this thread, and so what it starts, to as many processors."""
     if threads is None or not hasattr(os, "sched_setaffinity"):
-        return None
-    chosen = sorted(os.sched_getaffinity(0))[:threads]
-    return lambda: os.sched_setaffinity(0, chosen)
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:threads])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _cpu_model() -> str:
