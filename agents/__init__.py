@@ -46,15 +46,15 @@ def name_of(config: "LearnerConfig") -> str:
     return type(config).__module__.split(".")[2]
 
 
-def preset(learner: str, env: str) -> dict[str, Any]:
-    """What is known to work for an environment, or for all of its suite ("gym:"), here: values of
-    the learner's configuration, by name; none for an environment without."""
-    suite, colon, _ = env.partition(":")
+def preset(learner: str, *envs: str) -> dict[str, Any]:
+    """What is known to work for the first of these environments that has a preset, or whose suite
+    ("gym:") has one, here: values of the learner's configuration, by name; none if none has."""
+    keys = [key for env in envs for key in (env, "".join(env.partition(":")[:2]))]
     found: dict[str, Any] = {}
     for folder in (".", "gpu") if on_gpu() else (".",):
         file = _HERE / "presets" / folder / f"{learner}.yaml"
         presets = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
-        found |= presets.get(env) or presets.get(suite + colon) or {}
+        found |= next((presets[key] for key in keys if presets.get(key)), {})
     return found
 
 

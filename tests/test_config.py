@@ -1,6 +1,7 @@
 """gpusim.config: presets, file and flags come together, and mistakes are told in one line."""
 
 import dataclasses
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,26 @@ def test_an_environment_of_a_file_is_found_from_anywhere(
     text = config.to_yaml(train)
     again = config.parse(["--config", write(tmp_path / "c.yaml", text)]).train
     assert again.world().legs == 6
+
+
+def test_a_task_of_ones_own_has_the_preset_of_the_task_it_is_derived_from(tmp_path: Path):
+    source = """
+        from gpusim.envs.tasks.brax.hopper import Hopper
+        class Farther(Hopper):
+            name = "farther"
+        class Last(Farther):
+            pass
+        """
+    file = tmp_path / "own.py"
+    write(file, textwrap.dedent(source))
+    hopper = config.preset("hopper")
+    assert hopper != PPOConfig()
+    for name in ("Farther", "Last"):
+        assert config.preset(f"{file}:{name}") == hopper
+        assert config.parse(["--env", f"{file}:{name}"]).train.learner == hopper
+    whole = config.to_yaml(config.parse(["--env", f"{file}:Last", "--clip", "0.1"]).train)
+    file.unlink()  # what is said completely needs no code
+    assert config.from_yaml(whole).learner == dataclasses.replace(hopper, clip=0.1)
 
 
 def test_another_physics_is_kept():

@@ -15,9 +15,6 @@ from gpusim.parse import fields_of
 from gpusim.spellings import ANSWERS, SPELLINGS
 from gpusim.suggest import nearest
 
-HOSTED_EPISODES = 16
-"""Episodes of an evaluation in an environment that steps on the host, unless something is said."""
-
 
 def merge(files: Sequence[Path], said: Sequence[tuple[str, Any]] = ()) -> TrainConfig:
     """Preset, files from left to right, and flags together: (name, words or a value)."""
@@ -63,10 +60,9 @@ def merged(settings: Settings, said: Sequence[tuple[str, Any]]) -> TrainConfig:
     env = _env(settings["env"], physics) if "env" in settings else TrainConfig.env
     if unclear:
         raise ConfigError(_no_flag(unclear[0], env, physics, name))
-    known = agents.preset(name, env).items()
-    settings = {f"{name}.{key}": Setting(value, "preset") for key, value in known} | settings
-    if registry.hosted(env):  # each costs what a step of training costs
-        settings.setdefault("eval_envs", Setting(HOSTED_EPISODES, "preset"))
+    if any(f"{name}.{key}" not in settings for key in fields_of(kind)):
+        known = agents.preset(name, *registry.lineage(env)).items()
+        settings = {f"{name}.{key}": Setting(value, "preset") for key, value in known} | settings
     settings["env"] = Setting(env, "env")
     return _build(settings, name, kind)
 

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from gpusim import agents
 from gpusim.agents.config import LearnerConfig
+from gpusim.envs import registry
 from gpusim.parse import fields_of, typed
 from gpusim.suggest import nearest
 
@@ -25,9 +26,10 @@ Settings = dict[str, Setting]  # by "seed", "env_options.reset_noise_scale", "LE
 
 
 def preset(env: str, learner: str = agents.DEFAULT) -> LearnerConfig:
-    """A learner's configuration for an environment: what is known to work, or the defaults."""
+    """A learner's configuration for an environment: what is known to work for it, or for the one
+    that it is derived from; or the defaults."""
     kind = learner_kind(Setting(learner, ""))
-    known = agents.preset(learner, env).items()
+    known = agents.preset(learner, *registry.lineage(env)).items()
     return make(kind, {key: Setting(value, "preset") for key, value in known})
 
 

@@ -228,6 +228,20 @@ def world_class(name: str) -> "type[World]":
     return find(known) if isinstance(known, str) else known
 
 
+def lineage(name: str) -> tuple[str, ...]:
+    """The name of a world and, for one of the user's own, the names of those that its class is
+    derived from, nearest first."""
+    name = spelled(name)
+    own = isinstance(_WORLDS.get(name), type) or (":" in name and not of_suite(name))
+    if not own:
+        return (name,)
+    try:
+        kind = world_class(name)
+    except Exception:  # whatever the user's code raises: who makes the world tells it
+        return (name,)
+    return (name, *(c.name for c in kind.__mro__ if "name" in vars(c)))
+
+
 def option_types(name: str, physics: str = "mujoco") -> Mapping[str, Any] | None:
     """The options of a world's constructor: name -> type, `Any` where none is said; None where
     the options are somebody else's, who checks them."""

@@ -269,6 +269,7 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch):
 def test_presets_are_small():
     cartpole = config.parse(["--env", "gym:CartPole-v1"]).train
     assert (cartpole.learner.num_envs, cartpole.eval_envs) == (8, 16)
+    assert config.TrainConfig(env="gym:CartPole-v1") == cartpole
     assert config.parse(["--env", "gym:X", "--eval-envs", "3"]).train.eval_envs == 3
     for learner in ("ppo", "sac", "reinforce"):
         for suite in ("gym", "envpool"):
