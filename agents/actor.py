@@ -1,7 +1,8 @@
 """Worlds and a policy make experience.
 
 Samples are the last axis throughout: observations (features, worlds), trajectories (T, ...,
-worlds). Only the worlds' border is (worlds, features).
+worlds). Only the worlds' border is (worlds, features). Where several agents act in a world, each
+counts as a world here: see `actors` in envs/vec_env.py.
 """
 
 from collections.abc import Callable
@@ -51,11 +52,11 @@ def agreed(before: Fault, after: Fault) -> Fault:
     return Fault(before.count + sharding.total(met), *step)
 
 
-def _watched(fault: Fault, before: VecState, action: jax.Array, after: VecState) -> Fault:
-    """With the faults of a step. action: (..., worlds)."""
+def _watched(fault: Fault, before: VecState, actions: jax.Array, after: VecState) -> Fault:
+    """With the faults of a step. actions: as the worlds took them."""
     bad = after.world.metrics["diverged"] > 0
     which = jnp.argmax(bad)
-    action = action[..., which].astype(fault.action.dtype)
+    action = actions[which].astype(fault.action.dtype)
     of_it = jax.tree.map(lambda x: x[which], before.world.carry), action
     kept = fault.carry, fault.action
     newest = jax.tree.map(lambda new, old: jnp.where(bad.any(), new, old), of_it, kept)
@@ -96,8 +97,9 @@ def rollout(
             seen = normalize.merge(seen, normalize.measure(samples_last(before.obs)))
         obs = seeing(before.obs)
         memory, decision = act(memory, obs, noise)
-        state = worlds.step(before, jnp.moveaxis(decision.action, -1, 0))
-        fault = _watched(fault, before, decision.action, state)
+        actions = worlds.of_worlds(jnp.moveaxis(decision.action, -1, 0))
+        state = worlds.step(before, actions)
+        fault = _watched(fault, before, actions, state)
         done = state.terminated | state.truncated
         memory = jax.tree.map(lambda new, old: jnp.where(done, new, old), forget(), memory)
         return (state, fault, memory, seen), keep(obs, decision, state, seeing(state.final_obs))

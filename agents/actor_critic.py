@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import optax
 
 from gpusim import sharding
-from gpusim.agents import networks, normalize, rewards
+from gpusim.agents import networks, normalize, rewards, team
 from gpusim.agents.actor import rollout
 from gpusim.agents.config import ActorCriticConfig
 from gpusim.agents.distributions import DISTRIBUTIONS
 from gpusim.agents.learner import Learner, TrainState, blank_but
 from gpusim.agents.policy import NetworkPolicy
+from gpusim.agents.team import Team
 from gpusim.envs.world import Box, Discrete, World
 from gpusim.metrics import Metric
 
@@ -74,11 +75,17 @@ class ActorCritic(Learner):
             raise ValueError(f"{world.name}: actions are {space}, neither a Box nor Discrete")
         self.distribution = DISTRIBUTIONS[self.kind]
         self.value_network: Any = networks.Value(config.value_hidden, config.activation)
+        self.team = Team.of(config, world)
+        if config.policies:
+            self.policy_network = networks.Several(self.policy_network, config.policies)
+            self.value_network = networks.Several(self.value_network, config.policies)
         if config.memory:
             remembering = networks.Remembering
             self.policy_network = remembering(self.policy_network, config.memory, False)
             self.value_network = remembering(self.value_network, config.memory, True)
         super().__init__(config, world, **options)
+        self.learns = slice(1) if config.opponents else slice(None)
+        self.learning = self.worlds.num_envs if config.opponents else self.worlds.actors
 
     def policy(self, state: TrainState) -> NetworkPolicy:
         """The policy as it is now, on one device."""
@@ -93,16 +100,17 @@ class ActorCritic(Learner):
     def parameters(self, keys: jax.Array, obs: Any) -> Any:
         """Parameters of both networks."""
         memory = (jnp.zeros(self.config.memory),) if self.config.memory else ()
+        obs = self.team.seen_by_one(obs)
         return {
             "policy": self.policy_network.init(keys[0], *memory, obs),
             "value": self.value_network.init(keys[1], *memory, obs),
         }
 
-    def nothing_remembered(self, num_envs: int) -> Any:
-        """(memory, num_envs) zeros of either network; () if they do not remember."""
+    def nothing_remembered(self, actors: int) -> Any:
+        """(memory, actors) zeros of either network; () if they do not remember."""
         if not self.config.memory:
             return ()
-        return {name: jnp.zeros((self.config.memory, num_envs)) for name in ("policy", "value")}
+        return {name: jnp.zeros((self.config.memory, actors)) for name in ("policy", "value")}
 
     def seen(self, name: str, params: Any, memory: Any, obs: Any) -> tuple[Any, Any]:
         """What network `name` remembers and says once it sees obs (features, worlds)."""
@@ -141,10 +149,15 @@ class ActorCritic(Learner):
         # One long vector: a third of the time, half of the compile time of doing it leaf by leaf.
         return optax.flatten(optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adam))
 
-    def storage(self, obs: Any) -> dict[str, Any]:
-        """By name: what is known of the rewards, if they are normalised."""
-        kept = self.config.normalize_rewards
-        return {"rewards": rewards.init(self.worlds.num_envs)} if kept else {}
+    def storage(self, obs: Any, params: Any) -> dict[str, Any]:
+        """By name: what is known of the rewards, if they are normalised; earlier selves, if there
+        are opponents."""
+        config, kept = self.config, {}
+        if config.normalize_rewards:
+            kept["rewards"] = rewards.init(self.learning)
+        if config.opponents:
+            kept["selves"] = team.earlier(params["policy"], config.opponents)
+        return kept
 
     def play(self, state: TrainState) -> Any:
         """Let every world make unroll_length control steps."""
@@ -156,37 +169,51 @@ class ActorCritic(Learner):
     ) -> tuple[TrainState, normalize.Statistics | None, Trajectory]:
         """Play with actions drawn from the policy: the state with the worlds where it led, the
         statistics of what was seen, and the trajectory."""
-        shape = (self.config.unroll_length, self.outputs, self.worlds.num_envs)
-        # one flat draw a world: XLA's code for a many-dimensional one is larger and slower
+        shape = (self.config.unroll_length, self.outputs, self.worlds.actors)
+        # one flat draw an actor: XLA's code for a many-dimensional one is larger and slower
         draw = lambda key: self.distribution.noise(key, (shape[0] * shape[1],))
         noise = jax.vmap(draw, out_axes=-1)(sharding.split(key, shape[2])).reshape(shape)
 
+        mine = lambda tree: jax.tree.map(lambda x: x[..., : self.learning], tree)
+
         def act(memory, obs, noise):
-            memory, found = self.seen("policy", state.params, memory, obs)
-            memory, value = self.seen("value", state.params, memory, obs)
-            raw = self.distribution.sample(found, noise)
-            action = self.distribution.to_action(raw)
+            obs = self.team.seen(obs)
+            memory, found = self.seen("policy", state.params, memory, mine(obs))
+            memory, value = self.seen("value", state.params, memory, mine(obs))
+            raw = self.distribution.sample(found, mine(noise))
             log_prob = self.distribution.log_prob(found, raw)
+            others = (self._rivals(state, obs, noise),) if self.config.opponents else ()
+            action = self.distribution.to_action(jnp.concatenate([raw, *others], -1))
             return memory, Decision(action, raw, log_prob, value, memory)
 
         def keep(obs, decision, envs, final_obs):
+            after = mine(self.team.seen(final_obs))
             return Trajectory(
-                obs=obs,
+                obs=mine(self.team.seen(obs)),
                 action=decision.raw,
                 log_prob=decision.log_prob,
-                reward=envs.reward,
-                terminated=envs.terminated,
-                truncated=envs.truncated,
+                reward=mine(envs.reward),
+                terminated=mine(envs.terminated),
+                truncated=mine(envs.truncated),
                 value=decision.value,
-                next_value=self.seen("value", state.params, decision.memory, final_obs)[1],
+                next_value=self.seen("value", state.params, decision.memory, after)[1],
             )
 
         envs, fault, memory, seen, trajectory = rollout(
             *(self.worlds, state.envs, state.fault, state.memory),
             *(state.normalizer, noise, act, keep),
-            forget=lambda: self.nothing_remembered(self.worlds.num_envs),
+            forget=lambda: self.nothing_remembered(self.worlds.actors),
         )
         return replace(state, envs=envs, fault=fault, memory=memory), seen, trajectory
+
+    def _rivals(self, state: TrainState, obs: Any, noise: jax.Array) -> jax.Array:
+        """Raw actions (actions, other actors) of earlier selves; obs and noise: of all actors."""
+        theirs = lambda x: x[..., self.learning :]
+        selves, rivals = state.extra["selves"], self.world.agents - 1
+        found = team.met(self.policy_network, selves, jax.tree.map(theirs, obs), rivals)
+        mean = found[0]
+        raw = self.distribution.sample(found, theirs(noise).reshape(mean.shape))
+        return raw.reshape(len(raw), -1)
 
     def scaled(self, state: TrainState, trajectory: Trajectory) -> tuple[TrainState, jax.Array]:
         """The state that has seen the rewards, and the rewards (T, worlds) to learn from."""
@@ -217,15 +244,20 @@ class ActorCritic(Learner):
         optimizer: optax.OptState,
     ) -> TrainState:
         """The state after an update; what was seen in it is now part of the statistics."""
-        normalizer = state.normalizer
+        normalizer, extra, updates = state.normalizer, state.extra, state.updates + 1
         if normalizer is not None and seen is not None:
             normalizer = normalize.merge(normalizer, normalize.over_devices(seen))
+        if self.config.opponents:
+            every = self.config.opponent_updates
+            selves = team.remembered(extra["selves"], params["policy"], updates, every)
+            extra = extra | {"selves": selves}
         return replace(
             state,
             params=params,
             optimizer=optimizer,
             normalizer=normalizer,
-            updates=state.updates + 1,
+            extra=extra,
+            updates=updates,
         )
 
     def exploration(self, found: Any) -> dict[str, jax.Array]:

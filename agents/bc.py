@@ -145,13 +145,15 @@ def _read(config: Config, world: World) -> dataset.Dataset:
     seen = jax.eval_shape(world.start, jax.random.key(0)).obs
     shapes = lambda obs: jax.tree.map(lambda x: tuple(x.shape), obs)
     kept = jax.tree.map(lambda x: tuple(np.shape(x)[1:]), data.obs)
-    if kept != shapes(seen) or data.action.shape[1:] != world.action_space.shape:
+    if kept != shapes(seen) or data.action.shape[1:] != world.action_shape:
         raise ValueError(
             f"{path}: observations {kept} and actions {data.action.shape[1:]} are not those of "
-            f"{world.name}, {shapes(seen)} and {world.action_space.shape}"
+            f"{world.name}, {shapes(seen)} and {world.action_shape}"
         )
     kind = np.int32 if isinstance(world.action_space, Discrete) else np.float32
-    return data._replace(obs=jax.tree.map(np.float32, data.obs), action=data.action.astype(kind))
+    every = lambda x: x.reshape(-1, *x.shape[1 + len(world.each) :])  # of several agents
+    obs = jax.tree.map(lambda x: every(np.asarray(x, np.float32)), data.obs)
+    return data._replace(obs=obs, action=every(data.action.astype(kind)))
 
 
 Learner = Cloning

@@ -82,6 +82,7 @@ class ActorCriticConfig(LearnerConfig):
         *LearnerConfig.FIXED,
         *("policy_hidden", "value_hidden", "activation", "distribution", "state_std"),
         *("memory", "normalize_observations", "normalize_rewards"),
+        *("policies", "central_critic", "opponents"),
     )
 
     learning_rate: float = 5e-4
@@ -111,6 +112,16 @@ class ActorCriticConfig(LearnerConfig):
     memory: int = 0
     """Numbers that the policy, and likewise the value network, remembers from step to step of an
     episode (a gated recurrent unit before the hidden layers); 0: it sees the present alone."""
+    policies: tuple[int, ...] = ()
+    """Where several agents act in a world, which policy each follows: `0 0 1` are two that share
+    one, and one with its own; each policy has a value network of its own. None said: all share."""
+    central_critic: bool = False
+    """Let the value network see what all agents of its world see."""
+    opponents: int = 0
+    """Self-play: the first agent of a world learns, the others follow so many earlier selves of its
+    policy, each in its share of the worlds; 0: all agents learn."""
+    opponent_updates: int = 50
+    """After so many updates the policy as it is takes the place of the oldest of the opponents."""
     activation: Literal["tanh", "relu", "silu", "elu"] = "tanh"
     """Activation of hidden layers; on a CPU tanh and relu are several times cheaper."""
     distribution: Literal["clip", "tanh"] = "clip"
@@ -131,6 +142,17 @@ class ActorCriticConfig(LearnerConfig):
             self.require(0 <= getattr(self, name) < math.inf, name, "at least 0, and finite")
         self.require(math.isfinite(self.reward_scale), "reward_scale", "finite")
         self.require(self.memory >= 0, "memory", "at least 0")
+        kinds = set(self.policies)
+        self.require(kinds == {*range(len(kinds))}, "policies", "numbered 0, 1, ... without a gap")
+        self.require(self.opponents >= 0, "opponents", "at least 0")
+        self.require(self.opponent_updates >= 1, "opponent_updates", "at least 1")
+        for name in ("policies", "opponents"):
+            alone = not (getattr(self, name) and self.memory)
+            self.require(alone, "memory", f"0 with {name}: those do not remember")
+        self.require(not (self.policies and self.opponents), "policies", "left out with opponents")
+        whole = self.opponents == 0 or self.num_envs // num_devices % self.opponents == 0
+        worlds = f"a divisor of the {self.num_envs // num_devices} worlds of each device"
+        self.require(whole, "opponents", worlds)
         for name in ("policy_hidden", "value_hidden"):
             self.require(all(n >= 1 for n in getattr(self, name)), name, "of numbers from 1 on")
 

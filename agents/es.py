@@ -182,12 +182,12 @@ class Es(BaseLearner):
         theta, unravel = ravel_pytree(state.params)
         both = jnp.stack([noise, -noise], 1).reshape(-1, theta.size)
         members = jax.vmap(unravel)(theta + config.noise_std * both)["policy"]
-        apply = jax.vmap(self.network.apply, (0, 1), 1)  # over members
+        apply = jax.vmap(self.network.apply, (0, 2), 2)  # over members
 
         def act(memory, obs, _):
-            apart = lambda x: x.reshape(*x.shape[:-1], -1, config.episodes)
-            found = apply(members, jax.tree.map(apart, obs))[0]
-            raw = found.reshape(found.shape[0], mine)
+            apart = (self.world.agents, len(both), config.episodes)
+            found = apply(members, jax.tree.map(lambda x: x.reshape(-1, *apart), obs))[0]
+            raw = found.reshape(found.shape[0], -1)
             if self.kind == "choice":
                 return memory, Decision(jnp.argmax(raw, 0).astype(jnp.int32))
             return memory, Decision(jnp.clip(raw, -1, 1))
@@ -200,7 +200,7 @@ class Es(BaseLearner):
             self.worlds, envs, state.fault, (), state.normalizer, rows, act, keep
         )
         ended = jnp.cumsum(steps.done, 0) - steps.done > 0  # before this step
-        returns = jnp.where(ended, 0, steps.reward).sum(0)
+        returns = jnp.where(ended, 0, steps.reward).sum(0).reshape(self.world.agents, mine).mean(0)
         return envs, fault, seen, returns.reshape(-1, 2, config.episodes).mean(-1)
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from gpusim.envs.world import State, World, episode_keys
 
@@ -33,7 +34,8 @@ class Episodes(NamedTuple):
 class Evaluation:
     """`num_envs` episodes of at most `episode_length` control steps, compiled once.
 
-    watch(state) of one world is recorded; what it gives after an episode's end means nothing.
+    watch(state) of one world is recorded; what it gives after an episode's end means nothing. The
+    return is the mean of the agents' that are `counted`.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class Evaluation:
         num_envs: int,
         episode_length: int,
         watch: Callable[[State], Any] = lambda state: (),
+        counted: slice = slice(None),
     ):
         self.world, self.num_envs, self.episode_length = world, num_envs, episode_length
+        self.counted = counted
         self.batch = world.batch(num_envs)
         self.watch = jax.vmap(watch)
         self._compiled = jax.jit(self._play)
@@ -59,7 +63,8 @@ class Evaluation:
             state, memory, running, alive, total, length = carry
             memory, action = policy.act(memory, state.obs)
             state = self.batch.step(state, action)
-            total = total + jnp.where(running, state.reward, 0.0)
+            reward = state.reward.reshape(self.num_envs, -1)[:, self.counted].mean(1)
+            total = total + jnp.where(running, reward, 0.0)
             length = length + running
             alive = alive & ~(running & state.terminated)
             running = running & ~(state.terminated | state.truncated)
@@ -68,9 +73,31 @@ class Evaluation:
         _, starts = jax.vmap(episode_keys)(jax.random.split(key, self.num_envs))
         state = self.batch.reset(starts)
         yes, zero = jnp.ones(self.num_envs, bool), jnp.zeros(self.num_envs)
-        carry = (state, policy.initial((self.num_envs,)), yes, yes, zero, zero)
+        nothing = policy.initial((self.num_envs, *self.world.each))
+        carry = (state, nothing, yes, yes, zero, zero)
         first = self.watch(state)
         carry, rest = jax.lax.scan(step, carry, length=self.episode_length)
         *_, alive, total, length = carry
         watched = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
         return total, length, alive, watched
+
+
+@struct.dataclass
+class Match:
+    """A policy for the first agent of a world, and one for the others; see `learner.Policy`."""
+
+    first: Any
+    others: Any
+
+    def initial(self, batch: tuple[int, ...]) -> Any:
+        """What both remember when episodes begin."""
+        return self.first.initial(batch), self.others.initial(batch)
+
+    def act(self, memory: Any, obs: Any, key: jax.Array | None = None) -> tuple[Any, jax.Array]:
+        """Actions (*batch, agents, ...) for observations (*batch, agents, features)."""
+        axis = jax.tree.leaves(obs)[0].ndim - 2
+        sides = zip((self.first, self.others), memory, strict=True)
+        (mine, action), (theirs, other) = (side.act(kept, obs, key) for side, kept in sides)
+        first = jax.lax.slice_in_dim(action, 0, 1, axis=axis)
+        rest = jax.lax.slice_in_dim(other, 1, None, axis=axis)
+        return (mine, theirs), jnp.concatenate([first, rest], axis)

@@ -82,6 +82,8 @@ class Learner(abc.ABC):
 
     METRICS: ClassVar[Mapping[str, Metric]] = {}
     """How the metrics of `update` are shown."""
+    learns: slice = slice(None)
+    """Which of the agents of a world learn; the mean of their returns is reported."""
 
     def __init__(
         self,
@@ -147,12 +149,12 @@ class Learner(abc.ABC):
 
     # ---- the algorithm, as one device runs it
 
-    def nothing_remembered(self, num_envs: int) -> Any:
-        """`TrainState.memory` of so many worlds whose episodes begin."""
+    def nothing_remembered(self, actors: int) -> Any:
+        """`TrainState.memory` of so many actors whose episodes begin."""
         return ()
 
-    def storage(self, obs: Any) -> Any:
-        """`TrainState.extra` to begin with, for observations like this one."""
+    def storage(self, obs: Any, params: Any) -> Any:
+        """`TrainState.extra` to begin with, for observations like this one and these parameters."""
         return ()
 
     @abc.abstractmethod
@@ -220,11 +222,11 @@ class Learner(abc.ABC):
             optimizer=self.optimizer().init(params),
             normalizer=normalize.init(obs) if self.config.normalize_observations else None,
             envs=jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, mine, num), worlds),
-            fault=no_fault(worlds, jnp.zeros(space.shape, kind)),
-            memory=self.nothing_remembered(num),
+            fault=no_fault(worlds, jnp.zeros(self.world.action_shape, kind)),
+            memory=self.nothing_remembered(self.worlds.actors),
             key=run_key,
             updates=jnp.zeros((), jnp.int32),
-            extra=self.storage(obs),
+            extra=self.storage(obs, params),
         )
 
     def _train_step(self, state: TrainState) -> tuple[TrainState, Report]:
@@ -244,6 +246,7 @@ class Learner(abc.ABC):
         how often a world was not finite, and the mean of every other metric of the worlds."""
         everything = jax.tree.map(lambda x: x.astype(float), (envs.totals, envs.measured))
         (returns, lengths, count, terminated), measured = sharding.total(everything)
+        returns = jnp.atleast_1d(returns)[self.learns].mean()
         made = self.config.steps_per_call
         means = {f"world/{name}": x / made for name, x in measured.items() if name != "diverged"}
         return {

@@ -25,6 +25,10 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 LOG_STD = (-5.0, 2.0)  # between which a network may choose the logarithm of a spread
 
 
+WHO = "whose it is"
+"""The part of an observation, no feature of it, that says which policy it is for: see `label`."""
+
+
 def joined(obs: Any, *, privileged: bool) -> jax.Array:
     """One array (features, *batch) of an observation, which may be a dict of them, by name.
 
@@ -32,8 +36,13 @@ def joined(obs: Any, *, privileged: bool) -> jax.Array:
     """
     if not isinstance(obs, Mapping):
         return obs
-    parts = [obs[name] for name in sorted(obs) if privileged or name != PRIVILEGED]
-    return jnp.concatenate(parts)
+    hidden = {WHO} if privileged else {WHO, PRIVILEGED}
+    return jnp.concatenate([obs[name] for name in sorted(obs) if name not in hidden])
+
+
+def label(policies: tuple[int, ...]) -> jax.Array:
+    """(policies, agents): 1 where the agent follows the policy, else 0."""
+    return jnp.eye(len(set(policies)))[:, jnp.asarray(policies)]
 
 
 class Dense(nn.Module):
@@ -185,3 +194,19 @@ class Value(nn.Module):
     def __call__(self, obs: Any) -> jax.Array:
         obs = joined(obs, privileged=True)
         return MLP(self.hidden, 1, 1.0, self.activation)(obs)[0]
+
+
+class Several(nn.Module):
+    """A network for each policy of several agents, and of each what it says of its own. All are
+    computed for everybody."""
+
+    network: nn.Module  # what each is like
+    policies: tuple[int, ...]  # which an agent follows
+
+    def setup(self):
+        self.networks = [self.network.clone(parent=None) for _ in set(self.policies)]
+
+    def __call__(self, obs: Any) -> Any:
+        mine = obs[WHO]
+        pick = lambda *said: sum(jnp.where(m > 0, x, 0) for m, x in zip(mine, said, strict=True))
+        return jax.tree.map(pick, *(network(obs) for network in self.networks))

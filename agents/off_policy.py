@@ -162,9 +162,9 @@ class OffPolicy(Learner):
         """Adam."""
         return optax.flatten(optax.adam(self.config.learning_rate))
 
-    def storage(self, obs: Any) -> Steps:
+    def storage(self, obs: Any, params: Any) -> Steps:
         """An empty replay."""
-        rows, worlds = self.config.rows, self.worlds.num_envs
+        rows, worlds = self.config.rows, self.worlds.actors
         room = lambda x: jnp.zeros((rows, *x.shape, worlds), x.dtype)
         seen, scalar = jax.tree.map(room, obs), jnp.zeros(())
         flags = room(scalar.astype(bool))
@@ -197,11 +197,11 @@ class OffPolicy(Learner):
 
     def _experience(self, state: TrainState, key: jax.Array) -> tuple[Any, actor.Fault, Steps]:
         """Play, exploring: the worlds where it led, their faults, and the steps."""
-        mine, length = self.worlds.num_envs, self.config.unroll_length
+        mine, length = self.worlds.actors, self.config.unroll_length
         draw = lambda key: self.draws(key, length)
         noise = jax.vmap(draw, out_axes=-1)(sharding.split(key, mine))
         number = sharding.index() * mine + jnp.arange(mine)
-        place = number / max(self.config.num_envs - 1, 1)
+        place = number / max(self.all_worlds.actors - 1, 1)
 
         def act(memory, obs, noise):
             seen = normalize.normalize(state.normalizer, obs)
@@ -258,7 +258,7 @@ class OffPolicy(Learner):
         made = state.updates * config.unroll_length
         oldest = jnp.maximum(made - config.rows, 0)
         moment = jax.random.randint(row_key, size, oldest, made - config.n_step + 1)
-        world = jax.random.randint(world_key, size, 0, self.worlds.num_envs)
+        world = jax.random.randint(world_key, size, 0, self.worlds.actors)
 
         def at(x: jax.Array, moment: jax.Array) -> jax.Array:
             return jnp.moveaxis(x[moment % config.rows, ..., world], 0, -1)

@@ -1,5 +1,6 @@
 """A trained policy by itself: what is left when the learner is gone."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ from flax import struct
 
 from gpusim.agents import normalize
 from gpusim.agents.distributions import DISTRIBUTIONS
-from gpusim.agents.networks import Remembering, joined
+from gpusim.agents.networks import WHO, Remembering, Several, joined, label
 
 UNIT = ("reset", "keep", "new")  # the layers of networks.Gated
 REMEMBER = (
@@ -25,7 +26,7 @@ class NetworkPolicy:
 
     params: Any
     normalizer: normalize.Statistics | None
-    network: Any = struct.field(pytree_node=False)  # networks.Policy or Chooser
+    network: Any = struct.field(pytree_node=False)  # networks.Policy or Chooser, or Several
     distribution: str = struct.field(pytree_node=False)
 
     @property
@@ -38,9 +39,16 @@ class NetworkPolicy:
 
     def act(self, memory: Any, obs: Any, key: jax.Array | None = None) -> tuple[Any, jax.Array]:
         """What is remembered, and actions for obs (*batch, features) of each part: (*batch,
-        actions) in [-1, 1], or choices (*batch,)."""
+        actions) in [-1, 1], or choices (*batch,). Agents, if there are several, are the last of the
+        batch's axes."""
         features_first = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), obs)
         seen = normalize.normalize(self.normalizer, features_first)
+        if isinstance(self.network, Several):
+            parts = dict(seen) if isinstance(seen, Mapping) else {"": seen}
+            ones = (1,) * (jax.tree.leaves(seen)[0].ndim - 2)
+            who = label(self.network.policies)
+            seen = parts | {WHO: who.reshape(len(who), *ones, -1)}
+        found: Any
         if self._remembers:
             memory, found = self.network.apply(self.params, jnp.moveaxis(memory, -1, 0), seen)
             memory = jnp.moveaxis(memory, 0, -1)
@@ -58,7 +66,11 @@ class NetworkPolicy:
         """Arrays by name, and in words and numbers what a program needs to act with them.
 
         An observation in parts is one vector there: the parts that the policy sees, by name.
+        Raises ValueError for several policies.
         """
+        if isinstance(self.network, Several):
+            count = len(set(self.network.policies))
+            raise ValueError(f"its agents follow {count} policies, and a file holds one")
         params, network = self.params["params"], self.network
         unit = {}
         if self._remembers:

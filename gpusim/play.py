@@ -26,7 +26,7 @@ import numpy as np
 
 from gpusim import agents, config, shell
 from gpusim.agents import dataset
-from gpusim.agents.evaluate import Episodes, Evaluation
+from gpusim.agents.evaluate import Episodes, Evaluation, Match
 from gpusim.agents.learner import Policy
 from gpusim.callable import callable_module
 from gpusim.config import ConfigError, TrainConfig
@@ -52,6 +52,7 @@ class Player(NamedTuple):
     run: Path  # the run folder
     read: Callable[[Path], Policy]  # the policy of another checkpoint of the run
     fault: Callable[[], fault.Step]  # the last step that led to what is not finite
+    against: str = ""  # whose policy all agents but the first follow; "": the same
 
     @property
     def episode_length(self) -> int:
@@ -70,11 +71,13 @@ def load(
     said: Sequence[tuple[str, Any]] = (),
     *,
     seed_index: int = 0,
+    against: str | int | Path | None = None,
 ) -> Player:
     """The policy of a run folder, from its newest checkpoint or the one given by its steps, as
     "best" or as a file.
 
-    seed_index: which of a run of several seeds, counted from 0.
+    seed_index: which of a run of several seeds, counted from 0. against: another run folder, or
+    another checkpoint of this one, for all agents of a world but the first.
     said: flags that change the run's configuration, those of the environment above all. Only the
     policy is read, so it does not matter on how many devices it was trained. Raises ConfigError or
     CheckpointError, with a message of one line.
@@ -109,12 +112,26 @@ def load(
 
     settings = dataclasses.replace(settings, seed=settings.seed + seed_index, num_seeds=1)
     of_it = functools.partial(fault.last, path, learner, seed_index)
-    return Player(settings, env, read(path), path, run, read, of_it)
+    player = Player(settings, env, read(path), path, run, read, of_it)
+    if against is None:
+        return player
+    if env.agents == 1:
+        raise ConfigError(f"--against {against}: in {settings.env} one agent is alone")
+    other = Path(str(against))
+    if other.is_dir():
+        rival = load(other, None, said)
+        there, policy = rival.path, rival.policy
+    else:
+        there = archive.find(checkpoints, str(against))
+        policy = read(there)
+    return player._replace(policy=Match(player.policy, policy), against=str(there))
 
 
 def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:
     """`num_envs` whole episodes, watched as `Frame`s, from starts drawn with `key`."""
-    evaluation = Evaluation(player.env, num_envs, player.episode_length, watcher(player.env))
+    counted = slice(1) if player.against else slice(None)
+    watch = watcher(player.env, counted)
+    evaluation = Evaluation(player.env, num_envs, player.episode_length, watch, counted)
     return evaluation(player.policy, key)
 
 
@@ -141,7 +158,8 @@ class Played:
 
     def _name(self) -> str:
         player = self.player
-        return f"{player.config.env}, {len(self.episodes.total)} episodes of {player.path}"
+        rival = f" against {player.against}" if player.against else ""
+        return f"{player.config.env}, {len(self.episodes.total)} episodes of {player.path}{rival}"
 
     def tracks(self) -> list[replay.Track]:
         """The median, the best and the worst episode by return, for `gpusim.report.replay`."""
@@ -181,12 +199,14 @@ class Played:
         """Write the episodes that earned so much at least to an .npz, to be learned from
         (`gpusim.agents.dataset`): how many they are. Raises ConfigError if there is none."""
         player, path = self.player, Path(path)
-        watch = lambda state: (state.obs, state.reward)
+        watch = lambda state: (state.obs, state.reward.mean())
         every = len(self.episodes.total)
         again = Evaluation(player.env, every, player.episode_length, watch)(player.policy, self.key)
         (obs, reward), length = again.watched, np.asarray(again.length).astype(int)
         obs = jax.tree.map(lambda x: x[:-1], obs)
-        _, action = jax.lax.scan(player.policy.act, player.policy.initial((every,)), obs)
+        _, action = jax.lax.scan(
+            player.policy.act, player.policy.initial((every, *player.env.each)), obs
+        )
         one_by_one = lambda x: np.concatenate([np.asarray(x)[:n, i] for i, n in enumerate(length)])
         found = dataset.Dataset(
             jax.tree.map(one_by_one, obs),
@@ -232,6 +252,7 @@ def play(
     seed: int | None = None,
     checkpoint: str | int | Path | None = None,
     seed_index: int = 0,
+    against: str | int | Path | None = None,
     env: str | None = None,
     physics: str | None = None,
     env_options: Mapping[str, Any] | None = None,
@@ -240,13 +261,15 @@ def play(
 
     run: a run folder, or what `gpusim.train` returned. seed: of the starts; None: those of the
     run's own evaluations. checkpoint: steps, "best" or a file; None: the newest. seed_index: which
-    of a run of several seeds. env, physics, env_options: another environment than the run's.
+    of a run of several seeds. against: the run folder, or the other checkpoint of this run, whose
+    policy all agents of a world but the first follow; the return is the first one's. env, physics,
+    env_options: another environment than the run's.
     Raises ConfigError or CheckpointError, both ValueErrors.
     """
     options = {f"env.{name}": value for name, value in (env_options or {}).items()}
     given = {"env": env, "physics": physics} | options
     said = [(name, value) for name, value in given.items() if value is not None]
-    player = load(run, checkpoint, said, seed_index=seed_index)
+    player = load(run, checkpoint, said, seed_index=seed_index, against=against)
     return _played(player, _starts(player, seed), episodes)
 
 
@@ -303,7 +326,11 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
         raise ConfigError("--min-return is nan, which no episode earns")
     if options.min_return > -math.inf and not options.save:
         raise ConfigError("--min-return says which episodes --save FILE keeps: say both")
-    player = load(options.run, options.checkpoint, said, seed_index=options.seed_index)
+    player = load(
+        *(options.run, options.checkpoint, said),
+        seed_index=options.seed_index,
+        against=options.against,
+    )
     if options.replay_nan:
         shell.say(f"{player.config.env}, {player.path}: {player.fault().text()}")
         return
@@ -370,6 +397,11 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Any
     parser.add_argument(
         "--checkpoint", metavar="STEPS|best|FILE", help="which to read (default: the newest)"
     )
+    parser.add_argument(
+        "--against", metavar="RUN|STEPS|best|FILE",
+        help="the run, or the other checkpoint of this one, whose policy all agents of a world but "
+        "the first follow",
+    )  # fmt: skip
     parser.add_argument(
         "--in", dest="elsewhere", choices=[*PLACES], help="play it there too, and compare"
     )

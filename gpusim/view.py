@@ -54,7 +54,7 @@ class Show:
         """Other starts, all at the beginning of the time limit."""
         state = self._reset(jax.random.key(self._seed))
         self.state: VecState = state.replace(steps=jnp.zeros_like(state.steps))
-        self.memory = self.player.policy.initial((self.num,))
+        self.memory = self.player.policy.initial((self.num, *self.world.each))
         self._seed += 1
 
     def step(self, asked: dict[str, float]) -> None:
@@ -93,10 +93,10 @@ class Show:
     def _stepped(self, policy: Any, state: VecState, memory: Any, asked: Any) -> tuple[Any, Any]:
         if asked:
             state = state.replace(world=jax.vmap(self.world.command)(state.world, asked))
-        memory, action = policy.act(memory, state.obs)
+        memory, action = policy.act(memory, state.world.obs)
         state = self._worlds.step(state, action)
-        fresh = policy.initial((self.num,))
-        done = state.terminated | state.truncated
+        fresh = policy.initial((self.num, *self.world.each))
+        done = state.world.terminated | state.world.truncated
         begun = lambda new, old: jnp.where(done.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
         return state, jax.tree.map(begun, fresh, memory)
 

@@ -102,9 +102,12 @@ def test_the_table_of_environments_says_what_is():
     """Sizes are those of gpusim.envs.sizes, which are the worlds' (envs/test_registry.py)."""
     page = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
     rows = re.findall(r"`([\w-]+)`:(.*)\| (\d+) \| (\d+) \| ([\d.]+) s \|", page)
-    choices = lambda text: int((re.findall(r"(\d+) choices", text) or [0])[0])
+    counted = lambda what, text, usual: int((re.findall(rf"(\d+) {what}", text) or [usual])[0])
     told = {
-        name: Sizes(int(observations), int(actions), float(dt), choices(text))
+        name: Sizes(
+            *(int(observations), int(actions), float(dt)),
+            *(counted("choices", text, 0), counted("agents", text, 1)),
+        )
         for name, text, observations, actions, dt in rows
     }
     assert told == SIZES

@@ -56,10 +56,10 @@ class PPO(ActorCritic):
         state, params, optimizer, learn_metrics = self.learn(state, batch, learn_key)
         return self.learned(state, seen, params, optimizer), metrics | learn_metrics
 
-    def storage(self, obs: Any) -> dict[str, Any]:
-        """By name: what is known of the rewards, and the factor of the length of steps."""
+    def storage(self, obs: Any, params: Any) -> dict[str, Any]:
+        """By name: what is known of the rewards, earlier selves, the factor of steps' lengths."""
         adapts = self.config.desired_kl is not None
-        return super().storage(obs) | ({"stride": jnp.ones(())} if adapts else {})
+        return super().storage(obs, params) | ({"stride": jnp.ones(())} if adapts else {})
 
     def judge(
         self, memory: Any, trajectory: Trajectory, reward: jax.Array
@@ -103,11 +103,11 @@ class PPO(ActorCritic):
         cost = self.entropy_cost(state)
         sizes: Any = {name: getattr(config, name) for name in ("num_minibatches", "num_epochs")}
         if config.memory:
-            order = shuffle_worlds(key, num_envs=self.worlds.num_envs, **sizes)
+            order = shuffle_worlds(key, num_envs=self.learning, **sizes)
             take = lambda x, worlds: x[..., worlds]
         else:
-            length, worlds = config.unroll_length, self.worlds.num_envs
-            slots, order = shuffle(key, length=length, num_envs=worlds, **sizes)
+            length = config.unroll_length
+            slots, order = shuffle(key, length=length, num_envs=self.learning, **sizes)
             batch = jax.tree.map(lambda x: _row_major(x[..., slots]), batch)  # (..., slots, each)
             take = lambda x, slots: _flat(x[..., slots, :], 2)
 

@@ -23,6 +23,7 @@ class Env(envs.Env):
     """One world; what it carries is Brax's `pipeline_state`. The time limit is the wrappers'."""
 
     def __init__(self, world: World):
+        world.require_one_agent("Brax")
         self.world = world
         self._metrics = jax.eval_shape(world.reset, jax.random.key(0)).metrics
 

@@ -126,6 +126,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         staggered: bool = False,
     ):
         super().__init__()
+        world.require_one_agent("Gymnasium")
         self.world, self.num_envs, self.staggered = world, num_envs, staggered
         self.limit = max_episode_steps or world.max_episode_steps
         self.mode = AutoresetMode(autoreset_mode)
@@ -212,6 +213,7 @@ class Env(gymnasium.Env):
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
     ):
+        world.require_one_agent("Gymnasium")
         modes = ["rgb_array"] if world.drawing() is not None else []
         if render_mode not in (None, *modes):
             raise ValueError(f"{world.name}: render_mode {render_mode!r}; there are: {modes}")

@@ -45,6 +45,7 @@ class VecEnv:
     def __init__(
         self, world: World, num_envs: int, *, max_episode_steps: int | None = None, seed: int = 0
     ):
+        world.require_one_agent("rsl_rl")
         if not isinstance(world.action_space, Box):
             raise ValueError(f"{world.name}: actions are {world.action_space}; rsl_rl needs a Box")
         self.world, self.num_envs, self.num_actions = world, num_envs, world.action_space.size

@@ -70,7 +70,7 @@ class Moment(NamedTuple):
     state: physics.State  # after the last physics step
     derived: physics.Derived  # of the last forward pass: xpos, cvel, subtree_com, ...
     ctrl: jax.Array  # (nu,) what drove the actuators
-    action: jax.Array  # (action_size,) what the policy did; zeros at a start
+    action: jax.Array  # (action_size,), of each agent, what was done; zeros at a start
 
     def sensor(self, name: str) -> jax.Array:
         """(its dimension,) what a sensor of the model measures: of mjData.sensordata."""
@@ -148,8 +148,9 @@ class MujocoTask(World):
         return memory
 
     def control(self, before: Before, action: jax.Array) -> jax.Array:
-        """Actuator inputs (nu,): [-1, 1] mapped onto each actuator's control range."""
-        return onto_control_range(before.model, action)
+        """Actuator inputs (nu,): [-1, 1] mapped onto each actuator's control range. Several agents
+        have an equal number of actuators each, in the order of the model."""
+        return onto_control_range(before.model, action.reshape(-1))
 
     def rest(self, qpos: jax.Array) -> jax.Array:
         """Actuator inputs (nu,) at a start, for what is measured there: zeros."""
@@ -167,7 +168,8 @@ class MujocoTask(World):
     @abc.abstractmethod
     def rewards(self, past: Any, memory: Any, now: Moment) -> Mapping[str, jax.Array]:
         """The terms () of the step's reward, by name; it is their sum, and `reward_NAME` is a
-        metric. `past` was remembered before the step, `memory` after it."""
+        metric. `past` was remembered before the step, `memory` after it. Of several agents a term
+        may be (agents,), and the metric is the mean."""
 
     def measure(self, past: Any, memory: Any, now: Moment) -> Mapping[str, jax.Array]:
         """Further metrics () of the step, by name."""
@@ -209,7 +211,7 @@ class MujocoTask(World):
         at = at._replace(mocap=self._placed(key, at.qpos.dtype))
         ctrl = self.rest(at.qpos)
         derived = self._forward(numbers, at, ctrl)
-        now = Moment(model, at, derived, ctrl, jnp.zeros(self.action_space.shape, at.qpos.dtype))
+        now = Moment(model, at, derived, ctrl, jnp.zeros(self.action_shape, at.qpos.dtype))
         memory = self.first_memory(jax.random.fold_in(key, _MEMORY), now)
         reward, metrics = jax.tree.map(jnp.zeros_like, self._judge(memory, memory, now))
         return State(
@@ -283,9 +285,10 @@ class MujocoTask(World):
     def _judge(self, past: Any, memory: Any, now: Moment) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The reward, and the metrics: its terms, and what else is measured."""
         dtype = now.state.qpos.dtype
-        terms = _numbers(self, "rewards", self.rewards(past, memory, now), dtype)
-        reward = functools.reduce(operator.add, terms.values(), jnp.zeros((), dtype))
-        metrics = {f"reward_{name}": term for name, term in terms.items()} | {"diverged": reward}
+        terms = _numbers(self, "rewards", self.rewards(past, memory, now), dtype, self.each)
+        reward = functools.reduce(operator.add, terms.values(), jnp.zeros(self.each, dtype))
+        metrics = {f"reward_{name}": term.mean() for name, term in terms.items()}
+        metrics["diverged"] = jnp.zeros((), dtype)
         measured = _numbers(self, "measure", self.measure(past, memory, now), dtype)
         taken = sorted(metrics.keys() & measured.keys())
         if taken:
@@ -295,7 +298,7 @@ class MujocoTask(World):
         metrics |= measured
         if self.model.topology.slots is not None:  # too many contacts for the list: never silent
             metrics["contacts_dropped"] = now.derived.contacts_dropped.astype(reward.dtype)
-        return reward, metrics | {"diverged": jnp.zeros_like(reward)}
+        return reward, metrics
 
     # ---- facts
 
@@ -319,8 +322,14 @@ class MujocoTask(World):
 
     @property
     def action_space(self) -> Box:
-        """A number in [-1, 1] for each actuator. A `control` of another kind may want another."""
-        return Box(self.model.nu)
+        """A number in [-1, 1] for each actuator, of which several agents have equally many. A
+        `control` of another kind may want another."""
+        if self.model.nu % self.agents:
+            raise WorldError(
+                f"environment {self.name!r}: {self.model.nu} actuators are not shared equally by "
+                f"{self.agents} agents"
+            )
+        return Box(self.model.nu // self.agents)
 
     @property
     def dt(self) -> float:
@@ -365,8 +374,10 @@ def onto_control_range(model: physics.Model, action: jax.Array) -> jax.Array:
     return action * half.astype(action.dtype) + middle.astype(action.dtype)
 
 
-def _numbers(task: MujocoTask, hook: str, found: Any, dtype: Any) -> dict[str, jax.Array]:
-    """What a hook of the task gives by name: one floating-point number each.
+def _numbers(
+    task: MujocoTask, hook: str, found: Any, dtype: Any, each: tuple[int, ...] = ()
+) -> dict[str, jax.Array]:
+    """What a hook of the task gives by name: one floating-point number each, or `each`.
 
     Raises WorldError, naming the task and the hook, for anything else.
     """
@@ -374,7 +385,7 @@ def _numbers(task: MujocoTask, hook: str, found: Any, dtype: Any) -> dict[str, j
     if not isinstance(found, Mapping):
         raise WorldError(f"{where} gives a {type(found).__name__}, not a dict of numbers by name")
     for name, x in found.items():
-        if np.shape(x) != ():
+        if np.shape(x) not in ((), each):
             raise WorldError(f"{where} gives {name!r} of shape {np.shape(x)}, not one number")
     return {name: jnp.asarray(x).astype(dtype) for name, x in found.items()}
 

@@ -15,18 +15,21 @@ class Sizes(NamedTuple):
     actions: int  # numbers in an action
     dt: float  # length of a control step, s
     choices: int = 0  # among which an action is one; 0: actions are numbers in [-1, 1]
+    agents: int = 1  # that act in a world; the sizes are those of each
 
     @classmethod
     def of(cls, world: "World") -> "Sizes":
         """Those that a world has."""
         choices = getattr(world.action_space, "n", 0)
-        return cls(world.observation_size, world.action_size, float(world.dt), choices)
+        each = world.observation_size, world.action_size
+        return cls(*each, float(world.dt), choices, world.agents)
 
     def text(self) -> str:
         """27 observations, 8 actions, control step 0.05 s."""
         one_or_more = lambda number, what: f"{number} {what}{'s' * (number != 1)}"
         does = f"{self.choices} choices" if self.choices else one_or_more(self.actions, "action")
-        return f"{self.observations} observations, {does}, control step {self.dt:g} s"
+        who = f"{self.agents} agents of " if self.agents > 1 else ""
+        return f"{who}{self.observations} observations, {does}, control step {self.dt:g} s"
 
 
 SIZES: Mapping[str, Sizes] = {
@@ -64,6 +67,8 @@ SIZES: Mapping[str, Sizes] = {
     "Go1JoystickRoughTerrain": Sizes(171, 12, 0.02),
     "LeapCubeReorient": Sizes(185, 16, 0.05),
     "PandaPickCube": Sizes(66, 8, 0.02),
+    # robots against each other
+    "sumo": Sizes(12, 2, 0.05, agents=2),
     # classic control (Gymnasium's tasks)
     "Acrobot-v1": Sizes(6, 1, 0.2, choices=3),
     "CartPole-v1": Sizes(4, 1, 0.02, choices=2),
@@ -72,6 +77,10 @@ SIZES: Mapping[str, Sizes] = {
     "Pendulum-v1": Sizes(3, 1, 0.05),
     # traffic (Flow's benchmarks)
     "Accel": Sizes(44, 1, 0.1),
+    "MultiAgentAccelPO": Sizes(6, 1, 0.1, agents=3),
+    "MultiAgentMergePO": Sizes(5, 1, 1, agents=5),
+    "MultiAgentWaveAttenuationPO": Sizes(3, 1, 0.1, agents=3),
+    "MultiTrafficLightGridPO": Sizes(42, 1, 1, agents=9),
     "WaveAttenuation": Sizes(44, 1, 0.1),
     "WaveAttenuationPO": Sizes(3, 1, 0.1),
     "bottleneck0": Sizes(141, 20, 0.5),

@@ -11,6 +11,9 @@ if one of them has just finished, which makes restarts almost free. Where a star
 one of those that the world has prepared. The first episodes begin at
 random points of the time limit, so that a batch that starts together does not restart together ever
 after.
+
+Where several agents act in a world, what acts and sees and earns are `actors`: the first agents of
+all worlds, then the second ones of all, and so on. Learners know nothing else of them.
 """
 
 import dataclasses
@@ -28,7 +31,7 @@ from gpusim.envs.world import Batch, State, World, begun, episode_keys, stepped
 class Finished(NamedTuple):
     """Totals over the episodes a world began at step 0 and has finished since `clear_stats`."""
 
-    returns: jax.Array  # () sum of undiscounted returns
+    returns: jax.Array  # () sum of undiscounted returns; (agents,) of several
     lengths: jax.Array  # () sum of lengths, in control steps
     count: jax.Array  # () how many
     terminated: jax.Array  # () how many of them were not cut off by the time limit
@@ -40,7 +43,7 @@ class VecState:
     """A batch of worlds between two control steps; every array has a leading axis over worlds."""
 
     world: State  # after any restart; but reward, flags and metrics are of the step just made
-    final_obs: Any  # like world.obs: where the step just made led, before any restart
+    led_to: Any  # like world.obs: where the step just made led, before any restart
     stream: jax.Array  # (num_envs,) keys: what each world's later episodes are drawn from
     steps: jax.Array  # (num_envs,) int32: control steps counted against the time limit
     episode_return: jax.Array  # (num_envs,) sum of rewards of the running episode
@@ -50,23 +53,29 @@ class VecState:
 
     @property
     def obs(self) -> Any:
-        """What is seen now, after any restart."""
-        return self.world.obs
+        """(actors, ...) of each part: what is seen now, after any restart."""
+        return jax.tree.map(self._of_actors, self.world.obs)
+
+    @property
+    def final_obs(self) -> Any:
+        """(actors, ...) of each part: what was seen where the step just made led, before any
+        restart."""
+        return jax.tree.map(self._of_actors, self.led_to)
 
     @property
     def reward(self) -> jax.Array:
-        """(num_envs,) of the step just made."""
-        return self.world.reward
+        """(actors,) of the step just made."""
+        return self._of_actors(self.world.reward)
 
     @property
     def terminated(self) -> jax.Array:
-        """(num_envs,) bool: the step just made ended the episode for good."""
-        return self.world.terminated
+        """(actors,) bool: the step just made ended the episode for good."""
+        return jnp.tile(self.world.terminated, self._agents or 1)
 
     @property
     def truncated(self) -> jax.Array:
-        """(num_envs,) bool: the step just made ended the episode, and did not terminate it."""
-        return self.world.truncated
+        """(actors,) bool: the step just made ended the episode, and did not terminate it."""
+        return jnp.tile(self.world.truncated, self._agents or 1)
 
     @property
     def measured(self) -> dict[str, jax.Array]:
@@ -76,7 +85,16 @@ class VecState:
     @property
     def totals(self) -> Finished:
         """`finished`, summed over the worlds."""
-        return jax.tree.map(lambda x: x.sum(), self.finished)
+        return jax.tree.map(lambda x: x.sum(0), self.finished)
+
+    @property
+    def _agents(self) -> int:
+        """Of a world; 0 for a single one, which has no axis."""
+        return self.world.reward.shape[1] if self.world.reward.ndim > 1 else 0
+
+    def _of_actors(self, x: jax.Array) -> jax.Array:
+        """(num_envs, agents, ...) -> (actors, ...)."""
+        return jnp.moveaxis(x, 1, 0).reshape(-1, *x.shape[2:]) if self._agents else x
 
     def replace(self, **changes: Any) -> "VecState":
         """A copy with the given fields changed."""
@@ -91,13 +109,26 @@ class VecEnv:
     num_envs: int
     episode_length: int  # time limit, in control steps
 
+    @property
+    def actors(self) -> int:
+        """How many act: the agents of all worlds."""
+        return self.num_envs * self.world.agents
+
+    def of_worlds(self, actions: jax.Array) -> jax.Array:
+        """Actions (actors, ...) as the worlds take them: (num_envs, ...), (num_envs, agents, ...)
+        for several agents."""
+        if self.world.agents == 1:
+            return actions
+        return jnp.moveaxis(actions.reshape(-1, self.num_envs, *actions.shape[1:]), 0, 1)
+
     def reset(self, key: jax.Array) -> VecState:
         """Start all worlds, each at a random point of the time limit."""
         keys = jax.random.split(key, self.num_envs)
         return jax.vmap(self._start_kernel, in_axes=(0, None))(keys, self.world.prepared)
 
     def step(self, state: VecState, actions: jax.Array) -> VecState:
-        """Step every world and restart those that finished. actions: (num_envs, ...)."""
+        """Step every world and restart those that finished. actions: (num_envs, ...), as
+        `of_worlds` gives them."""
         actions = self.world.checked(actions, (self.num_envs,))
         step = jax.vmap(self._step_kernel, in_axes=(0, 0, None))
         return step(state, actions, self.world.prepared)
@@ -126,12 +157,12 @@ class VecEnv:
         """One world at its start."""
         return VecState(
             world=world,
-            final_obs=world.obs,
+            led_to=world.obs,
             stream=stream,
             steps=steps,
             episode_return=jnp.zeros_like(world.reward),
             episode_length=jnp.zeros((), jnp.int32),
-            finished=Finished(*jnp.zeros(4, world.reward.dtype)),
+            finished=Finished(jnp.zeros_like(world.reward), *jnp.zeros(3, world.reward.dtype)),
             sums=jax.tree.map(jnp.zeros_like, dict(world.metrics)),
         )
 
@@ -161,7 +192,7 @@ class VecEnv:
         last = Finished(episode_return, length, jnp.ones_like(length), ended)
         return VecState(
             world=after,
-            final_obs=world.obs,
+            led_to=world.obs,
             stream=stream,
             steps=jnp.where(done, 0, steps),
             episode_return=jnp.where(done, 0.0, episode_return),

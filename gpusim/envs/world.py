@@ -35,7 +35,7 @@ class State:
 
     carry: Any  # physics, memory, numbers and random key of the world, if it has them: a pytree
     obs: Any  # (features,), or a dict of such; what is under "privileged" only the critic sees
-    reward: jax.Array  # () of the step just made
+    reward: jax.Array  # () of the step just made; (agents,), as (agents, features), for several
     terminated: jax.Array  # () bool: the step just made ended the episode for good
     truncated: jax.Array  # () bool: the step just made ended it for a reason outside the task
     metrics: Mapping[str, jax.Array]  # () each, of the step just made
@@ -116,7 +116,10 @@ class World(abc.ABC):
     name: str
     """What messages call it; by default the name of the class."""
     action_space: Box | Discrete
-    """What an action is."""
+    """What an action is, that of one agent."""
+    agents: int = 1
+    """How many act in a world at once. Of several each part of an observation is (agents,
+    features), an action (agents, ...) and the reward (agents,); the episode is common."""
     dt: float = 1.0
     """Length of a control step, s."""
     max_episode_steps: int = 1000
@@ -179,6 +182,14 @@ class World(abc.ABC):
 
     # ---- given
 
+    def require_one_agent(self, where: str) -> None:
+        """Raise ValueError if several agents act in this world, of which `where` knows nothing."""
+        if self.agents > 1:
+            raise ValueError(
+                f"{self.name}: {self.agents} agents act in it, and {where} knows of one; "
+                "gpusim.train and gpusim.play take it (docs/agents.md)"
+            )
+
     def reset(self, key: jax.Array) -> State:
         """`start` as a kernel; `jax.vmap` it over keys for many worlds. Raises WorldError for a
         world that breaks the contract, ValueError for what is no random key."""
@@ -201,7 +212,7 @@ class World(abc.ABC):
         A world whose episode is over keeps on stepping if asked to: restarting is `autoreset`'s
         affair. Raises ValueError for an action that is not one world's.
         """
-        if np.shape(state.reward):
+        if len(np.shape(state.reward)) > len(self.each):
             raise ValueError(
                 f"{self.name}: step takes the state of one world, not of {np.shape(state.reward)} "
                 f"worlds; write jax.vmap(env.step)(states, actions)"
@@ -214,7 +225,7 @@ class World(abc.ABC):
         A cast would hide a mistake: integers meant as numbers in [-1, 1] were once no control.
         """
         action, space = jnp.asarray(action), self.action_space
-        shape = (*worlds, *space.shape)
+        shape = (*worlds, *self.action_shape)
         if action.shape == shape and jnp.issubdtype(action.dtype, space.kind):
             return action
         whose = f"{worlds[0]} worlds take" if worlds else "one world takes"
@@ -228,16 +239,26 @@ class World(abc.ABC):
         """`num` worlds that step together, none of which restarts by itself."""
         return Batch(jax.vmap(self.reset), jax.vmap(self.step))
 
+    @property
+    def each(self) -> tuple[int, ...]:
+        """The axis over the agents of what each has: (agents,), or () where there is only one."""
+        return () if self.agents == 1 else (self.agents,)
+
     @functools.cached_property
     def observation_size(self) -> int:
-        """Numbers in an observation, all parts of it together."""
+        """Numbers in an agent's observation, all parts of it together."""
         obs = jax.eval_shape(self.start, jax.random.key(0)).obs
-        return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(obs))
+        return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(obs)) // self.agents
 
     @property
     def action_size(self) -> int:
-        """Numbers in an action."""
+        """Numbers in an agent's action."""
         return int(np.prod(self.action_space.shape))
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Of an action of all agents together."""
+        return (*self.each, *self.action_space.shape)
 
     @property
     def prepared(self) -> Any:
@@ -295,15 +316,16 @@ def begun(world: World, key: jax.Array, prepared: Any = None) -> State:
         state = world.begin_prepared(key, jax.tree.map(lambda x: jnp.asarray(x)[which], prepared))
     if not isinstance(state, State):
         raise WorldError(f"world {world.name}: start gives a {type(state).__name__}, not a State")
-    _check_obs(world.name, state.obs)
-    for name in ("reward", "terminated", "truncated"):
-        _check_number(world.name, name, getattr(state, name), bool if name[0] == "t" else float)
+    _check_obs(world, state.obs)
+    _check_number(world.name, "reward", state.reward, float, world.each)
+    for name in ("terminated", "truncated"):
+        _check_number(world.name, name, getattr(state, name), bool)
     if not isinstance(state.metrics, Mapping):
         kind = type(state.metrics).__name__
         raise WorldError(f"world {world.name}: metrics are a {kind}, not numbers by name")
     for name, x in state.metrics.items():
         _check_number(world.name, f"metric {name!r}", x, float)
-    return state.replace(metrics={"diverged": jnp.zeros_like(state.reward), **state.metrics})
+    return state.replace(metrics={"diverged": _no(state), **state.metrics})
 
 
 def stepped(world: World, state: State, action: jax.Array) -> State:
@@ -316,7 +338,7 @@ def stepped(world: World, state: State, action: jax.Array) -> State:
     """
     after = world.transition(state, action)
     if "diverged" not in after.metrics:
-        after = after.replace(metrics={"diverged": jnp.zeros_like(after.reward), **after.metrics})
+        after = after.replace(metrics={"diverged": _no(after), **after.metrics})
     _check_alike(world.name, state, after)
     return sound(after)
 
@@ -328,13 +350,18 @@ def sound(after: State) -> State:
     obs, reward, metrics = jax.tree.map(
         lambda x: jnp.where(bad, jnp.zeros_like(x), x), (after.obs, after.reward, after.metrics)
     )
-    diverged = jnp.where(bad, jnp.ones_like(reward), metrics["diverged"])
+    diverged = jnp.where(bad, _no(after) + 1, metrics["diverged"])
     return after.replace(
         obs=obs,
         reward=reward,
         terminated=after.terminated | bad,
         metrics=metrics | {"diverged": diverged},
     )
+
+
+def _no(state: State) -> jax.Array:
+    """The metric `diverged` of a world that did not."""
+    return jnp.zeros((), state.reward.dtype)
 
 
 def _check_alike(name: str, before: State, after: State) -> None:
@@ -353,24 +380,28 @@ def _check_alike(name: str, before: State, after: State) -> None:
             )
 
 
-def _check_obs(name: str, obs: Any) -> None:
-    """Raise WorldError unless it is an array (features,), or a dict of such."""
+def _check_obs(world: World, obs: Any) -> None:
+    """Raise WorldError unless it is an array (features,), of each agent, or a dict of such."""
     parts = obs if isinstance(obs, Mapping) else {"": obs}
     if not parts.keys() - {PRIVILEGED}:
-        raise WorldError(f"world {name}: the observation has no part that the policy may see")
+        raise WorldError(f"world {world.name}: the observation has no part that the policy may see")
     for part, x in parts.items():
         what = f"the observation {part!r}".removesuffix(" ''")
-        if not hasattr(x, "dtype") or x.ndim != 1 or not jnp.issubdtype(x.dtype, jnp.floating):
+        numbers = hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
+        if not numbers or x.shape[:-1] != world.each or not x.ndim:
+            wanted = ", ".join(map(str, [*world.each, "features"]))
+            wanted = f"({wanted},)" if not world.each else f"({wanted})"
             raise WorldError(
-                f"world {name}: {what} is {kind_of(x)}, not floating-point numbers (features,)"
+                f"world {world.name}: {what} is {kind_of(x)}, not floating-point numbers {wanted}"
             )
 
 
-def _check_number(name: str, what: str, x: Any, kind: Any) -> None:
-    """Raise WorldError unless it is one number, or one flag."""
+def _check_number(name: str, what: str, x: Any, kind: Any, shape: tuple[int, ...] = ()) -> None:
+    """Raise WorldError unless it is one number, or one flag, or one of each agent."""
     fits = jnp.issubdtype(getattr(x, "dtype", type(x)), jnp.bool_ if kind is bool else jnp.floating)
-    if np.shape(x) or not fits:
-        raise WorldError(f"world {name}: {what} is {kind_of(x)}, not one {kind.__name__}")
+    if np.shape(x) != shape or not fits:
+        wanted = f"{kind.__name__}{list(shape)}" if shape else f"one {kind.__name__}"
+        raise WorldError(f"world {name}: {what} is {kind_of(x)}, not {wanted}")
 
 
 def kind_of(x: Any) -> str:

@@ -26,13 +26,15 @@ class Frame(NamedTuple):
     gauges: dict[str, jax.Array]  # () each, likewise: metrics that the world wants shown, by label
 
 
-def watcher(world: Any) -> Callable[[Any], Frame]:
-    """What `Evaluation` is to watch of a world's states."""
+def watcher(world: Any, counted: slice = slice(None)) -> Callable[[Any], Frame]:
+    """What `Evaluation` is to watch of a world's states; the reward is the mean of the agents' that
+    are counted."""
     drawn = world.drawing() is not None
 
     def watch(state: Any) -> Frame:
         gauges = {label: state.metrics[name] for name, label in world.gauges.items()}
-        return Frame(world.pose(state) if drawn else jnp.zeros(0), state.reward, gauges)
+        reward = jnp.atleast_1d(state.reward)[counted].mean()
+        return Frame(world.pose(state) if drawn else jnp.zeros(0), reward, gauges)
 
     return watch
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from gpusim.envs.traffic import drawing, queues
 from gpusim.envs.traffic.following import FAR, LENGTH, Sight, wall
-from gpusim.envs.traffic.loop import desired_velocity
+from gpusim.envs.traffic.loop import desired_velocity, require_several
 from gpusim.envs.traffic.queues import SPEED, Car, Queue
 from gpusim.envs.traffic.safety import collision_free
 from gpusim.envs.world import Box, State, World
@@ -87,8 +87,8 @@ class TrafficLightGrid(World):
 
     @property
     def action_space(self) -> Box:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """To switch (above 0) or not, for each crossing."""
-        return Box(self.rows * self.columns)
+        """To switch (above 0) or not, for each crossing; an agent has one."""
+        return Box(self.rows * self.columns // self.agents)
 
     @property
     def end(self) -> float:
@@ -120,18 +120,23 @@ class TrafficLightGrid(World):
         entered = jnp.ones(n, jnp.int32)
         zero = jnp.zeros(())
         city = City(first(streets), due, entered, off, off, jnp.zeros(lights), zero, key)
-        return State.of(city, self.observation(city), metrics=self._metrics(city))
+        nothing = jnp.zeros(self.each)
+        return State.of(city, self.observation(city), reward=nothing, metrics=self._metrics(city))
 
     def transition(self, state: State, action: jax.Array) -> State:
         """The lights, then the cars."""
-        city = self.drive(self.switched(state.carry, action > 0))
-        here = jax.vmap(queues.here)(city.streets)
+        city = self.drive(self.switched(state.carry, action.reshape(-1) > 0))
         return State.of(
             city,
             self.observation(city),
-            reward=desired_velocity(city.streets.v, here, self.target_velocity),
+            reward=jnp.broadcast_to(self.reward(city), self.each),
             metrics=self._metrics(city),
         )
+
+    def reward(self, city: City) -> jax.Array:
+        """() of a step."""
+        here = jax.vmap(queues.here)(city.streets)
+        return desired_velocity(city.streets.v, here, self.target_velocity)
 
     def switched(self, city: City, wanted: jax.Array) -> City:
         """The lights a step later: yellow ones go on, the others obey."""
@@ -299,3 +304,64 @@ class Grid1(TrafficLightGrid):
     rows: int = 5
     columns: int = 5
     slots: int = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class MultiTrafficLightGridPO(TrafficLightGrid):
+    """Grid of 3 x 3 traffic lights, each an agent that sees its own crossing.
+
+    Flow's `MultiTrafficLightGridPOEnv`: the two cars nearest to the light on each of its four
+    streets (speed / 35, distance / 300, number of the road; 1, 1 and 0 where there is none), of
+    these roads the share that cars cover and their mean speed / 35, and which way is green, and
+    whether it is yellow, at this light and those above, below, left and right (0 and 1 where there
+    is none). The reward is common to all: the mean of (v - 35) / 35, and less by 0.2 for every car
+    that stands, over the number of lights.
+    """
+
+    name = "MultiTrafficLightGridPO"
+    standstill: float = 0.2
+    """What a standing car costs."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_several(self, "rows", self.rows)
+
+    @property
+    def agents(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The lights, in the order of the crossings."""
+        return self.rows * self.columns
+
+    def observation(self, city: City) -> jax.Array:
+        """Of each light."""
+        v, distance, count, speed = jax.lax.map(self.summary, city.streets)
+        street, index = self.approaches
+        number = self.road_number[street, index] / (self.road_number.size - 1)
+        there = count[street, index][..., None] > np.arange(SEEN)
+        cars = [
+            jnp.where(there, v[street, index] / SPEED_LIMIT, 1.0),
+            jnp.where(there, distance[street, index] / BLOCK, 1.0),
+            there * number[..., None],
+        ]
+        roads = [LENGTH * count[street, index] / BLOCK, speed[street, index] / SPEED_LIMIT]
+        lights = [jnp.append(city.across, False) * 1.0, jnp.append(city.yellow, True) * 1.0]
+        near = [light[self.neighbours] for light in lights]
+        flat = [x.reshape(self.agents, -1) for x in (*cars, *roads, *near)]
+        return jnp.concatenate(flat, axis=1)
+
+    @functools.cached_property
+    def neighbours(self) -> np.ndarray:
+        """(crossings, 5) int: each itself, and the ones above, below, left and right; the number of
+        crossings where there is none."""
+        number = np.full((self.rows + 2, self.columns + 2), self.agents)
+        number[1:-1, 1:-1] = np.arange(self.agents).reshape(self.rows, self.columns)
+        above, below = number[2:, 1:-1], number[:-2, 1:-1]
+        left, right = number[1:-1, :-2], number[1:-1, 2:]
+        return np.stack([number[1:-1, 1:-1], above, below, left, right], -1).reshape(-1, 5)
+
+    def reward(self, city: City) -> jax.Array:
+        """() of a step."""
+        here, v = jax.vmap(queues.here)(city.streets), city.streets.v
+        delay = jnp.where(here, (SPEED_LIMIT - v) / SPEED_LIMIT, 0.0).sum()
+        stand = (here & (v == 0)).sum()
+        cost = self.dt * delay / jnp.maximum(here.sum(), 1) + self.standstill * stand
+        return -cost / self.agents

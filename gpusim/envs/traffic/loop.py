@@ -86,8 +86,8 @@ class ClosedRoad(World):
 
     @property
     def action_space(self) -> Box:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """An acceleration for each controlled car, in the order of the cars."""
-        return Box(self.controlled)
+        """An acceleration for each controlled car, in the order of the cars; an agent has one."""
+        return Box(self.controlled // self.agents)
 
     # ---- what a road says
 
@@ -142,20 +142,23 @@ class ClosedRoad(World):
     def begin_prepared(self, key: jax.Array, prepared: Loop) -> State:
         """This loop; `key` is of the noise to come."""
         loop = prepared._replace(key=key)
-        return State.of(loop, self.observation(loop), metrics=self._metrics(loop))
+        nothing = jnp.zeros(self.each)
+        return State.of(loop, self.observation(loop), reward=nothing, metrics=self._metrics(loop))
 
     def transition(self, state: State, action: jax.Array) -> State:
         """One step: reward 0 and the end if two cars meet.
 
         What is not the policy's does not count as commanded, as in Flow.
         """
+        action = action.reshape(-1)  # of all agents
         loop = self.drive(state.carry, action)
         commands = self.max_accel * action * (self.controller == "policy")
         crash = self.crashed(loop)
+        reward = jnp.where(crash, 0.0, self.reward(loop.cars, commands))
         return State.of(
             loop,
             self.observation(loop),
-            reward=jnp.where(crash, 0.0, self.reward(loop.cars, commands)),
+            reward=jnp.broadcast_to(reward, self.each),
             terminated=crash,
             metrics=self._metrics(loop),
         )
@@ -241,3 +244,9 @@ def desired_velocity(v: jax.Array, here: jax.Array | bool, target: float) -> jax
     most = target * jnp.sqrt(count)
     cost = jnp.sqrt(jnp.sum(jnp.where(here, (v - target) ** 2, 0.0)))
     return jnp.maximum(most - cost, 0.0) / (most + np.finfo(np.float32).eps)
+
+
+def require_several(world: World, option: str, agents: int) -> None:
+    """Raise ValueError unless a world whose agents are so many has several."""
+    if agents < 2:
+        raise ValueError(f"{world.name}: {option} is {agents}; it is for two agents or more")

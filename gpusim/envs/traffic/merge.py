@@ -16,7 +16,7 @@ import numpy as np
 
 from gpusim.envs.traffic import drawing, queues
 from gpusim.envs.traffic.following import FAR, LENGTH, TOUCH, Sight, wall
-from gpusim.envs.traffic.loop import desired_velocity
+from gpusim.envs.traffic.loop import desired_velocity, require_several
 from gpusim.envs.traffic.queues import SPEED, Car, Queue
 from gpusim.envs.traffic.safety import collision_free, slower
 from gpusim.envs.world import Box, State, World
@@ -89,8 +89,9 @@ class MergePO(World):
 
     @property
     def action_space(self) -> Box:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """An acceleration for each car that the policy drives, in the order of coming in."""
-        return Box(self.num_rl)
+        """An acceleration for each car that the policy drives, in the order of coming in; an agent
+        has one."""
+        return Box(self.num_rl // self.agents)
 
     # ---- the world
 
@@ -110,17 +111,20 @@ class MergePO(World):
             left=jnp.zeros(()),
             key=key,
         )
-        return State.of(roads, self.observation(roads), metrics=self._metrics(roads))
+        seen, metrics = self.observation(roads), self._metrics(roads)
+        return State.of(roads, seen, reward=jnp.zeros(self.each), metrics=metrics)
 
     def transition(self, state: State, action: jax.Array) -> State:
         """`substeps` steps of all cars."""
+        action = action.reshape(-1)  # of all agents
         roads = state.carry._replace(left=jnp.zeros(()))
         roads = jax.lax.fori_loop(0, self.substeps, lambda _, r: self.drive(r, action), roads)
         crash = (self._see(roads).gap < -TOUCH) & queues.here(roads.highway)
+        reward = jnp.where(crash.any(), 0.0, self.reward(roads))
         return State.of(
             roads,
             self.observation(roads),
-            reward=jnp.where(crash.any(), 0.0, self.reward(roads)),
+            reward=jnp.broadcast_to(reward, self.each),
             terminated=crash.any(),
             metrics=self._metrics(roads),
         )
@@ -291,3 +295,29 @@ class Merge2(MergePO):
     name = "merge2"
     num_rl: int = 17
     penetration: float = 0.333
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class MultiAgentMergePO(MergePO):
+    """Merge, each controlled car an agent: Flow's `MultiAgentMergePOEnv`.
+
+    What it sees is its part of what `MergePO` sees, zeros while its place is empty; the reward is
+    common to all. Flow's agents come and go; ours are places in the order of coming in.
+    """
+
+    name = "MultiAgentMergePO"
+    max_accel: float = 3.0
+    target_velocity: float = 25.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_several(self, "num_rl", self.num_rl)
+
+    @property
+    def agents(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The cars that the policy drives."""
+        return self.num_rl
+
+    def observation(self, roads: Roads) -> jax.Array:
+        """Of each of them."""
+        return super().observation(roads).reshape(self.agents, -1)

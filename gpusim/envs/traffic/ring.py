@@ -10,7 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpusim.envs.traffic.loop import SPEED_LIMIT, Cars, ClosedRoad, Loop, desired_velocity, sight
+from gpusim.envs.traffic.loop import (
+    SPEED_LIMIT,
+    Cars,
+    ClosedRoad,
+    Loop,
+    desired_velocity,
+    require_several,
+    sight,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,3 +119,59 @@ class Accel(Ring):
     def reward(self, cars: Cars, commands: jax.Array) -> jax.Array:
         """In [0, 1]."""
         return desired_velocity(cars.v, True, self.target_velocity)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class MultiAgentWaveAttenuationPO(WaveAttenuation):
+    """Ring road, several controlled cars, each an agent: own speed, speed difference, gap ahead.
+
+    Flow's `MultiAgentWaveAttenuationPOEnv`: [v / 15, (v_lead - v) / 15, gap / 270], the gap from
+    bumper to bumper; the reward of `WaveAttenuation` is common to all.
+    """
+
+    controlled: int = 3
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_several(self, "controlled", self.controlled)
+
+    @property
+    def agents(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The controlled cars, in the order of the cars."""
+        return self.controlled
+
+    def observation(self, loop: Loop) -> jax.Array:
+        """Of each controlled car."""
+        see = sight(loop, self.dt)
+        seen = [see.v / 15, (see.v_lead - see.v) / 15, see.gap / self.max_length]
+        return jnp.stack(seen, axis=1)[self.ours]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class MultiAgentAccelPO(Accel):
+    """Ring road, several controlled cars, each an agent that sees its neighbours.
+
+    Flow's `MultiAgentAccelPOEnv`: place over length, v / 30, (v_lead - v) / 30, gap over length,
+    (v - v_behind) / 30, gap behind over length; the reward of `Accel` is common to all. Flow takes
+    the gap ahead from places, which is negative where the road begins anew; ours never is.
+    """
+
+    controlled: int = 3
+    max_accel: float = 1.0
+    target_velocity: float = 20.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_several(self, "controlled", self.controlled)
+
+    @property
+    def agents(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The controlled cars, in the order of the cars."""
+        return self.controlled
+
+    def observation(self, loop: Loop) -> jax.Array:
+        """Of each controlled car."""
+        see, length = sight(loop, self.dt), loop.length
+        ahead = [loop.cars.x / length, see.v / SPEED_LIMIT, (see.v_lead - see.v) / SPEED_LIMIT]
+        behind = [(see.v - see.v_behind) / SPEED_LIMIT, see.gap_behind / length]
+        return jnp.stack([*ahead, see.gap / length, *behind], axis=1)[self.ours]

@@ -107,3 +107,50 @@ def test_what_is_seen_by_hand():
 def test_only_square_grids():
     with pytest.raises(ValueError, match="the grid is square"):
         gpusim.make("grid0", rows=2)
+
+
+def test_each_light_sees_its_own_crossing():
+    """The same numbers as the whole grid's observation, in the place of the light that sees them;
+    what is not there is 1, 1 and 0, and a light that is not there is yellow."""
+    world: Any = gpusim.make("MultiTrafficLightGridPO")
+    whole: Any = gpusim.make("grid0")
+    assert world.neighbours[4].tolist() == [4, 7, 1, 3, 5]
+    assert world.neighbours[0].tolist() == [0, 3, 9, 9, 1]
+    step = jax.jit(jax.vmap(world.step))
+    state = jax.vmap(world.reset)(jax.random.split(jax.random.key(0), 2))
+    for k in range(30):
+        state = step(
+            state,
+            jnp.where(jnp.arange(9) % 4 == k % 4, 1.0, -1.0)[None, :, None] * jnp.ones((2, 9, 1)),
+        )
+    city = jax.tree.map(lambda x: x[0], state.carry)
+    seen = np.asarray(whole.observation(city))
+    cars = seen[:216].reshape(3, 9, 8)  # speeds, distances, numbers of roads, by crossing
+    there = cars[2] > 0
+    density, speed = seen[216:264].reshape(12, 4), seen[264:312].reshape(12, 4)
+    across, yellow = np.append(seen[321:330], 0), np.append(seen[330:339], 1)
+    street, index = whole.approaches
+    for light in range(9):
+        own = np.asarray(state.obs[0, light])
+        v, d, n = own[:8], own[8:16], own[16:24]
+        np.testing.assert_allclose(n, cars[2, light])
+        there = n > 0  # road 0 looks like none: the first street has no car before light 0 here
+        np.testing.assert_allclose(v[there], cars[0, light][there])
+        np.testing.assert_allclose(d[there], cars[1, light][there])
+        roads = street[light], index[light]
+        np.testing.assert_allclose(own[24:28], density[roads], rtol=1e-6)
+        np.testing.assert_allclose(own[28:32], speed[roads], rtol=1e-6)
+        np.testing.assert_array_equal(own[32:37], across[world.neighbours[light]])
+        np.testing.assert_array_equal(own[37:42], yellow[world.neighbours[light]])
+
+
+def test_the_lights_share_what_standing_cars_cost():
+    world: Any = gpusim.make("MultiTrafficLightGridPO")
+    state = world.start(jax.random.key(0))
+    streets = state.carry.streets
+    here = np.asarray(jax.vmap(queues.here)(streets))
+    v = np.where(here, np.where(np.arange(12)[:, None] < 3, 0.0, 14.0), 0.0)
+    city = state.carry._replace(streets=streets._replace(v=jnp.asarray(v)))
+    delay = np.mean((35 - v[here]) / 35)
+    np.testing.assert_allclose(world.reward(city), -(delay + 0.2 * 3) / 9, rtol=1e-6)
+    assert here.sum() == 12

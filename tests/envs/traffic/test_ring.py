@@ -146,3 +146,33 @@ def test_bad_options_are_named():
         gpusim.make("WaveAttenuation", min_length=100)
     with pytest.raises(ValueError, match="it sees with one car"):
         gpusim.make("WaveAttenuationPO", controlled=2)
+
+
+def test_several_cars_see_and_drive_for_themselves():
+    """What each sees, by hand; and one of them alone brakes."""
+    world = gpusim.make("MultiAgentAccelPO", controlled=2, noise=0.0)
+    step = jax.jit(world.step)
+    state = world.reset(jax.random.key(0))
+    for _ in range(20):
+        state = step(state, jnp.array([[-1.0], [1.0]]))
+    cars, length = jax.device_get((state.carry.cars, state.carry.length))
+    for row, i in enumerate([10, 21]):
+        ahead, behind = (i + 1) % 22, i - 1
+        gap = (cars.x[ahead] - cars.x[i]) % length - 5
+        back = (cars.x[i] - cars.x[behind]) % length - 5
+        seen = [cars.x[i] / length, cars.v[i] / 30, (cars.v[ahead] - cars.v[i]) / 30, gap / length]
+        seen += [(cars.v[i] - cars.v[behind]) / 30, back / length]
+        np.testing.assert_allclose(state.obs[row], seen, rtol=1e-4, atol=1e-6)
+    assert cars.v[10] == 0 < cars.v[21]
+    np.testing.assert_array_equal(state.reward, np.full(2, state.reward[0]))
+    speed = np.linalg.norm(np.full(22, 20.0)) - np.linalg.norm(cars.v - 20)
+    np.testing.assert_allclose(
+        state.reward[0], speed / np.linalg.norm(np.full(22, 20.0)), rtol=1e-4
+    )
+    wave = gpusim.make("MultiAgentWaveAttenuationPO", prepared_starts=0, warmup=0, noise=0.0)
+    found = wave.reset(jax.random.key(0))
+    cars, length = jax.device_get((found.carry.cars, found.carry.length))
+    gap = (np.roll(cars.x, -1) - cars.x) % length - 5
+    np.testing.assert_allclose(found.obs[:, 2], gap[[7, 14, 21]] / 270, rtol=1e-4)
+    with pytest.raises(ValueError, match="controlled is 1; it is for two agents or more"):
+        gpusim.make("MultiAgentAccelPO", controlled=1)

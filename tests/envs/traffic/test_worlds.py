@@ -26,6 +26,10 @@ SIZES = {  # observation, action, horizon, control step
     "merge0": (25, 5, 750, 1.0),
     "merge1": (65, 13, 750, 1.0),
     "merge2": (85, 17, 750, 1.0),
+    "MultiAgentAccelPO": (6, 1, 1500, 0.1),
+    "MultiAgentMergePO": (5, 1, 750, 1.0),
+    "MultiAgentWaveAttenuationPO": (3, 1, 3000, 0.1),
+    "MultiTrafficLightGridPO": (42, 1, 400, 1.0),
 }
 
 
@@ -68,7 +72,7 @@ def started(world: Any, keys: jax.Array, step: Any) -> Any:
     empty = jax.jit(jax.vmap(dataclasses.replace(world, warmup=0).prepare))(first)
     state = begin(empty.key, empty)
     for _ in range(world.warmup):
-        state = step(state, jnp.zeros((len(keys), world.action_size)))
+        state = step(state, jnp.zeros((len(keys), *world.action_shape)))
     return begin(later, state.carry)
 
 
@@ -78,7 +82,8 @@ def test_the_kernel_computes_what_xla_does(world: Any):
         ours = jax.vmap(world.reset)(keys)
         step = jax.jit(jax.vmap(world.transition))
         theirs = started(world, keys, step)
-        actions = jax.random.uniform(jax.random.key(3), (10, 3, world.action_size), minval=-1)
+        shape = (10, 3, *world.action_shape)
+        actions = jax.random.uniform(jax.random.key(3), shape, minval=-1)
         for action in actions:
             for a, b in zip(
                 jax.tree.leaves(ours.carry), jax.tree.leaves(theirs.carry), strict=True

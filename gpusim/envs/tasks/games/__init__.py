@@ -1,0 +1,1 @@
+"""Robots against each other: tasks of our own, for self-play."""
