@@ -189,6 +189,24 @@ def test_the_newest_sound_checkpoint_is_taken(begun: Path, whole: Path, damage: 
     assert newest.with_suffix(".npz.damaged").exists()
 
 
+def test_a_checkpoint_under_another_s_name_is_not_the_newest(begun: Path, whole: Path):  # noqa: F811
+    first, last = (begun / "checkpoints" / f"{k * CALL:012d}.npz" for k in (1, 5))
+    shutil.copy(first, last)
+    display = Doing()
+    assert go(begun, 6, *ALWAYS, display=display, resume=True).steps == 6 * CALL
+    assert any("is of 64 steps, not of its name's; the one before" in x for x in display.said)
+    assert rows(begun) == rows(whole)
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "labels.json"])
+def test_a_file_that_somebody_breaks_meanwhile_ends_no_training(tmp_path: Path, file: str):
+    """The report is made of it."""
+    folder = tmp_path / "run"
+    display = Doing(_1=lambda: (folder / file).write_bytes(b"\xff: ["))
+    assert go(folder, 4, "--evaluations", "4", display=display).steps == 4 * CALL
+    assert any("Report cannot be written" in x and file in x for x in display.said)
+
+
 @pytest.mark.parametrize("text", [None, "", "seed: 9\n", "env: [", 0.5])
 def test_a_configuration_that_is_cut_short_is_not_trusted(begun: Path, text: str | float | None):
     file = begun / "config.yaml"
