@@ -92,7 +92,7 @@ class ActorCriticConfig(LearnerConfig):
     FIXED: ClassVar[tuple[str, ...]] = (
         *LearnerConfig.FIXED,
         *("policy_hidden", "value_hidden", "activation", "distribution", "state_std"),
-        *("memory", "normalize_observations", "normalize_rewards"),
+        *("memory", "normalize_observations", "normalize_rewards", "anneal"),
     )
 
     learning_rate: float = 5e-4

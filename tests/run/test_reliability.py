@@ -91,6 +91,7 @@ def test_one_command_starts_goes_on_and_is_done(
         (["--env", "ant"], "env hopper"),
         (["--env.reset-noise-scale", "0.1"], "env_options {}"),
         (["--learner", "reinforce"], "the learner ppo, not reinforce"),
+        (["--no-anneal"], "anneal True"),
     ],
 )
 def test_what_makes_a_run_cannot_change(whole: Path, change: list[str], named: str):  # noqa: F811
