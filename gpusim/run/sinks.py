@@ -92,6 +92,17 @@ class _Lines:
         self._waiting = b""
 
 
+def listener(heard: Any) -> Sink:
+    """A function or a sink as a sink. Raises ConfigError for what is neither."""
+    if callable(heard):
+        return Callback(heard)
+    if not all(callable(getattr(heard, name, None)) for name in ("write", "close")):
+        raise ConfigError(
+            f"callbacks: {heard!r} is neither a function nor an object with write(row) and close()"
+        )
+    return heard
+
+
 class JsonLines:
     """metrics.jsonl: one JSON object a row. What is not finite is null (JSON has no NaN)."""
 
