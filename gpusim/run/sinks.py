@@ -65,7 +65,10 @@ class Callback:
     """A function that wants to hear of every row."""
 
     def __init__(self, function: Callable[[Row], object]):
-        self.write = function
+        self._function = function
+
+    def write(self, row: Row) -> None:
+        self._function(row)
 
     def close(self) -> None: ...
 
