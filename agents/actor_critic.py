@@ -149,6 +149,15 @@ class ActorCritic(Learner):
         # One long vector: a third of the time, half of the compile time of doing it leaf by leaf.
         return optax.flatten(optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adam))
 
+    def annealed(self, state: TrainState) -> TrainState:
+        """The state with the learning rate of its updates, however many gradient steps these made:
+        some were left out, or a resumed run makes more or fewer in each."""
+        if not self.config.anneal:
+            return state
+        count = state.updates * self.config.gradient_steps
+        its = lambda path, _: getattr(path[-1], "tuple_name", "") == "ScaleByScheduleState"
+        return replace(state, optimizer=optax.tree.set(state.optimizer, its, count=count))
+
     def storage(self, obs: Any, params: Any) -> dict[str, Any]:
         """By name: what is known of the rewards, if they are normalised; earlier selves, if there
         are opponents."""

@@ -55,6 +55,7 @@ class APG(ActorCritic):
 
     def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         """Play, and take one step up the gradient of what that earned."""
+        state = self.annealed(state)
         find = jax.grad(self.loss, has_aux=True)
         gradients, (after, seen, metrics) = find(state.params, state)
         params, optimizer, metrics = self.descend(

@@ -60,6 +60,17 @@ class LearnerConfig:
             self.require(getattr(self, name) >= 1, name, "at least 1")
         length = self.training_episode_length
         self.require(length is None or length >= 1, "training_episode_length", "at least 1")
+        for name, value in vars(self).items():
+            said = value if isinstance(value, tuple) else (value,)
+            fits = name == "total_steps" or all(map(fits_32_bits, said))  # updates are counted
+            self.require(fits, name, "a number of 32 bits")
+        each = self.gradient_steps if getattr(self, "anneal", False) else 1
+        self.require(
+            self.num_updates * each < 2**31,
+            "total_steps",
+            f"less: {self.num_updates} updates of {self.gradient_steps} gradient steps are more "
+            "than 32 bits count",
+        )
         if self.num_envs % num_devices:
             raise ValueError(
                 f"{type(self).__name__}: num_envs={self.num_envs} cannot be shared by "
@@ -81,7 +92,7 @@ class ActorCriticConfig(LearnerConfig):
     FIXED: ClassVar[tuple[str, ...]] = (
         *LearnerConfig.FIXED,
         *("policy_hidden", "value_hidden", "activation", "distribution", "state_std"),
-        *("memory", "normalize_observations", "normalize_rewards"),
+        *("memory", "normalize_observations", "normalize_rewards", "anneal"),
         *("policies", "central_critic", "opponents"),
     )
 
@@ -155,6 +166,16 @@ class ActorCriticConfig(LearnerConfig):
         self.require(whole, "opponents", worlds)
         for name in ("policy_hidden", "value_hidden"):
             self.require(all(n >= 1 for n in getattr(self, name)), name, "of numbers from 1 on")
+
+
+def fits_32_bits(value: object) -> bool:
+    """Is it no number that the devices, which count and compute in 32 bits, would take for another
+    one: too large, or so small that it is 0 there?"""
+    if isinstance(value, int):
+        return abs(value) < 2**31
+    if isinstance(value, float) and value and math.isfinite(value):
+        return 2.0**-126 <= abs(value) < 2.0**128
+    return True
 
 
 def near(value: int, works: Callable[[int], bool]) -> str:

@@ -31,6 +31,7 @@ class Reinforce(ActorCritic):
 
     def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         """Play, and take one step along the policy gradient."""
+        state = self.annealed(state)
         key = jax.random.fold_in(state.key, state.updates)
         memory = state.memory
         state, seen, trajectory = self.experience(state, key)

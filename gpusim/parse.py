@@ -1,6 +1,7 @@
 """Words of a command line and values of a YAML file as values of a type."""
 
 import dataclasses
+import os
 import types
 import typing
 from collections.abc import Sequence
@@ -145,4 +146,10 @@ def _int(value: Any) -> int:
     return int(number) if not isinstance(value, int) else value
 
 
-_SCALARS = {bool: _bool, int: _int, float: _float, str: str, Path: Path}
+def _path(value: Any) -> Path:
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise ValueError(f"{value!r} is not a path")
+    return Path(value)
+
+
+_SCALARS = {bool: _bool, int: _int, float: _float, str: str, Path: _path}

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,8 +46,12 @@ def train(
     Raises ConfigError, a ValueError, for what cannot be understood. A run that is interrupted or
     diverges says so in what is returned.
     """
+    if not isinstance(env_options or {}, Mapping):
+        raise ConfigError(f"env_options: expected names and values, found {env_options!r}")
     said = [] if env is None else [("env", env)]
     said += [(f"env.{name}", value) for name, value in (env_options or {}).items()]
+    if callable(callbacks) or not isinstance(callbacks, Iterable):
+        raise ConfigError(f"callbacks: expected a list of functions, found {callbacks!r}")
     command = config.of_flags([*said, *flags.items()])
     if command.dry_run:
         raise ConfigError("dry_run: python -m gpusim.train --dry-run prints what would be done")
@@ -57,7 +61,7 @@ def train(
 
     if display is None and live.in_notebook():
         display = live.LiveCurve(command.train.learner.total_steps)
-    listeners = [sinks.Callback(x) if callable(x) else x for x in callbacks]
+    listeners = [sinks.listener(x) for x in callbacks]
     return _perform(command, _folder(command), display=display, listeners=listeners)
 
 

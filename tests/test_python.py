@@ -103,14 +103,30 @@ def test_a_run_goes_on(trained):
     assert (more.folder, more.steps) == (run.folder, 320)
 
 
-def test_an_exception_in_a_callback_saves_the_run(tmp_path):
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt])
+def test_an_exception_in_a_callback_saves_the_run(tmp_path, error):
     def callback(row):
         if row.steps == 128:
-            raise RuntimeError("enough")
+            raise error("enough")
 
-    with pytest.raises(RuntimeError, match="enough"):
+    with pytest.raises(error, match="enough"):
         gpusim.train("hopper", total_steps=256, out=tmp_path, callbacks=[callback], **SMALL)
     assert [int(path.stem) for path in archive.checkpoints(tmp_path / "checkpoints")] == [64, 128]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"callbacks": [3]}, "callbacks: 3 is neither a function nor an object with write"),
+        ({"callbacks": print}, "callbacks: expected a list of functions, found <built-in"),
+        ({"callbacks": None}, "callbacks: expected a list of functions, found None"),
+        ({"env_options": [1]}, r"env_options: expected names and values, found \[1\]"),
+    ],
+)
+def test_what_is_no_callback_nor_option_is_one_line(tmp_path, said, expected):
+    with pytest.raises(ConfigError, match=expected):
+        gpusim.train("hopper", out=tmp_path / "run", **said, **SMALL)
+    assert not (tmp_path / "run").exists()
 
 
 def test_mistakes_are_those_of_the_command():

@@ -47,6 +47,7 @@ class PPO(ActorCritic):
 
     def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         """Play, judge, learn; then let the observations played be part of the statistics."""
+        state = self.annealed(state)
         play_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.updates))
         memory = state.memory
         state, seen, trajectory = self.experience(state, play_key)

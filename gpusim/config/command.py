@@ -55,7 +55,10 @@ def of_flags(given: Sequence[tuple[str, Any]]) -> Command:
     }
     said = [(flag, value) for flag, value in given if not about & {*meant(flag)}]
     several = lambda value: [value] if isinstance(value, str | Path) else value
-    configs = [Path(x) for flag, value in given if flag == "config" for x in several(value)]
+    files = [several(value) for flag, value in given if flag == "config"]
+    if not all(files):
+        raise ConfigError("--config: takes one file or more, not none")
+    configs = [Path(file) for some in files for file in some]
     kinds = {"resume": Path, "out": Path, "dry_run": bool, **Processes.__annotations__}
     values = {name: typed_by(its[name], kind) for name, kind in kinds.items() if name in its}
     auto = values.get("resume") == Path("auto")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import yaml
 
 from gpusim import agents
-from gpusim.agents.config import LearnerConfig
+from gpusim.agents.config import LearnerConfig, fits_32_bits
 from gpusim.config.settings import ConfigError, preset
 from gpusim.envs import registry
 
@@ -98,6 +98,18 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value >= least:  # nor NaN
                 raise ConfigError(f"{name} is {value}, needs to be at least {least}")
+        for name in ("eval_envs", "episode_length", "num_seeds", "devices"):
+            if not fits_32_bits(getattr(self, name)):
+                raise ConfigError(f"{name} is {getattr(self, name)}, needs to be below 2**31")
+        if self.restore_parts and self.restore is None:
+            parts = " ".join(self.restore_parts)
+            raise ConfigError(f"restore_parts is {parts}: say of which run, --restore RUN")
+        for name in ("stop_return", "patience"):
+            if getattr(self, name) is not None and not (self.evaluations or self.evaluation_steps):
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}, but no evaluation is made to end the "
+                    "run; leave out --evaluations 0"
+                )
         if self.seed + self.num_seeds > 2**32:
             last = "" if self.num_seeds == 1 else f" and num_seeds {self.num_seeds}: the last"
             raise ConfigError(f"seed is {self.seed}{last}, needs to be below 2**32 = {2**32}")

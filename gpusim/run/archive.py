@@ -52,6 +52,8 @@ def newest(folder: Path, told: Callable[[str], Any] = lambda line: None) -> tupl
     for path in reversed(found):
         try:
             archive = read(path)
+            if archive.step != int(path.stem):  # its name alone would make it the newest
+                raise Damaged(f"checkpoint {path}: is of {archive.step} steps, not of its name's")
         except Damaged as error:
             reasons.append(str(error))
             continue

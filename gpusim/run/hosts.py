@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import socket
 import sys
 import threading
 import time
@@ -169,6 +170,8 @@ def join(said: Processes) -> None:
         )
     if count == 1:
         return
+    if not index:
+        _check_free(int(port))
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would keep SIGTERM to itself
     if index:
@@ -183,6 +186,18 @@ def join(said: Processes) -> None:
     finally:
         patience.cancel()
     threading.Thread(target=_watch, daemon=True).start()
+
+
+def _check_free(port: int) -> None:
+    """Raise ConfigError if another process listens there: gRPC would share the port with it, and
+    JAX abort()."""
+    try:
+        socket.create_server(("", port)).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"--coordinator: port {port} cannot be listened on ({error}); choose another one, or "
+            "is another process with --process-id 0?"
+        ) from error
 
 
 def _watch() -> None:

@@ -14,15 +14,22 @@ from gpusim.config import ConfigError, TrainConfig
 
 def check(config: TrainConfig, learner: Learner) -> None:
     """Raise ConfigError if the state of a run and the observations of one rollout, which have to
-    be there at the same time, are more than the memory of the devices of this process."""
+    be there at the same time, or the worlds of an evaluation, are more than the memory of the
+    devices of this process."""
     own = _own(learner)
     state, settings = learner.blank(), config.learner
     worlds = config.num_seeds * settings.num_envs * len(own) // len(learner.devices)
     seen = worlds * settings.unroll_length * learner.world.observation_size * 4
     stored = _bytes(state.extra)
     needed, there = _bytes(state) + seen, _memory(own)
-    if there is None or needed <= there:
+    evaluated = config.eval_envs * _bytes(state.envs) // state.envs.world.reward.size
+    if there is None or max(needed, evaluated) <= there:
         return
+    if evaluated > needed:
+        raise ConfigError(
+            f"eval_envs is {config.eval_envs}: evaluations need more than {_size(evaluated)} of "
+            f"memory, of which there are {_size(there)}; try --eval-envs 128"
+        )
     flags = f"--num-envs {settings.num_envs}, --unroll-length {settings.unroll_length}"
     flags += f", --num-seeds {config.num_seeds}" if config.num_seeds > 1 else ""
     flags += (

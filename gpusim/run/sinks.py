@@ -65,9 +65,45 @@ class Callback:
     """A function that wants to hear of every row."""
 
     def __init__(self, function: Callable[[Row], object]):
-        self.write = function
+        self._function = function
+
+    def write(self, row: Row) -> None:
+        self._function(row)
 
     def close(self) -> None: ...
+
+
+class _Lines:
+    """A file that lines are added to, whole ones alone; those that a full disk did not take wait
+    for the next."""
+
+    def __init__(self, path: Path):
+        self.path, self._waiting = path, b""
+
+    def add(self, lines: bytes, *, head: bytes = b"") -> None:
+        """head: what comes before all lines, in a file that has none yet. Raises OSError."""
+        self._waiting += lines
+        with self.path.open("ab", buffering=0) as file:
+            whole = file.tell()
+            data = self._waiting if whole else head + self._waiting
+            try:
+                if file.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            except OSError:
+                file.truncate(whole)  # no torn line stays
+                raise
+        self._waiting = b""
+
+
+def listener(heard: Any) -> Sink:
+    """A function or a sink as a sink. Raises ConfigError for what is neither."""
+    if callable(heard):
+        return Callback(heard)
+    if not all(callable(getattr(heard, name, None)) for name in ("write", "close")):
+        raise ConfigError(
+            f"callbacks: {heard!r} is neither a function nor an object with write(row) and close()"
+        )
+    return heard
 
 
 class JsonLines:
@@ -77,41 +113,25 @@ class JsonLines:
         """resume_at: steps of the checkpoint a run resumes from; rows after it are dropped, because
         they will be written again."""
         if resume_at is not None and path.exists():
-            kept = [
-                line
-                for line in path.read_text(encoding="utf-8").splitlines()
-                if _steps(line) <= resume_at
-            ]
-            text = "".join(f"{line}\n" for line in kept)
-            write_atomic(path, lambda file: file.write(text.encode()))
+            lines = path.read_bytes().splitlines()
+            kept = b"".join(line + b"\n" for line in lines if _steps(line) <= resume_at)
+            write_atomic(path, lambda file: file.write(kept))
         path.touch()
-        self._path = path
-        self._unwritten = b""  # rows that a full disk did not take
+        self._lines = _Lines(path)
 
     def write(self, row: Row) -> None:
         values = {k: float(v) if math.isfinite(v) else None for k, v in row.values.items()}
         line = {"steps": row.steps, "seconds": round(row.seconds, 3), **values}
-        self._unwritten += json.dumps(line).encode() + b"\n"
-        with self._path.open("ab", buffering=0) as file:
-            whole = file.tell()
-            try:
-                written = file.write(self._unwritten)
-            except OSError:
-                file.truncate(whole)  # no torn line stays
-                raise
-            if written < len(self._unwritten):
-                file.truncate(whole)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
-        self._unwritten = b""
+        self._lines.add(json.dumps(line).encode() + b"\n")
 
     def close(self) -> None: ...
 
 
-def _steps(line: str) -> float:
-    """Steps of a row; infinite for the torn last line of a run that was killed."""
+def _steps(line: bytes) -> float:
+    """Steps of a row; infinite for what is none, as the torn last line of a run that was killed."""
     try:
-        return json.loads(line)["steps"]
-    except (ValueError, KeyError):
+        return int(json.loads(line)["steps"])
+    except (ValueError, KeyError, TypeError):
         return math.inf
 
 
@@ -135,26 +155,26 @@ class Csv:
 
     def __init__(self, path: Path, *, resume_at: int | None = None):
         """resume_at: as for JsonLines."""
-        self._path, self._header = path, []
+        self._lines, self._header = _Lines(path), []
         if resume_at is not None and path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                kept = [row for row in reader if _whole(row) and int(row["steps"]) <= resume_at]
-                self._header = list(reader.fieldnames or [])
-            write_atomic(path, lambda file: file.write(self._text(kept, header=True)))
+            with path.open(newline="", encoding="utf-8", errors="replace") as file:
+                lines = [line for line in file if line.endswith("\n")]
+            reader = csv.DictReader(lines)
+            kept = [row for row in reader if _whole(row) and int(row["steps"]) <= resume_at]
+            self._header = list(reader.fieldnames or [])
+            text = self._text(kept, header=bool(self._header))
+            write_atomic(path, lambda file: file.write(text))
 
     def write(self, row: Row) -> None:
-        first = not self._header
-        if first:  # evaluations come later, with numbers of their own
+        if not self._header:  # evaluations come later, with numbers of their own
             self._header = [*dict.fromkeys(("steps", "seconds", *row.values, *RUN))]
         values = {k: v for k, v in row.values.items() if math.isfinite(v)}
         line = {"steps": row.steps, "seconds": round(row.seconds, 3), **values}
-        with self._path.open("ab" if not first else "wb") as file:
-            file.write(self._text([line], header=first))
+        self._lines.add(self._text([line]), head=self._text([], header=True))
 
     def close(self) -> None: ...
 
-    def _text(self, rows: Sequence[Mapping[str, Any]], header: bool) -> bytes:
+    def _text(self, rows: Sequence[Mapping[str, Any]], *, header: bool = False) -> bytes:
         text = io.StringIO()
         writer = csv.DictWriter(text, self._header, extrasaction="ignore", lineterminator="\n")
         if header:
@@ -164,8 +184,8 @@ class Csv:
 
 
 def _whole(row: Mapping[str, str | None]) -> bool:
-    """Is it no line that was torn by a kill?"""
-    return None not in row.values() and (row["steps"] or "").isdecimal()
+    """Is it no line that was torn by a kill, nor garbage?"""
+    return None not in row.values() and (row.get("steps") or "").isdecimal()
 
 
 class WandB:
@@ -261,7 +281,10 @@ class Report:
             self._written = time.monotonic()
 
     def close(self) -> None:
-        report.write(self._folder)
+        try:
+            report.write(self._folder)
+        except ValueError as error:  # somebody changed a file of the folder: training goes on
+            raise OSError(str(error)) from error
 
 
 class _Console(Console):

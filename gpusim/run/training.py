@@ -146,8 +146,9 @@ def _loop(here: Position, keeper: Keeper | Follower, interruption: Interruption)
                 if faults:
                     raise faults[0]
                 return here
-    except Exception:
-        if job.hosts.count == 1 or hosts.PARTING.is_set():
+    except BaseException as error:  # sys.exit() in a callback, too
+        at_once = isinstance(error, KeyboardInterrupt) and interruption.caught
+        if not at_once and (job.hosts.count == 1 or hosts.PARTING.is_set()):
             keeper.rescue(here)
         raise
     hosts.PARTING.set()

@@ -245,6 +245,18 @@ def test_learning_rate_falls_to_nothing_if_annealed():
     np.testing.assert_allclose(ravel_pytree(later.params)[0], before, atol=1e-7)
 
 
+def test_the_learning_rate_follows_the_updates_whatever_gradient_steps_they_made():
+    """A run of which two thirds are made goes on with a tenth of the epochs."""
+    config = replace(SHORT, total_steps=6 * SHORT.steps_per_update, updates_per_call=4)
+    first = make(MASS, replace(config, num_epochs=10))
+    state, _ = first.train_step(first.init(jax.random.key(0)))
+    before = np.asarray(ravel_pytree(state.params)[0])
+    learner = make(MASS, replace(config, num_epochs=1, updates_per_call=1))
+    later, report = learner.train_step(state)
+    assert report.metrics["gradient_norm"] > 0
+    assert np.abs(ravel_pytree(later.params)[0] - before).max() > 1e-5
+
+
 def test_a_gradient_that_is_not_finite_is_skipped_and_counted():
     """One reward in 25 has a square that overflows: updates whose batch has it change nothing."""
     config = replace(SHORT, updates_per_call=1, unroll_length=4, num_minibatches=2)

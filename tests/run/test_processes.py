@@ -259,6 +259,16 @@ def test_processes_that_cannot_be_are_refused(said: tuple, why: str):
         hosts.join(config.Processes(*said))
 
 
+def test_a_port_of_another_is_not_shared():
+    """Two that are both the first, say: gRPC would let them share it, and JAX would abort()."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(config.ConfigError, match=f"port {port} cannot be listened on"):
+            hosts.join(config.Processes(f"127.0.0.1:{port}", 2, 0))
+    with pytest.raises(config.ConfigError, match="port 99999 cannot be listened on"):
+        hosts.join(config.Processes("127.0.0.1:99999", 2, 0))
+
+
 def test_a_collective_that_fails_is_told_from_other_errors():
     assert hosts.is_loss(jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed: [...]"))
     assert hosts.is_loss(ValueError("UNKNOWN: Gloo AllGather failed: [...] reset by peer"))

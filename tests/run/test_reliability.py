@@ -91,6 +91,7 @@ def test_one_command_starts_goes_on_and_is_done(
         (["--env", "ant"], "env hopper"),
         (["--env.reset-noise-scale", "0.1"], "env_options {}"),
         (["--learner", "reinforce"], "the learner ppo, not reinforce"),
+        (["--no-anneal"], "anneal True"),
     ],
 )
 def test_what_makes_a_run_cannot_change(whole: Path, change: list[str], named: str):  # noqa: F811
@@ -187,6 +188,24 @@ def test_the_newest_sound_checkpoint_is_taken(begun: Path, whole: Path, damage: 
     assert rows(begun) == rows(whole)
     assert final_state(begun) == final_state(whole)
     assert newest.with_suffix(".npz.damaged").exists()
+
+
+def test_a_checkpoint_under_another_s_name_is_not_the_newest(begun: Path, whole: Path):  # noqa: F811
+    first, last = (begun / "checkpoints" / f"{k * CALL:012d}.npz" for k in (1, 5))
+    shutil.copy(first, last)
+    display = Doing()
+    assert go(begun, 6, *ALWAYS, display=display, resume=True).steps == 6 * CALL
+    assert any("is of 64 steps, not of its name's; the one before" in x for x in display.said)
+    assert rows(begun) == rows(whole)
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "labels.json"])
+def test_a_file_that_somebody_breaks_meanwhile_ends_no_training(tmp_path: Path, file: str):
+    """The report is made of it."""
+    folder = tmp_path / "run"
+    display = Doing(_1=lambda: (folder / file).write_bytes(b"\xff: ["))
+    assert go(folder, 4, "--evaluations", "4", display=display).steps == 4 * CALL
+    assert any("Report cannot be written" in x and file in x for x in display.said)
 
 
 @pytest.mark.parametrize("text", [None, "", "seed: 9\n", "env: [", 0.5])

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -51,6 +52,59 @@ def test_resuming_drops_what_will_be_written_again(tmp_path: Path):
     second.write(rows(25)[0])
     second.close()
     assert [json.loads(line)["steps"] for line in path.open()] == [10, 20, 25]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"5", b"null", b"[1]", b'{"steps": "many"}', b'{"steps": null}', b"\xff\xfe", b"\0\0"],
+)
+def test_garbage_in_a_log_is_no_row(tmp_path: Path, garbage: bytes):
+    """As a power cut or an editor leaves it."""
+    lines, table = tmp_path / "metrics.jsonl", tmp_path / "metrics.csv"
+    for kind, path in ((JsonLines, lines), (Csv, table)):
+        sink = kind(path)
+        sink.write(rows(10)[0])
+        path.write_bytes(path.read_bytes() + garbage + b"\n")
+        kind(path, resume_at=20).write(rows(30)[0])
+    assert [json.loads(line)["steps"] for line in lines.open()] == [10, 30]
+    with table.open(newline="") as file:
+        assert [row["steps"] for row in csv.DictReader(file)] == ["10", "30"]
+
+
+def test_a_csv_is_whole_after_a_torn_header_and_has_one_in_a_folder_made_anew(tmp_path: Path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("steps,sec")
+    sink = Csv(path, resume_at=0)
+    sink.write(rows(10)[0])
+    found = path.read_text().splitlines()
+    assert found[0].startswith("steps,seconds,return,")
+    path.unlink()
+    sink.write(rows(20)[0])
+    assert path.read_text().splitlines() == [
+        found[0],
+        found[1].replace("10,0.1,", "20,0.2,").replace("0.01", "0.02"),
+    ]
+
+
+@pytest.mark.parametrize("kind", [JsonLines, Csv])
+def test_rows_wait_while_the_disk_is_full(tmp_path: Path, kind: type):
+    path = tmp_path / "metrics"
+    sink = kind(path)
+    sink.write(rows(10)[0])
+    whole = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 9, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large|No space left"):
+            sink.write(rows(20)[0])
+        assert path.read_bytes() == whole
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    sink.write(rows(30)[0])
+    other = kind(tmp_path / "other")
+    for row in rows(10, 20, 30):
+        other.write(row)
+    assert path.read_bytes() == (tmp_path / "other").read_bytes()
 
 
 def test_csv_has_a_column_for_all_that_comes(tmp_path: Path):

@@ -292,7 +292,8 @@ def test_some_checkpoints_are_kept_for_good(tmp_path: Path):
         (["--devices", "9"], "9 devices asked for"),
         (["--eval-envs", "0"], "eval_envs is 0"),
         (["--stop-return", "nan"], "stop_return is nan"),
-        (["--num-envs", "4e9"], "GiB; make less of what takes it: --num-envs 4000000000"),
+        (["--num-envs", "2e9"], "GiB; make less of what takes it: --num-envs 2000000000"),
+        (["--eval-envs", "2e9"], "eval_envs is 2000000000: evaluations need more than "),
         (["--num-envs", "8", "--num-seeds", "1_000_000_000"], "--num-seeds 1000000000"),
     ],
 )
