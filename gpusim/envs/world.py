@@ -218,10 +218,10 @@ class World(abc.ABC):
         if action.shape == shape and jnp.issubdtype(action.dtype, space.kind):
             return action
         whose = f"{worlds[0]} worlds take" if worlds else "one world takes"
+        hint = "" if worlds else "; many worlds are stepped by jax.vmap(env.step)(states, actions)"
         raise ValueError(
             f"{self.name}: {whose} an action of shape {shape} with {space.kind.__name__} numbers, "
-            f"not {action.dtype} of shape {action.shape}; many worlds are stepped by "
-            f"jax.vmap(env.step)(states, actions)"
+            f"not {action.dtype} of shape {action.shape}{hint}"
         )
 
     def batch(self, num: int) -> Batch:
