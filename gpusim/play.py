@@ -243,6 +243,8 @@ def play(
     of a run of several seeds. env, physics, env_options: another environment than the run's.
     Raises ConfigError or CheckpointError, both ValueErrors.
     """
+    if not isinstance(env_options or {}, Mapping):
+        raise ConfigError(f"env_options is {env_options!r}, needs to be values by name")
     options = {f"env.{name}": value for name, value in (env_options or {}).items()}
     given = {"env": env, "physics": physics} | options
     said = [(name, value) for name, value in given.items() if value is not None]

@@ -46,6 +46,10 @@ def train(
     Raises ConfigError, a ValueError, for what cannot be understood. A run that is interrupted or
     diverges says so in what is returned.
     """
+    if not isinstance(env_options or {}, Mapping):
+        raise ConfigError(f"env_options is {env_options!r}, needs to be values by name")
+    if callable(callbacks) or not all(callable(x) or hasattr(x, "write") for x in callbacks):
+        raise ConfigError(f"callbacks is {callbacks!r}, needs to be a list of functions")
     said = [] if env is None else [("env", env)]
     said += [(f"env.{name}", value) for name, value in (env_options or {}).items()]
     command = config.of_flags([*said, *flags.items()])

@@ -118,6 +118,11 @@ def test_mistakes_are_those_of_the_command():
         gpusim.train("hopper", num_env=3)
     with pytest.raises(ConfigError, match=r"--env.nose: hopper has no such option"):
         gpusim.train("hopper", env_options={"nose": 3})
+    with pytest.raises(ConfigError, match="env_options is 'nose=3', needs to be values by name"):
+        gpusim.train("hopper", env_options="nose=3")  # pyright: ignore[reportArgumentType]
+    for callbacks in (print, [3]):
+        with pytest.raises(ConfigError, match=r"callbacks is .*, needs to be a list of functions"):
+            gpusim.train("hopper", callbacks=callbacks)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ConfigError, match="--seed: 'x' is not a number"):
         gpusim.train("hopper", seed="x")
     with pytest.raises(ConfigError, match="--dry-run prints"):
