@@ -101,7 +101,9 @@ class Policy:
         for name, x in arrays.items():
             if x.shape[-1:] != (parts.get(name),):
                 what = f"observation {name!r}".removesuffix(" ''")
-                raise ValueError(f"{self}: {what} has shape {x.shape}, not (..., features)")
+                raise ValueError(
+                    f"{self}: {what} has shape {x.shape}, not (..., {parts.get(name)})"
+                )
         return np.concatenate([*arrays.values()], axis=-1)
 
     def __repr__(self) -> str:
@@ -117,6 +119,7 @@ class Policy:
             raise ValueError(f"{path}: a policy is written as .npz or .onnx")
         from gpusim.run.files import write_atomic  # not above: to read needs no locks of Unix
 
+        path.parent.mkdir(parents=True, exist_ok=True)  # as of datasets and runs
         if path.suffix == ".onnx":
             content = onnx_model(self).SerializeToString()
             write_atomic(path, lambda file: file.write(content))

@@ -266,6 +266,8 @@ def play(
     env_options: another environment than the run's.
     Raises ConfigError or CheckpointError, both ValueErrors.
     """
+    if not isinstance(env_options or {}, Mapping):
+        raise ConfigError(f"env_options: expected names and values, found {env_options!r}")
     options = {f"env.{name}": value for name, value in (env_options or {}).items()}
     given = {"env": env, "physics": physics} | options
     said = [(name, value) for name, value in given.items() if value is not None]

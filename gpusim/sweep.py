@@ -5,6 +5,7 @@ goes on with a sweep that was interrupted, and a trial that fails goes on from i
 """
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -73,8 +74,22 @@ def read(file: Path) -> Space:
                 f"{file}: {name}: expected one of {', '.join(KINDS)} with a list, such as "
                 "{choice: [1, 2]} or {uniform: [0, 1]}"
             )
-        space[str(name)] = (kind, [_number(v) if isinstance(v, str) else v for v in values])
+        values = [_number(v) if isinstance(v, str) else v for v in values]
+        if pair and not _bounds(values, above_zero=kind == "loguniform"):
+            above = ", above 0" * (kind == "loguniform")
+            raise ConfigError(
+                f"{file}: {name}: {kind} is between two numbers, the lower first{above}, "
+                f"not {values}"
+            )
+        space[str(name)] = (kind, values)
     return space
+
+
+def _bounds(values: list[Any], *, above_zero: bool) -> bool:
+    """Are these the ends of a range?"""
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    finite = len(values) == len(numbers) == 2 and all(map(math.isfinite, numbers))
+    return finite and numbers[0] < numbers[1] and (numbers[0] > 0 or not above_zero)
 
 
 def _number(word: str) -> float | str:

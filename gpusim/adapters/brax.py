@@ -11,19 +11,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from brax import base, envs, kinematics
 from brax.io import html as viewer
 from brax.io import mjcf
 from numpy.typing import ArrayLike
 
-from gpusim.envs.world import State, World
+from gpusim.adapters import checked_world
+from gpusim.envs.world import Box, State, World
 
 
 class Env(envs.Env):
-    """One world; what it carries is Brax's `pipeline_state`. The time limit is the wrappers'."""
+    """One world; what it carries is Brax's `pipeline_state`. The time limit is the wrappers'.
+
+    Raises ValueError for a world whose actions are choices, which Brax does not have.
+    """
 
     def __init__(self, world: World):
-        world.require_one_agent("Brax")
+        checked_world(world, "Brax")
+        if not isinstance(world.action_space, Box):
+            raise ValueError(f"{world.name}: actions are {world.action_space}; Brax needs a Box")
         self.world = world
         self._metrics = jax.eval_shape(world.reset, jax.random.key(0)).metrics
 
@@ -86,6 +93,8 @@ def trajectory(world: World, poses: ArrayLike) -> tuple[base.System, list[base.S
     drawing = world.drawing()
     if drawing is None:
         raise ValueError(f"{world.name} offers no drawing (docs/envs.md says how it could)")
+    if np.ndim(poses) != 2 or np.shape(poses)[1] != drawing.nq:
+        raise ValueError(f"{world.name}: poses {np.shape(poses)} are not (T, {drawing.nq})")
     system = mjcf.load_model(drawing)
     still = jnp.zeros(system.qd_size())
 

@@ -8,7 +8,6 @@ does it for "gpusim.adapters.gymnasium:gpusim/NAME". Options of the world are ke
 back is NumPy, writable, and the caller's own.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,8 +21,11 @@ from gymnasium.vector.utils import batch_space
 
 import gpusim
 from gpusim import lanes
+from gpusim.adapters import SEEDS, checked_number, checked_world
 from gpusim.envs import registry
-from gpusim.envs.world import Box, State, World, begun, episode_keys, stepped
+from gpusim.envs.world import Box, Discrete, State, World, begun, episode_keys, stepped
+
+NO_LIMIT = 2**31 - 1
 
 
 class Running(NamedTuple):
@@ -32,8 +34,6 @@ class Running(NamedTuple):
     state: State
     stream: jax.Array  # key: what its later episodes are drawn from
     steps: jax.Array  # () int32, counted against the time limit
-    total: jax.Array  # () sum of rewards of the episode
-    length: jax.Array  # () int32: steps of the episode
     over: jax.Array  # () bool: the step just made ended it
 
 
@@ -46,8 +46,6 @@ class Seen(NamedTuple):
     truncated: jax.Array
     final_obs: Any  # before any restart
     metrics: Mapping[str, jax.Array]
-    total: jax.Array
-    length: jax.Array
 
 
 class Worlds:
@@ -67,8 +65,7 @@ class Worlds:
     def _begin(self, key: jax.Array) -> Running:
         stream, start = episode_keys(key)
         state = begun(self.world, start)
-        zero = jnp.zeros((), jnp.int32)
-        return Running(state, stream, zero, jnp.zeros_like(state.reward), zero, jnp.zeros((), bool))
+        return Running(state, stream, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
     def _restart(self, run: Running, chosen: jax.Array) -> Running:
         """A new episode of its stream, if it is chosen."""
@@ -76,14 +73,13 @@ class Worlds:
 
     def _step(self, run: Running, action: jax.Array) -> tuple[Running, Seen]:
         state = stepped(self.world, run.state, action)
-        steps, total, length = run.steps + 1, run.total + state.reward, run.length + 1
+        steps = run.steps + 1
         truncated = (state.truncated | (steps >= self.limit)) & ~state.terminated
         over = state.terminated | truncated
         seen = Seen(
-            *(state.obs, state.reward, state.terminated, truncated),
-            *(state.obs, state.metrics, total, length),
+            *(state.obs, state.reward, state.terminated, truncated), state.obs, state.metrics
         )
-        return Running(state, run.stream, steps, total, length, over), seen
+        return Running(state, run.stream, steps, over), seen
 
     def _same_step(self, run: Running, action: jax.Array) -> tuple[Running, Seen]:
         """An episode that ends begins anew within the step."""
@@ -96,10 +92,9 @@ class Worlds:
 
         def start(run, action):
             new = self._begin(run.stream)
-            zero, no = jnp.zeros_like(new.total), jnp.zeros((), bool)
+            zero, no = jnp.zeros_like(new.state.reward), jnp.zeros((), bool)
             metrics = jax.tree.map(jnp.zeros_like, dict(new.state.metrics))
-            obs = new.state.obs
-            return new, Seen(obs, zero, no, no, obs, metrics, zero, jnp.zeros((), jnp.int32))
+            return new, Seen(new.state.obs, zero, no, no, new.state.obs, metrics)
 
         def go_on(run, action):
             run, seen = self._step(run, action)
@@ -114,6 +109,7 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     autoreset_mode: Gymnasium's "NextStep", "SameStep" (with `final_obs` and `final_info`) or
     "Disabled" (with `reset(options={"reset_mask": ...})`). staggered: the first episodes begin at
     random points of the time limit, so that worlds do not all restart together ever after.
+    Gymnasium's wrapper RecordEpisodeStatistics tells of finished episodes.
     """
 
     def __init__(
@@ -126,9 +122,13 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         staggered: bool = False,
     ):
         super().__init__()
-        world.require_one_agent("Gymnasium")
-        self.world, self.num_envs, self.staggered = world, num_envs, staggered
-        self.limit = max_episode_steps or world.max_episode_steps
+        checked_world(world, "Gymnasium")
+        if world.hosted:
+            raise ValueError(f"{world.name} steps on the host: make it there, without gpusim")
+        self.world, self.staggered = world, staggered
+        self.num_envs = checked_number("num_envs", num_envs, 1)
+        limit = world.max_episode_steps if max_episode_steps is None else max_episode_steps
+        self.limit = checked_number("max_episode_steps", limit, 1)
         self.mode = AutoresetMode(autoreset_mode)
         self.metadata = {"autoreset_mode": self.mode, "render_modes": []}
         self.single_observation_space = observation_space(world)
@@ -137,7 +137,6 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.worlds = Worlds(world, self.limit, self.mode)
         self._run: Any = None
-        self._begun = np.full(num_envs, time.perf_counter())
 
     def reset(
         self,
@@ -150,14 +149,10 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         seed: one a world, or n for n, n + 1, ...; a world without one goes on with its own random
         stream, or begins one at random.
         """
-        mask = _mask(options, self.num_envs)
-        if isinstance(seed, int | np.integer):
-            seed = [int(seed) + i for i in range(self.num_envs)]
-        seeds = [None] * self.num_envs if seed is None else list(seed)
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"{len(seeds)} seeds for {self.num_envs} worlds")
+        mask, seeds = _mask(options, self.num_envs), _seeds(seed, self.num_envs)
+        super().reset(seed=seeds[0])
+        steps = self.np_random.integers(self.limit, size=self.num_envs, dtype=np.int32)
         if self._run is None:
-            super().reset(seed=seeds[0])
             drawn = self.np_random.integers(2**32, size=self.num_envs)
             self._run = self.worlds.begin(_keys(drawn))
         elif any(s is None and m for s, m in zip(seeds, mask, strict=True)):
@@ -166,37 +161,30 @@ class VectorEnv(gymnasium.vector.VectorEnv):
         if given.any():
             fresh = self.worlds.begin(_keys([s or 0 for s in seeds]))
             self._run = _chosen(given, fresh, self._run)
-        if self.staggered and options is None:
-            steps = self.np_random.integers(self.limit, size=self.num_envs, dtype=np.int32)
+        if self.staggered and "reset_mask" not in (options or {}):
             self._run = self._run._replace(steps=jnp.asarray(steps))
-        self._begun[mask] = time.perf_counter()
         return _numpy(self._run.state.obs), {}
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One control step of every world."""
         if self._run is None:
             raise gymnasium.error.ResetNeeded("call reset before step")
-        actions = self.world.checked(actions, (self.num_envs,))
+        checked = self.world.checked(actions, (self.num_envs,))
+        _check_choices(self.world, actions)
         was_over = np.asarray(self._run.over)
         if self.mode is AutoresetMode.DISABLED and was_over.any():
-            ended = np.flatnonzero(was_over)
             raise gymnasium.error.ResetNeeded(
-                f"worlds {ended[:8].tolist()} have ended; reset them with options['reset_mask']"
+                f"worlds {np.flatnonzero(was_over)[:8].tolist()} have ended; call reset, of some "
+                f"worlds with options['reset_mask']"
             )
-        self._run, seen = self.worlds.step(self._run, actions)
+        self._run, seen = self.worlds.step(self._run, checked)
         seen = _numpy(seen)
         ended = seen.terminated | seen.truncated
         restarted = was_over if self.mode is AutoresetMode.NEXT_STEP else np.zeros_like(ended)
         infos = _infos(seen.metrics, ~restarted)
-        if ended.any():
-            now = time.perf_counter()
-            took = np.where(ended, now - self._begun, 0)
-            episode = {"r": seen.total * ended, "l": seen.length * ended, "t": took}
-            infos |= {"episode": episode, "_episode": ended}
-            self._begun[ended] = now
-            if self.mode is AutoresetMode.SAME_STEP:
-                infos |= {"final_obs": _objects(seen.final_obs, ended), "_final_obs": ended}
-                infos |= {"final_info": _infos(seen.metrics, ended), "_final_info": ended}
+        if ended.any() and self.mode is AutoresetMode.SAME_STEP:
+            infos |= {"final_obs": _objects(seen.final_obs, ended), "_final_obs": ended}
+            infos |= {"final_info": _infos(seen.metrics, ended), "_final_info": ended}
         return seen.obs, seen.reward, seen.terminated, seen.truncated, infos
 
 
@@ -213,7 +201,6 @@ class Env(gymnasium.Env):
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
     ):
-        world.require_one_agent("Gymnasium")
         modes = ["rgb_array"] if world.drawing() is not None else []
         if render_mode not in (None, *modes):
             raise ValueError(f"{world.name}: render_mode {render_mode!r}; there are: {modes}")
@@ -241,15 +228,17 @@ class Env(gymnasium.Env):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One control step; Gymnasium's RecordEpisodeStatistics sums up episodes, if wanted."""
-        actions = np.asarray(action)[None]
-        obs, reward, terminated, truncated, infos = self._envs.step(actions)
-        info = {k: float(infos[k][0]) for k in infos if f"_{k}" in infos and k != "episode"}
+        self.world.checked(action)
+        obs, reward, terminated, truncated, infos = self._envs.step(np.asarray(action)[None])
+        info = {k: float(infos[k][0]) for k in infos if f"_{k}" in infos}
         return _first(obs), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> np.ndarray | None:
         """(480, 640, 3) uint8, from outside; None without a render_mode."""
         if self.render_mode is None:
             return None
+        if self._envs._run is None:
+            raise gymnasium.error.ResetNeeded("call reset before render")
         import mujoco
 
         model: Any = self.world.drawing()
@@ -272,6 +261,11 @@ def make(name: str, **options: Any) -> Env:
     """`Env` of a world by its name in `gpusim.make`; options of both."""
     own = {key: options.pop(key) for key in ("max_episode_steps", "render_mode") if key in options}
     return Env(gpusim.make(name, **options), **own)
+
+
+def _make_endless(name: str, **options: Any) -> Env:
+    """For `gymnasium.make`, which has the time limit, and keeps `max_episode_steps` to itself."""
+    return make(name, max_episode_steps=NO_LIMIT, **options)
 
 
 def make_vec(name: str, num_envs: int = 1, **options: Any) -> VectorEnv:
@@ -305,6 +299,26 @@ def _mask(options: dict[str, Any] | None, num_envs: int) -> np.ndarray:
     if mask.shape != (num_envs,) or mask.dtype != bool:
         raise ValueError(f"reset_mask is {mask.dtype}{list(mask.shape)}, not bool[{num_envs}]")
     return mask
+
+
+def _seeds(seed: Any, num_envs: int) -> list[int | None]:
+    """One for each world."""
+    checked = lambda seed: checked_number("seed", seed, 0, SEEDS)
+    if seed is None:
+        return [None] * num_envs
+    if np.ndim(seed) == 0:
+        return [checked(checked(seed) + i) for i in range(num_envs)]
+    if len(seed) != num_envs:
+        raise ValueError(f"{len(seed)} seeds for {num_envs} worlds")
+    return [None if one is None else checked(one) for one in seed]
+
+
+def _check_choices(world: World, actions: Any) -> None:
+    """ValueError for a choice that is not there, of which the world would make some other."""
+    if isinstance(space := world.action_space, Discrete):
+        for action in np.unique(actions):
+            if not 0 <= action < space.n:
+                raise ValueError(f"{world.name}: action {action}; choices are 0 to {space.n - 1}")
 
 
 def _keys(seeds: Any) -> jax.Array:
@@ -344,7 +358,8 @@ def _objects(obs: Any, mask: np.ndarray) -> np.ndarray:
 for _name in registry.names():
     gymnasium.register(
         f"gpusim/{_name}",
-        entry_point=f"{__name__}:make",
+        entry_point=f"{__name__}:_make_endless",
         vector_entry_point=f"{__name__}:make_vec",
+        max_episode_steps=registry.world_class(_name).max_episode_steps,
         kwargs={"name": _name},
     )

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import torch
 
+from gpusim.adapters import SEEDS, checked_number, checked_world
 from gpusim.envs.vec_env import VecState, autoreset
 from gpusim.envs.world import Box, World
 
@@ -25,7 +26,8 @@ def to_torch(tree: Any) -> Any:
 
 def to_jax(tree: Any) -> Any:
     """Tensors as JAX's arrays on the same device, in the same memory where JAX can use it: do not
-    write to the tensors while the arrays are in use, JAX computes later than it is called."""
+    write to the tensors while the arrays are in use, JAX computes later than it is called. Numbers
+    of 64 bits become those of 32, as everywhere in JAX."""
     tensor = lambda x: x.detach().contiguous()
     is_tensor = lambda x: isinstance(x, torch.Tensor)
     return jax.tree.map(lambda x: jnp.from_dlpack(tensor(x)), tree, is_leaf=is_tensor)
@@ -45,7 +47,9 @@ class VecEnv:
     def __init__(
         self, world: World, num_envs: int, *, max_episode_steps: int | None = None, seed: int = 0
     ):
-        world.require_one_agent("rsl_rl")
+        checked_world(world, "rsl_rl")
+        checked_number("num_envs", num_envs, 1)
+        checked_number("seed", seed, 0, SEEDS)
         if not isinstance(world.action_space, Box):
             raise ValueError(f"{world.name}: actions are {world.action_space}; rsl_rl needs a Box")
         self.world, self.num_envs, self.num_actions = world, num_envs, world.action_space.size
@@ -81,7 +85,14 @@ class VecEnv:
 
     @episode_length_buf.setter
     def episode_length_buf(self, steps: Any) -> None:
-        self._state = self._state.replace(steps=to_jax(steps.to(torch.int32)))
+        if steps.shape != (self.num_envs,):
+            shape = tuple(steps.shape)
+            raise ValueError(
+                f"episode_length_buf: {shape}, not one number a world ({self.num_envs},)"
+            )
+        self._state = self._state.replace(
+            steps=to_jax(steps.to(self.device, torch.int32, copy=True))
+        )
 
     def _stepped(self, state: VecState, actions: jax.Array) -> tuple[VecState, dict[str, Any]]:
         state = self._worlds.step(state, jnp.clip(actions, -1.0, 1.0))

@@ -34,7 +34,9 @@ def make(name: str, **options: Any) -> HostWorld:
         label,
         features(label, env.observation_space),
         actions.space,
-        lambda num: Environments([gymnasium.make(name, **endless) for _ in range(num)], actions),
+        lambda num: Environments(
+            label, [gymnasium.make(name, **endless) for _ in range(num)], actions
+        ),
         dt=_seconds(env),
         max_episode_steps=limit or HostWorld.max_episode_steps,
         drawing=_model(env),
@@ -44,8 +46,8 @@ def make(name: str, **options: Any) -> HostWorld:
 class Environments:
     """Gymnasium's, one after the other."""
 
-    def __init__(self, envs: list[gymnasium.Env], actions: "Actions"):
-        self.envs, self.actions, num = envs, actions, len(envs)
+    def __init__(self, label: str, envs: list[gymnasium.Env], actions: "Actions"):
+        self.label, self.envs, self.actions, num = label, envs, actions, len(envs)
         size = spaces.flatdim(envs[0].observation_space)
         model = _model(envs[0])
         self._obs = np.zeros((num, size), np.float32)
@@ -73,6 +75,11 @@ class Environments:
     def _see(self, i: int, obs: Any) -> None:
         env: Any = self.envs[i]
         flat: Any = spaces.flatten(env.observation_space, obs)
+        if np.shape(flat) != self._obs[i].shape:  # one number would be taken for all of them
+            raise ValueError(
+                f"{self.label}: an observation of shape {np.shape(obs)} is not in its "
+                f"observation_space {env.observation_space}; reset gives (obs, info)"
+            )
         self._obs[i] = flat
         if self._pose.shape[1]:
             self._pose[i] = env.unwrapped.data.qpos

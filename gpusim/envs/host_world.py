@@ -7,6 +7,7 @@ that another process left, is refused.
 """
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +17,9 @@ import numpy as np
 from jax.experimental import io_callback
 
 from gpusim.envs.world import Batch, Box, Discrete, State, World, sound
+
+# It logs, with a traceback, every error that it raises as well.
+logging.getLogger("jax._src.callback").disabled = True
 
 
 class Told(NamedTuple):

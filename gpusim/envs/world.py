@@ -182,14 +182,6 @@ class World(abc.ABC):
 
     # ---- given
 
-    def require_one_agent(self, where: str) -> None:
-        """Raise ValueError if several agents act in this world, of which `where` knows nothing."""
-        if self.agents > 1:
-            raise ValueError(
-                f"{self.name}: {self.agents} agents act in it, and {where} knows of one; "
-                "gpusim.train and gpusim.play take it (docs/agents.md)"
-            )
-
     def reset(self, key: jax.Array) -> State:
         """`start` as a kernel; `jax.vmap` it over keys for many worlds. Raises WorldError for a
         world that breaks the contract, ValueError for what is no random key."""
@@ -229,10 +221,10 @@ class World(abc.ABC):
         if action.shape == shape and jnp.issubdtype(action.dtype, space.kind):
             return action
         whose = f"{worlds[0]} worlds take" if worlds else "one world takes"
+        hint = "" if worlds else "; many worlds are stepped by jax.vmap(env.step)(states, actions)"
         raise ValueError(
             f"{self.name}: {whose} an action of shape {shape} with {space.kind.__name__} numbers, "
-            f"not {action.dtype} of shape {action.shape}; many worlds are stepped by "
-            f"jax.vmap(env.step)(states, actions)"
+            f"not {action.dtype} of shape {action.shape}{hint}"
         )
 
     def batch(self, num: int) -> Batch:

@@ -103,3 +103,10 @@ def test_brax_s_viewer_shows_a_trajectory(name):
     assert len(adapter.html(world, jnp.tile(poses, (50, 1)))) > len(page)
     with pytest.raises(ValueError, match="offers no drawing"):
         adapter.html(Ring(), poses)
+    with pytest.raises(ValueError, match=r"poses \(3, 4\) are not \(T, "):
+        adapter.html(world, jnp.zeros((3, 4)))
+
+
+def test_choices_are_refused():
+    with pytest.raises(ValueError, match=r"Discrete\(n=2\); Brax needs a Box"):
+        adapter.Env(gpusim.make("CartPole-v1"))

@@ -11,6 +11,7 @@ gymnasium = pytest.importorskip("gymnasium")
 
 from gymnasium.utils.env_checker import check_env  # noqa: E402
 from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
+from gymnasium.wrappers.vector import RecordEpisodeStatistics  # noqa: E402
 
 import gpusim  # noqa: E402
 from gpusim.adapters import gymnasium as adapter  # noqa: E402
@@ -72,8 +73,10 @@ def test_many_worlds_are_gymnasium_s_own_of_single_ones(world, mode):
     assert ended > 3
 
 
-def test_episodes_are_told(hopper):
-    envs = adapter.VectorEnv(hopper, 4, max_episode_steps=5, autoreset_mode="SameStep")
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
+def test_gymnasium_s_wrapper_tells_of_episodes(hopper, mode):
+    envs = adapter.VectorEnv(hopper, 4, max_episode_steps=5, autoreset_mode=mode)
+    envs = RecordEpisodeStatistics(envs)
     envs.reset(seed=0)
     total = np.zeros(4)
     for t in range(5):
@@ -84,9 +87,9 @@ def test_episodes_are_told(hopper):
     assert truncated.all()
     np.testing.assert_allclose(infos["episode"]["r"], total, rtol=1e-5)
     assert infos["episode"]["l"].tolist() == [5] * 4
-    assert (infos["episode"]["t"] > 0).all()
     assert infos["_reward_forward"].all()
-    assert np.isfinite(infos["final_info"]["reward_forward"]).all()
+    if mode is AutoresetMode.SAME_STEP:
+        assert np.isfinite(infos["final_info"]["reward_forward"]).all()
 
 
 def test_seeds(hopper):
@@ -113,6 +116,8 @@ def test_starts_are_staggered_if_asked(hopper):
     ended = [envs.step(np.zeros((64, 3), np.float32))[3].sum() for _ in range(8)]
     assert sum(ended) == 64
     assert max(ended) < 30
+    envs.reset(seed=0)
+    assert [envs.step(np.zeros((64, 3), np.float32))[3].sum() for _ in range(8)] == ended
 
 
 def test_mistakes_are_named(hopper):
@@ -128,6 +133,66 @@ def test_mistakes_are_named(hopper):
         envs.step(np.zeros(3, np.float32))
     with pytest.raises(ValueError, match="render_mode 'human'"):
         adapter.Env(hopper, render_mode="human")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_envs": 0}, "num_envs is 0, not a whole number from 1"),
+        ({"num_envs": 2.5}, "num_envs is 2.5"),
+        ({"max_episode_steps": 0}, "max_episode_steps is 0"),
+        ({"max_episode_steps": "9"}, "max_episode_steps is '9'"),
+    ],
+)
+def test_numbers_that_are_none(hopper, options, message):
+    with pytest.raises(ValueError, match=message):
+        adapter.VectorEnv(hopper, **options)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**32 - 1, 1.5, [0, 1.5], [0, -1], "a"], ids=str)
+def test_seeds_that_are_none(seed):
+    with pytest.raises(ValueError, match=r"seed is .*, not a whole number from 0 to 4294967295"):
+        adapter.VectorEnv(Counter(), 2).reset(seed=seed)
+
+
+def test_a_world_on_the_host_is_refused():
+    with pytest.raises(ValueError, match="gym:CartPole-v1 steps on the host"):
+        adapter.make("gym:CartPole-v1")
+
+
+def test_nothing_is_drawn_before_a_reset(hopper):
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset before render"):
+        adapter.Env(hopper, render_mode="rgb_array").render()
+
+
+def test_a_name_is_not_a_world():
+    with pytest.raises(TypeError, match=r"not a world: 'ant'; gpusim.make\(NAME\) makes one"):
+        adapter.VectorEnv("ant", 2)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("choice", [2, -1, np.int64(2**40)])
+def test_a_choice_that_is_not_there(choice):
+    env = adapter.make("CartPole-v1")
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=f"CartPole-v1: action {choice}; choices are 0 to 1"):
+        env.step(choice)
+
+
+def test_the_shape_of_one_action_is_told(hopper):
+    env = adapter.Env(hopper)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"one world takes an action of shape \(3,\).*\(4,\)"):
+        env.step(np.zeros(4, np.float32))
+
+
+@pytest.mark.parametrize("limit", [None, 300, 9])
+def test_gymnasium_has_the_time_limit(limit):
+    env = gymnasium.make("gpusim/Pendulum-v1", max_episode_steps=limit)
+    envs = gymnasium.make_vec("gpusim/Pendulum-v1", 1, max_episode_steps=limit)
+    assert gymnasium.spec("gpusim/Pendulum-v1").max_episode_steps == 200
+    for one, action in [(env, np.zeros(1, np.float32)), (envs, np.zeros((1, 1), np.float32))]:
+        one.reset(seed=0)
+        assert next(t for t in range(1, 400) if one.step(action)[3]) == (limit or 200)
 
 
 def test_names():

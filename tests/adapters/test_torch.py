@@ -55,6 +55,18 @@ def test_a_step_is_the_worlds():
     np.testing.assert_allclose(env.get_observations()["policy"], state.obs, rtol=1e-5, atol=1e-6)
     env.episode_length_buf = torch.tensor([0, 1, 3])
     assert env.step(actions)[3]["time_outs"].tolist() == [False, False, True]
+    lengths = torch.tensor([0, 1, 2], dtype=torch.int32)
+    env.episode_length_buf = lengths
+    lengths.zero_()  # still the caller's own
+    assert env.episode_length_buf.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"episode_length_buf: \(2,\), not one number a world"):
+        env.episode_length_buf = torch.tensor([0, 1])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_that_are_none(seed):
+    with pytest.raises(ValueError, match=r"seed is .*, not a whole number from 0 to 4294967295"):
+        adapter.VecEnv(Ring(cars=4), 2, seed=seed)
 
 
 def test_choices_are_refused():

@@ -107,6 +107,25 @@ def test_returns_are_those_that_gymnasium_counts():
     )
 
 
+class OfOldGym(Small):
+    """Its reset gives no info."""
+
+    observation_space = spaces.Box(-1, 1, (2,))
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, np.float32)
+
+
+gymnasium.register("OfOldGym-v0", OfOldGym)
+
+
+def test_one_number_is_not_taken_for_all_of_an_observation(capfd):
+    worlds = autoreset(gpusim.make("gym:OfOldGym-v0"), 2)
+    with pytest.raises(Exception, match=r"gym:OfOldGym-v0: an observation of shape \(\) is not in"):
+        jax.block_until_ready(jax.jit(worlds.reset)(jax.random.key(0)))
+    assert "Traceback" not in capfd.readouterr().err  # the error says it once
+
+
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
 def test_every_step_is_gymnasium_s(id: str):
     """The same seeds and actions in an environment of Gymnasium's, made by `gymnasium.make`."""
