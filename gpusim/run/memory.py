@@ -18,11 +18,11 @@ def check(config: TrainConfig, learner: Learner) -> None:
     devices of this process."""
     own = _own(learner)
     state, settings = learner.blank(), config.learner
-    worlds = config.num_seeds * settings.num_envs * len(own) // len(learner.devices)
-    seen = worlds * settings.unroll_length * learner.world.observation_size * 4
+    actors = config.num_seeds * learner.all_worlds.actors * len(own) // len(learner.devices)
+    seen = actors * settings.unroll_length * learner.world.observation_size * 4
     stored = _bytes(state.extra)
     needed, there = _bytes(state) + seen, _memory(own)
-    evaluated = config.eval_envs * _bytes(state.envs) // state.envs.world.reward.size
+    evaluated = config.eval_envs * _bytes(state.envs) // state.envs.steps.size
     if there is None or max(needed, evaluated) <= there:
         return
     if evaluated > needed:

@@ -257,8 +257,8 @@ def test_a_run_of_several_agents_from_end_to_end(tmp_path: Path):
     sizes: dict[str, Any] = {"num_envs": 8, "unroll_length": 4, "num_minibatches": 2}
     sizes |= {"total_steps": 256}
     few: dict[str, Any] = {"evaluations": 1, "eval_envs": 4, "tensorboard": False, "devices": 1}
-    flags = sizes | few | {"checkpoint_seconds": 0, "updates_per_call": 1, "opponents": 2}
-    run = gpusim.train("Places", out=tmp_path / "run", **flags)
+    more: dict[str, Any] = {"checkpoint_seconds": 0, "updates_per_call": 1, "opponents": 2}
+    run = gpusim.train("Places", out=tmp_path / "run", **sizes, **few, **more)
     first = gpusim.play(run, episodes=4, against=run.folder)
     assert "against" in first.text()
     alike = gpusim.play(run, episodes=4)

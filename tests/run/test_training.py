@@ -309,7 +309,7 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(
 
 
 def test_a_replay_that_has_no_room_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    words = ["--env", "hopper", "--learner", "sac", "--replay-size", "1e12"]
+    words = ["--env", "hopper", "--learner", "sac", "--replay-size", "2e9"]
     assert train.main([*words, "--out", str(tmp_path / "run")]) == 2
     assert "GiB of it are for what the learner remembers" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
