@@ -18,4 +18,10 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     if not known:
         return f"unknown {what} {name!r}: there is none with a name"
-    return f"unknown {what} {name!r}; {nearest(name, known)}There are: {', '.join(known)}"
+    return f"unknown {what} {name!r}; {listed(name, known)}"
+
+
+def listed(name: str, known: Iterable[str]) -> str:
+    """The nearest name that is known, as a question, and all of them."""
+    hint = nearest(name, known)
+    return f"{hint}{'There' if hint else 'there'} are: {', '.join(known)}"

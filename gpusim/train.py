@@ -5,6 +5,7 @@
 From flags, or keywords of their names, to a run folder; the run itself is `gpusim.run.training`.
 """
 
+import contextlib
 import dataclasses
 import shlex
 import shutil
@@ -41,7 +42,8 @@ def train(
     keywords: `learner="sac"`, `policy_hidden=(64, 64)`, `config="mine.yaml"`, `resume="runs/ant"`.
     callbacks: called with every `Row`, its `steps`, `seconds` and `values`; an exception of theirs
     ends the run, which is saved first, and `signal.raise_signal(signal.SIGINT)` is a Ctrl-C.
-    display: a curve in a notebook, lines elsewhere.
+    display: a curve in a notebook, lines elsewhere. A complete run that is resumed is returned as
+    it is.
 
     Raises ConfigError, a ValueError, for what cannot be understood. A run that is interrupted or
     diverges says so in what is returned.
@@ -57,8 +59,11 @@ def train(
         raise ConfigError("dry_run: python -m gpusim.train --dry-run prints what would be done")
 
     from gpusim.report import live
-    from gpusim.run import sinks
+    from gpusim.run import sinks, summary
 
+    if command.resume and _complete(command.resume, command.train):
+        with contextlib.suppress(OSError, ValueError):  # else it is told as an error below
+            return summary.Run.read(command.resume)
     if display is None and live.in_notebook():
         display = live.LiveCurve(command.train.learner.total_steps)
     listeners = [sinks.listener(x) for x in callbacks]

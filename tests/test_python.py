@@ -61,6 +61,12 @@ def test_a_run_is_what_the_command_makes(trained):
     assert json.loads((Path(run) / "summary.json").read_text())["steps"] == run.steps == 256
 
 
+def test_a_complete_run_that_is_resumed_is_what_it_was(trained, capsys):
+    run, *_ = trained
+    assert gpusim.train("hopper", total_steps=256, resume="auto", out=run.folder, **SMALL) == run
+    assert "is complete: 256 steps" in capsys.readouterr().out
+
+
 def test_callbacks_hear_every_row(trained):
     _, steps, sink = trained
     assert steps == [row.steps for row in sink.rows] == [64, 128, 192, 256]

@@ -13,7 +13,7 @@ from gpusim.config.settings import ConfigError, Setting, Settings, learner_kind,
 from gpusim.envs import registry
 from gpusim.parse import fields_of
 from gpusim.spellings import ANSWERS, SPELLINGS
-from gpusim.suggest import nearest
+from gpusim.suggest import listed, nearest
 
 
 def merge(files: Sequence[Path], said: Sequence[tuple[str, Any]] = ()) -> TrainConfig:
@@ -105,10 +105,8 @@ def _env_options(config: TrainConfig, settings: Settings) -> dict[str, Any]:
         raise ConfigError(str(error)) from error
     for name, setting in settings.items():
         if known is not None and name not in known:
-            hint = nearest(name, known)
             raise ConfigError(
-                f"{setting.where}: {config.env} has no such option; {hint}There are: "
-                f"{', '.join(known)}"
+                f"{setting.where}: {config.env} has no such option; {listed(name, known)}"
             )
     kinds = known or {}
     return {name: typed_by(s, kinds.get(name, Any)) for name, s in settings.items()}

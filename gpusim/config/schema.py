@@ -18,7 +18,10 @@ from gpusim.envs import registry
 class TrainConfig:
     """Everything that decides the course of a run."""
 
-    FIXED: ClassVar = ("env", "physics", "env_options", "seed", "num_seeds", "episode_length")
+    FIXED: ClassVar = (
+        *("env", "physics", "env_options", "seed", "num_seeds", "episode_length"),
+        *("restore", "restore_parts"),
+    )
     """What a run keeps from its beginning to its end."""
 
     env: str = "ant"

@@ -268,6 +268,8 @@ def find(place: str) -> Any:
     Raises ValueError, naming the file or module, where there is none.
     """
     module_name, _, name = place.rpartition(":")
+    if not module_name or not name:
+        raise ValueError(f"{place!r}: write path/to/file.py:Class, or package.module:Class")
     module = _from_file(module_name) if module_name.endswith(".py") else _import(module_name)
     if not hasattr(module, name):
         own = lambda x: isinstance(x, type) and x.__module__ == module.__name__

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,16 @@ class Run:
             f"the run diverged at {count(self.steps)} steps: a whole call of its program had not "
             "one finite gradient"
         )
+
+    @classmethod
+    def read(cls, folder: Path) -> "Run":
+        """What the summary.json of a run folder says, of a run that may have moved since. Raises
+        OSError or ValueError if there is none."""
+        found: Any = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or found.keys() != {field.name for field in fields(cls)}:
+            raise ValueError(f"{folder / 'summary.json'} is no summary of a run")
+        found["folder"] = str(folder)
+        return cls(**found)
 
     def write(self) -> None:
         """Write summary.json."""

@@ -149,7 +149,10 @@ def test_what_is_no_world_is_told(tmp_path):
         gpusim.make(f"{file}:Bare")
     with pytest.raises(ValueError, match=r"Thing is no world; derive it from gpusim.envs.World"):
         gpusim.make(f"{file}:Thing")
-    with pytest.raises(ValueError, match=r"There are: Bare, Thing$"):
+    for name in (":", "module:", ":Class"):
+        with pytest.raises(ValueError, match=f"'{name}': write path/to/file.py:Class"):
+            gpusim.make(name)
+    with pytest.raises(ValueError, match=r"there are: Bare, Thing$"):
         gpusim.make(f"{file}:Other")
     with pytest.raises(ValueError, match=r"option reset_noise_scale .*: 'big' is not a number"):
         gpusim.make("hopper", reset_noise_scale="big")

@@ -86,6 +86,7 @@ def test_one_command_starts_goes_on_and_is_done(
     ("change", "named"),
     [
         (["--seed", "7"], "seed 0"),
+        (["--restore", "other"], "restore None"),
         (["--unroll-length", "8"], "unroll_length 4"),
         (["--num-envs", "16"], "num_envs 8"),
         (["--env", "ant"], "env hopper"),
