@@ -89,7 +89,8 @@ class Dqn(OffPolicy):
         if config.exploration == "boltzmann":
             return jnp.argmax(value / level + noise["gumbel"], 0).astype(jnp.int32)
         random = noise["chance"] < level
-        return jnp.argmax(jnp.where(random, noise["gumbel"], value), 0).astype(jnp.int32)
+        any_allowed = jnp.where(value > networks.NEVER, noise["gumbel"], value)
+        return jnp.argmax(jnp.where(random, any_allowed, value), 0).astype(jnp.int32)
 
     def loss(
         self, params: Any, batch: Batch, key: jax.Array

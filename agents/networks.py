@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from gpusim.agents.distributions import Choice, Normal
-from gpusim.envs.world import PRIVILEGED
+from gpusim.envs.world import ALLOWED, PRIVILEGED
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": jnp.tanh,
@@ -22,6 +22,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "elu": jax.nn.elu,
 }
 
+NEVER = -1e9  # the logit, or the value, of a choice that is not allowed
 LOG_STD = (-5.0, 2.0)  # between which a network may choose the logarithm of a spread
 
 
@@ -36,7 +37,7 @@ def joined(obs: Any, *, privileged: bool) -> jax.Array:
     """
     if not isinstance(obs, Mapping):
         return obs
-    hidden = {WHO} if privileged else {WHO, PRIVILEGED}
+    hidden = {WHO, ALLOWED} if privileged else {WHO, ALLOWED, PRIVILEGED}
     return jnp.concatenate([obs[name] for name in sorted(obs) if name not in hidden])
 
 
@@ -160,19 +161,22 @@ class Deterministic(nn.Module):
 
 
 class ActionValue(nn.Module):
-    """Expected discounted return of an action. (features, *batch), (actions, *batch) -> batch."""
+    """What an action is worth, as `critics` say it. (features, *batch), (actions, *batch) ->
+    (outputs, *batch)."""
 
     hidden: tuple[int, ...]
+    outputs: int
     activation: str
 
     @nn.compact
     def __call__(self, obs: Any, action: jax.Array) -> jax.Array:
         seen = jnp.concatenate([joined(obs, privileged=True), action])
-        return MLP(self.hidden, 1, 1.0, self.activation)(seen)[0]
+        return MLP(self.hidden, self.outputs, 1.0, self.activation)(seen)
 
 
 class Chooser(nn.Module):
-    """Logits of the choices. They start near zero: at first all are as likely."""
+    """Logits of the choices. They start near zero: at first all are as likely, but for those that
+    are not allowed, which never are."""
 
     hidden: tuple[int, ...]
     choices: int
@@ -180,8 +184,10 @@ class Chooser(nn.Module):
 
     @nn.compact
     def __call__(self, obs: Any) -> Choice:
+        allowed = obs.get(ALLOWED) if isinstance(obs, Mapping) else None
         obs = joined(obs, privileged=False)
-        return Choice(MLP(self.hidden, self.choices, 0.01, self.activation)(obs))
+        logits = MLP(self.hidden, self.choices, 0.01, self.activation)(obs)
+        return Choice(logits if allowed is None else jnp.where(allowed > 0, logits, NEVER))
 
 
 class Value(nn.Module):

@@ -3,12 +3,14 @@
 An observation is an array or a dict of arrays, (features, *batch) each; so are mean and variance.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from gpusim import sharding
+from gpusim.envs.world import ALLOWED
 
 CLIP = 10.0  # normalised observations are kept in [-CLIP, CLIP]
 EPSILON = 1e-6  # added to the variance: a feature that never moves stays finite
@@ -30,7 +32,8 @@ def init(obs: Any) -> Statistics:
 
 
 def normalize(statistics: Statistics | None, obs: Any) -> Any:
-    """(obs - mean) / standard deviation, clipped; obs itself without statistics.
+    """(obs - mean) / standard deviation, clipped; obs itself without statistics. Which choices are
+    allowed stays as it is.
 
     obs: (features, *batch).
     """
@@ -42,7 +45,10 @@ def normalize(statistics: Statistics | None, obs: Any) -> Any:
         scale = jax.lax.rsqrt(variance + EPSILON).reshape(*mean.shape, *ones)
         return jnp.clip((x - mean.reshape(*mean.shape, *ones)) * scale, -CLIP, CLIP)
 
-    return jax.tree.map(part, statistics.mean, statistics.variance, obs)
+    normal = jax.tree.map(part, statistics.mean, statistics.variance, obs)
+    if isinstance(obs, Mapping) and ALLOWED in obs:
+        normal = {**normal, ALLOWED: obs[ALLOWED]}
+    return normal
 
 
 def measure(obs: Any) -> Statistics:

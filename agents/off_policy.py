@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import optax
 
 from gpusim import sharding
-from gpusim.agents import actor, losses, networks, normalize
+from gpusim.agents import actor, networks, normalize
 from gpusim.agents.config import LearnerConfig
+from gpusim.agents.critics import Categorical, Critic, Quantile, Scalar
 from gpusim.agents.learner import Learner, TrainState, blank_but
 from gpusim.agents.policy import NetworkPolicy
 from gpusim.envs.world import Box, World
@@ -91,10 +92,29 @@ class OffPolicyConfig(LearnerConfig):
 class TwinCriticsConfig(OffPolicyConfig):
     """Learners of a policy of continuous actions and two critics."""
 
-    FIXED: ClassVar[tuple[str, ...]] = (*OffPolicyConfig.FIXED, "policy_hidden")
+    FIXED: ClassVar[tuple[str, ...]] = (
+        *(*OffPolicyConfig.FIXED, "policy_hidden"),
+        *("critic", "critic_outputs", "value_low", "value_high"),
+    )
 
     policy_hidden: tuple[int, ...] = (256, 256)
     """Widths of the policy's hidden layers."""
+    critic: Literal["scalar", "categorical", "quantile"] = "scalar"
+    """What critics say of an action: the expected return, the probabilities of critic_outputs
+    returns from value_low to value_high, or critic_outputs quantiles of the return."""
+    critic_outputs: int = 51
+    """How many."""
+    value_low: float = -100.0
+    """The least scaled return that a categorical critic knows."""
+    value_high: float = 100.0
+    """The largest."""
+
+    def check(self, num_devices: int) -> None:
+        """Raise ValueError, with numbers that would work, if this cannot run on so many devices."""
+        super().check(num_devices)
+        self.require(self.critic_outputs >= 2, "critic_outputs", "at least 2")
+        between = -math.inf < self.value_low < self.value_high < math.inf
+        self.require(between, "value_low", f"finite, and below value_high, {self.value_high}")
 
 
 class Decision(NamedTuple):
@@ -138,6 +158,11 @@ class OffPolicy(Learner):
     def draws(self, key: jax.Array, length: int) -> Any:
         """The random numbers of one world for so many steps, (length, ...)."""
 
+    def stirred(self, memory: Any, noise: Any) -> tuple[Any, Any]:
+        """What is remembered of the noise of a step, (..., worlds), and the noise to explore with,
+        from what was remembered and what is drawn."""
+        return memory, noise
+
     @abc.abstractmethod
     def explore(self, params: Any, obs: Any, noise: Any, place: Any) -> jax.Array:
         """Actions for normalised observations (features, worlds). noise: (..., worlds) of `draws`;
@@ -172,12 +197,13 @@ class OffPolicy(Learner):
 
     def play(self, state: TrainState) -> Any:
         """Let every world make unroll_length control steps."""
-        return self._experience(state, state.key)
+        after, steps = self._experience(state, state.key)
+        return after.envs, steps
 
     def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         """Play, remember, and learn from what is remembered."""
         play_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.updates))
-        envs, fault, steps = self._experience(state, play_key)
+        state, steps = self._experience(state, play_key)
         length, rows = self.config.unroll_length, self.config.rows
         at = state.updates * length % rows
         put = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, at, 0)
@@ -188,15 +214,13 @@ class OffPolicy(Learner):
             seen = normalize.measure(jax.tree.map(features_first, steps.obs))
             normalizer = normalize.merge(normalizer, normalize.over_devices(seen))
         updates = state.updates + 1
-        state = replace(
-            state, envs=envs, fault=fault, extra=extra, normalizer=normalizer, updates=updates
-        )
+        state = replace(state, extra=extra, normalizer=normalizer, updates=updates)
         params, optimizer, metrics = self._learn(state, learn_key)
         metrics |= {"reward": steps.reward.mean()}
         return replace(state, params=params, optimizer=optimizer), metrics
 
-    def _experience(self, state: TrainState, key: jax.Array) -> tuple[Any, actor.Fault, Steps]:
-        """Play, exploring: the worlds where it led, their faults, and the steps."""
+    def _experience(self, state: TrainState, key: jax.Array) -> tuple[TrainState, Steps]:
+        """Play, exploring: the state with the worlds where it led, and the steps."""
         mine, length = self.worlds.actors, self.config.unroll_length
         draw = lambda key: self.draws(key, length)
         noise = jax.vmap(draw, out_axes=-1)(sharding.split(key, mine))
@@ -205,16 +229,19 @@ class OffPolicy(Learner):
 
         def act(memory, obs, noise):
             seen = normalize.normalize(state.normalizer, obs)
+            memory, noise = self.stirred(memory, noise)
             return memory, Decision(self.explore(state.params, seen, noise, place))
 
         def keep(obs, decision, envs, final_obs):
             flags = envs.terminated, envs.truncated
             return Steps(obs, decision.action, envs.reward, *flags, final_obs)
 
-        envs, fault, *_, steps = actor.rollout(
-            self.worlds, state.envs, state.fault, (), None, noise, act, keep
+        envs, fault, memory, _, steps = actor.rollout(
+            *(self.worlds, state.envs, state.fault, state.memory),
+            *(None, noise, act, keep),
+            forget=lambda: self.nothing_remembered(mine),
         )
-        return envs, fault, steps
+        return replace(state, envs=envs, fault=fault, memory=memory), steps
 
     def _learn(self, state: TrainState, key: jax.Array):
         """Gradient steps, once there is enough to learn from: params, optimizer state, metrics."""
@@ -293,7 +320,14 @@ class TwinCritics(OffPolicy):
             raise ValueError(f"{world.name}: {name} learns continuous actions, not {space}")
         self.actions = space.size
         self.policy_network = self.acting(config)
-        self.critic_network: Any = networks.ActionValue(config.value_hidden, config.activation)
+        self.critic: Critic = {
+            "scalar": Scalar(),
+            "categorical": Categorical(config.critic_outputs, config.value_low, config.value_high),
+            "quantile": Quantile(config.critic_outputs),
+        }[config.critic]
+        self.critic_network: Any = networks.ActionValue(
+            config.value_hidden, self.critic.outputs, config.activation
+        )
         super().__init__(config, world, **options)
 
     @abc.abstractmethod
@@ -318,13 +352,25 @@ class TwinCritics(OffPolicy):
         begin = lambda key: self.critic_network.init(key, obs, self.action())
         return jax.vmap(begin)(jax.random.split(key, self.CRITICS))
 
-    def judged(self, critics: Any, obs: Any, action: jax.Array) -> jax.Array:
-        """What either thinks of actions, (2, samples)."""
+    def said(self, critics: Any, obs: Any, action: jax.Array) -> jax.Array:
+        """What both say of actions, (2, outputs, samples)."""
         return jax.vmap(self.critic_network.apply, (0, None, None))(critics, obs, action)
 
-    def critics_loss(self, params: Any, batch: Batch, later: jax.Array):
-        """The sum of both errors, and their opinions; later: (samples,) what follows is worth."""
-        target = losses.td_target(batch.reward, batch.discount, later)
-        value = self.judged(params["value"], batch.obs, batch.action)
-        error = losses.value_error(value, jnp.broadcast_to(target, value.shape))
-        return self.CRITICS * error, value
+    def judged(self, critics: Any, obs: Any, action: jax.Array) -> jax.Array:
+        """The lower of the returns that they expect of actions, (samples,)."""
+        return jax.vmap(self.critic.expected)(self.said(critics, obs, action)).min(0)
+
+    def critics_loss(
+        self, params: Any, batch: Batch, action: jax.Array, more: jax.Array | float = 0.0
+    ) -> tuple[jax.Array, jax.Array]:
+        """The sum of both errors, and the returns that they expect, (2, samples). What follows is
+        said by the lower of the two that chase them, of this action (actions, samples); `more`:
+        (samples,) what it is worth besides."""
+        later = self.said(params["target"]["value"], batch.next_obs, action)
+        lower = jnp.argmin(jax.vmap(self.critic.expected)(later), 0)
+        later = jnp.take_along_axis(later, lower[None, None], 0)[0]
+        target = self.critic.target(later, batch.reward, batch.discount, more)
+        target = jax.lax.stop_gradient(target)
+        now = self.said(params["value"], batch.obs, batch.action)
+        error = jax.vmap(lambda said: self.critic.error(said, target))(now).sum()
+        return error, jax.vmap(self.critic.expected)(now)

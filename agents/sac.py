@@ -86,12 +86,10 @@ class Sac(TwinCritics):
         keys = jax.random.split(key)
 
         action, log_prob = self._act(fixed, batch.next_obs, keys[0])
-        later = self.judged(fixed["target"]["value"], batch.next_obs, action).min(0)
-        later -= temperature * log_prob
-        value_loss, value = self.critics_loss(params, batch, later)
+        value_loss, value = self.critics_loss(params, batch, action, -temperature * log_prob)
 
         action, log_prob = self._act(params, batch.obs, keys[1])
-        worth = self.judged(fixed["value"], batch.obs, action).min(0)
+        worth = self.judged(fixed["value"], batch.obs, action)
         policy_loss = losses.soft_policy(log_prob, worth, temperature)
         temperature_loss = losses.temperature(
             params["temperature"], jax.lax.stop_gradient(log_prob), self.target_entropy

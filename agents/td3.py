@@ -27,6 +27,9 @@ class Config(TwinCriticsConfig):
     """Standard deviation of the noise on the actions of the first world."""
     exploration_high: float = 0.4
     """That of the last world; those between have values between."""
+    exploration_memory: float = 0.0
+    """How much of a step's noise is still there in the next: 0 is noise drawn anew, near 1 an
+    Ornstein-Uhlenbeck process that lasts 1 / (1 - this) steps. Its size stays as said."""
     policy_delay: int = 2
     """Gradient steps of the critics for one of the policy."""
     target_noise: float = 0.2
@@ -39,6 +42,7 @@ class Config(TwinCriticsConfig):
         super().check(num_devices)
         for name in ("exploration_low", "exploration_high", "target_noise", "target_noise_clip"):
             self.require(0 <= getattr(self, name) < math.inf, name, "at least 0, and finite")
+        self.require(0 <= self.exploration_memory < 1, "exploration_memory", "in [0, 1)")
         self.require(self.policy_delay >= 1, "policy_delay", "at least 1")
 
 
@@ -73,6 +77,17 @@ class Td3(TwinCritics):
         each: Any = {"policy": delayed, "value": adam(), "target": optax.set_to_zero()}
         return optax.partition(each, {name: name for name in each})
 
+    def nothing_remembered(self, actors: int) -> jax.Array:
+        """No noise, (actions, actors)."""
+        return jnp.zeros((self.actions, actors))
+
+    def stirred(self, memory: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """x <- ρ x + √(1 - ρ²) ε, the Ornstein-Uhlenbeck process at even steps, of variance 1 once
+        it has run for a while; 0 where an episode begins."""
+        kept = self.config.exploration_memory
+        noise = kept * memory + math.sqrt(1 - kept**2) * noise
+        return noise, noise
+
     def explore(self, params: Any, obs: Any, noise: Any, place: Any) -> jax.Array:
         """The policy's actions with noise, more of it the later the world."""
         low, high = self.config.exploration_low, self.config.exploration_high
@@ -88,11 +103,10 @@ class Td3(TwinCritics):
         noise = self.config.target_noise * jax.random.normal(key, batch.action.shape)
         action = self._act(fixed["target"]["policy"], batch.next_obs) + jnp.clip(noise, -far, far)
         action = jnp.clip(action, -1, 1)
-        later = self.judged(fixed["target"]["value"], batch.next_obs, action).min(0)
-        value_loss, value = self.critics_loss(params, batch, later)
+        value_loss, value = self.critics_loss(params, batch, action)
 
         action = self._act(params["policy"], batch.obs)
-        policy_loss = -self.judged(fixed["value"], batch.obs, action).min(0).mean()
+        policy_loss = -self.judged(fixed["value"], batch.obs, action).mean()
         return value_loss + policy_loss, {
             "policy_loss": policy_loss,
             "value_loss": value_loss,

@@ -154,6 +154,8 @@ def of_run(run: str | os.PathLike[str], *, checkpoint: str | int | Path | None =
     player = play.load(run, checkpoint)
     obs = jax.eval_shape(player.env.start, jax.random.key(0)).obs
     parts = obs if isinstance(obs, Mapping) else {"": obs}
+    if "allowed" in parts:
+        raise ValueError(f"{player.config.env}: some choices are not allowed, and a file knows all")
     arrays, told = player.policy.export()
     about = {
         "format": FORMAT,

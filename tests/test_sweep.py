@@ -134,11 +134,12 @@ class TestWithRay:
 
     def test_pbt_takes_over(self, tmp_path: Path):
         space = "learning_rate: {choice: [1e-3, 1e-30]}"
-        more = ["--scheduler", "pbt", "--trials", "2", "--evaluations", "5"]
-        swept(tmp_path, *more, space=space, calls=5)
+        # So many that neither is at its end before the other has begun.
+        more = ["--scheduler", "pbt", "--trials", "2", "--evaluations", "100"]
+        swept(tmp_path, *more, space=space, calls=100)
         assert (tmp_path / "sweep" / "tune" / "pbt_global.txt").exists()  # what was taken over
         for run in runs(tmp_path):
-            assert [row["steps"] for row in rows(run)][-2:] == [4 * CALL, 5 * CALL]
+            assert [row["steps"] for row in rows(run)][-2:] == [99 * CALL, 100 * CALL]
 
     def test_one_that_was_killed_goes_on(self, tmp_path: Path):
         more = ["--checkpoint-seconds", "0", "--no-anneal", "--keep-checkpoints", "999999"]

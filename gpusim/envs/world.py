@@ -22,6 +22,9 @@ from gpusim import lanes
 
 PRIVILEGED = "privileged"
 """The part of a dict of observations that is for the critic alone."""
+ALLOWED = "allowed"
+"""The part of a dict of observations that is no feature: (choices,), 0 for every choice that may
+not be made now. Learners and policies then make another one."""
 
 
 @jax.tree_util.register_dataclass
@@ -375,8 +378,16 @@ def _check_alike(name: str, before: State, after: State) -> None:
 def _check_obs(world: World, obs: Any) -> None:
     """Raise WorldError unless it is an array (features,), of each agent, or a dict of such."""
     parts = obs if isinstance(obs, Mapping) else {"": obs}
-    if not parts.keys() - {PRIVILEGED}:
+    if not parts.keys() - {PRIVILEGED, ALLOWED}:
         raise WorldError(f"world {world.name}: the observation has no part that the policy may see")
+    if ALLOWED in parts:
+        space = world.action_space
+        wanted = (*world.each, space.n) if isinstance(space, Discrete) else None
+        if np.shape(parts[ALLOWED]) != wanted:
+            raise WorldError(
+                f"world {world.name}: the observation {ALLOWED!r} is {kind_of(parts[ALLOWED])}, "
+                f"and actions are {space}; it has a number for each of the choices"
+            )
     for part, x in parts.items():
         what = f"the observation {part!r}".removesuffix(" ''")
         numbers = hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)

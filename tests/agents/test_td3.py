@@ -22,8 +22,8 @@ TINY = Config(
 
 
 @cache
-def trained(env):
-    learner = Td3(TINY, env, devices=1)
+def trained(env, **changes):
+    learner = Td3(replace(TINY, **changes), env, devices=1)
     state, report = learner.train_step(learner.init(jax.random.key(0)))
     assert not report.diverged
     return learner, state
@@ -45,9 +45,33 @@ def test_returns_are_discounted():
     params = jax.tree.map(lambda x: x[0], state.params["value"])
     mean, variance = (jax.tree.leaves(x)[0][0] for x in state.normalizer[1:])
     seen = (jnp.array([[0.0, 1.0]]) - mean) / jnp.sqrt(variance + 1e-6)
-    judge = jax.vmap(learner.critic_network.apply, (0, None, None))
-    value = judge(params, seen, jnp.zeros((1, 2))).min(0)
+    value = learner.judged(params, seen, jnp.zeros((1, 2)))
     np.testing.assert_allclose(value, [0.5, 1.0], atol=0.1)
+
+
+@pytest.mark.parametrize("critic", ["categorical", "quantile"])
+def test_critics_that_say_more_than_a_number(critic: str):
+    """Quantiles are learned more slowly: Huber's loss is flat."""
+    changes = {"critic": critic, "critic_outputs": 21, "value_low": -2.0, "value_high": 2.0}
+    changes |= {"updates_per_call": 1000} if critic == "quantile" else {}
+    learner, state = trained(ObsActionReward, **changes)
+    _, action = learner.policy(state).act((), jnp.array([[1.0], [-1.0]]))
+    np.testing.assert_allclose(action, [[0.5], [-0.5]], atol=0.15)
+
+
+def test_noise_may_last():
+    """Its size stays 1, and what is left of it after a step is as much as was said."""
+    learner = Td3(replace(TINY, exploration_memory=0.8), ActionReward, devices=1)
+    fresh = jax.random.normal(jax.random.key(0), (200, 1, 4096))
+    memory, seen = learner.nothing_remembered(4096), []
+    for noise in fresh:
+        memory, noise = learner.stirred(memory, noise)
+        seen.append(noise[0])
+    last, before = seen[-1], seen[-2]
+    np.testing.assert_allclose([last.std(), (last * before).mean()], [1.0, 0.8], atol=0.05)
+    np.testing.assert_allclose(seen[0], 0.6 * fresh[0, 0], rtol=1e-6)  # an episode begins without
+    plain = Td3(TINY, ActionReward, devices=1)
+    np.testing.assert_array_equal(plain.stirred(memory, fresh[0])[1], fresh[0])
 
 
 def test_worlds_explore_by_noise_of_different_sizes():
