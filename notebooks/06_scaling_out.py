@@ -18,19 +18,24 @@
 # to try all of it: its cores stand for devices, its processes for hosts, and Ray believes in two
 # nodes.
 
-# %% [markdown]
-# Where gpusim is not installed, in Colab say, a first cell `%pip install` and the wheel that `pip
-# wheel --no-deps .` makes does it. The second half needs Ray: `%pip install "ray[tune]"`.
+# %%
+# Where gpusim is not installed, in Colab say, upload the wheel that `pip wheel --no-deps .` makes.
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec("gpusim") is None:
+    wheels = [str(path) for path in Path.cwd().glob("gpusim-*.whl")]
+    assert wheels, "upload gpusim-*.whl next to this notebook, then run this cell again"
+    needed = [*wheels, "ray[tune]"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed], check=True)
 
 # %%
-import importlib.util
 import os
 import re
 import socket
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 # Four devices made of this machine's CPU. It has to be said before JAX begins.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"

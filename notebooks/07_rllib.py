@@ -18,9 +18,18 @@
 # Gymnasium adapter: one world, in NumPy, stepped by RLlib's own workers. This notebook needs
 # `gymnasium`, `ray[rllib]` and `torch`.
 
-# %% [markdown]
-# Where gpusim is not installed, in Colab say, a first cell `%pip install` and the wheel that `pip
-# wheel --no-deps .` makes does it.
+# %%
+# Where gpusim is not installed, in Colab say, upload the wheel that `pip wheel --no-deps .` makes.
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec("gpusim") is None:
+    wheels = [str(path) for path in Path.cwd().glob("gpusim-*.whl")]
+    assert wheels, "upload gpusim-*.whl next to this notebook, then run this cell again"
+    needed = [*wheels, "gymnasium", "ray[rllib]", "torch"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed], check=True)
 
 # %%
 import logging

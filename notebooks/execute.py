@@ -33,6 +33,10 @@ def run(name: str, place: Path) -> None:
         for output in cell.get("outputs", []):
             for kind in [k for k, x in output.get("data", {}).items() if len(str(x)) > LARGE]:
                 del output["data"][kind]
+            if "text" in output:  # without where it happened to be
+                output["text"] = output["text"].replace(f"{place}/", "")
+        if "outputs" in cell:
+            cell.outputs = [o for o in cell.outputs if o.get("data", True)]
     nbformat.write(notebook, before)
 
 
