@@ -149,9 +149,9 @@ def of_run(run: str | os.PathLike[str], *, checkpoint: str | int | Path | None =
     """The policy of a run folder; checkpoint: as in `gpusim.play`. This reads the run, with JAX."""
     import jax
 
-    from gpusim import play
+    from gpusim.player import load as player_of
 
-    player = play.load(run, checkpoint)
+    player = player_of(run, checkpoint)
     obs = jax.eval_shape(player.env.start, jax.random.key(0)).obs
     parts = obs if isinstance(obs, Mapping) else {"": obs}
     if "allowed" in parts:
@@ -161,7 +161,7 @@ def of_run(run: str | os.PathLike[str], *, checkpoint: str | int | Path | None =
         "format": FORMAT,
         "env": player.config.env,
         "control_step_seconds": player.env.dt,
-        "observation": {x: parts[x].shape[0] for x in sorted(parts) if x != "privileged"},
+        "observation": {x: parts[x].shape[-1] for x in sorted(parts) if x != "privileged"},
         "arrays": {name: list(array.shape) for name, array in arrays.items()},
     }
     return Policy(arrays, {**about, **told})

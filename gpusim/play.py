@@ -7,12 +7,9 @@ Evaluates the newest checkpoint of a run on fixed starts; the command writes RUN
 """
 
 import argparse
-import dataclasses
-import functools
 import math
 import os
 import sys
-import warnings
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,111 +17,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-import chex
 import jax
 import numpy as np
 
-from gpusim import agents, config, shell
+from gpusim import shell
 from gpusim.agents import dataset
-from gpusim.agents.evaluate import Episodes, Evaluation, Match
-from gpusim.agents.learner import Policy
+from gpusim.agents.evaluate import Episodes, Evaluation
 from gpusim.callable import callable_module
-from gpusim.config import ConfigError, TrainConfig
+from gpusim.config import ConfigError
 from gpusim.envs import engines
 from gpusim.envs.world import World
 from gpusim.parse import flags
-from gpusim.report import film, replay, report
-from gpusim.run import archive, checkpoint, fault
+from gpusim.player import Player, load
+from gpusim.report import film, replay, report, vehicles
 from gpusim.run.archive import CheckpointError
 from gpusim.run.files import write_atomic
 from gpusim.run.showing import drawing as drawing_of
 from gpusim.run.showing import tracks, watcher, write_replay
-from gpusim.suggest import nearest
-
-
-class Player(NamedTuple):
-    """A trained policy in its environment."""
-
-    config: TrainConfig
-    env: World
-    policy: Policy
-    path: Path  # the checkpoint it was read from
-    run: Path  # the run folder
-    read: Callable[[Path], Policy]  # the policy of another checkpoint of the run
-    fault: Callable[[], fault.Step]  # the last step that led to what is not finite
-    against: str = ""  # whose policy all agents but the first follow; "": the same
-
-    @property
-    def episode_length(self) -> int:
-        """The time limit the policy was trained with, in control steps."""
-        return self.config.episode_length or self.env.max_episode_steps
-
-    @property
-    def evaluation_key(self) -> jax.Array:
-        """Draws the starts that the run's own evaluations used."""
-        return jax.random.fold_in(jax.random.key(self.config.seed), 2**31 - 1)
-
-
-def load(
-    run: str | os.PathLike[str],
-    which: str | int | Path | None = None,
-    said: Sequence[tuple[str, Any]] = (),
-    *,
-    seed_index: int = 0,
-    against: str | int | Path | None = None,
-) -> Player:
-    """The policy of a run folder, from its newest checkpoint or the one given by its steps, as
-    "best" or as a file.
-
-    seed_index: which of a run of several seeds, counted from 0. against: another run folder, or
-    another checkpoint of this one, for all agents of a world but the first.
-    said: flags that change the run's configuration, those of the environment above all. Only the
-    policy is read, so it does not matter on how many devices it was trained. Raises ConfigError or
-    CheckpointError, with a message of one line.
-    """
-    run = Path(run)
-    if not (run / "config.yaml").exists():
-        beside = {path.parent.name: path.parent for path in run.parent.glob("*/config.yaml")}
-        hint = nearest(run.name, beside).rstrip()
-        raise ConfigError(f"{run} is not a run folder: it has no config.yaml; {hint}".rstrip("; "))
-    settings = config.merge([run / "config.yaml"], said)
-    env = settings.world()
-    checkpoints = run / "checkpoints"
-    path = (
-        archive.newest(checkpoints, warnings.warn)[0]
-        if which is None
-        else archive.find(checkpoints, str(which))
-    )
-    # A learner on one device, for what it knows about the policy.
-    kind = agents.find(agents.name_of(settings.learner)).Learner
-    learner = kind(settings.learner, env, devices=1, num_seeds=settings.num_seeds)
-    if not 0 <= seed_index < settings.num_seeds:
-        raise ConfigError(f"seed {seed_index} of {run}: it has {settings.num_seeds}, from 0 on")
-    template = learner.essentials(learner.blank())
-
-    def read(path: Path) -> Policy:
-        state = checkpoint.load_part(path, template)
-        try:
-            chex.assert_tree_all_finite(state)
-        except AssertionError:
-            raise CheckpointError(f"checkpoint {path}: its policy is not finite") from None
-        return learner.policy(learner.of_seed(state, seed_index))
-
-    settings = dataclasses.replace(settings, seed=settings.seed + seed_index, num_seeds=1)
-    of_it = functools.partial(fault.last, path, learner, seed_index)
-    player = Player(settings, env, read(path), path, run, read, of_it)
-    if against is None:
-        return player
-    if env.agents == 1:
-        raise ConfigError(f"--against {against}: in {settings.env} one agent is alone")
-    other = Path(str(against))
-    if other.is_dir():
-        rival = load(other, None, said)
-        there, policy = rival.path, rival.policy
-    else:
-        there = archive.find(checkpoints, str(against))
-        policy = read(there)
-    return player._replace(policy=Match(player.policy, policy), against=str(there))
 
 
 def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:
@@ -221,6 +130,45 @@ class Played:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, lambda file: dataset.write(file, found))
         return len(found.length)
+
+    def emission(self, path: str | Path) -> int:
+        """Write every vehicle of every step as a table, .csv or .parquet: how many rows. Raises
+        ConfigError for a world that has no vehicles, or a name that ends otherwise."""
+        path, (moved, length) = Path(path), self._vehicles()
+        columns = vehicles.table(moved, length, self.player.env.dt)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_atomic(path, lambda file: vehicles.write_table(path, file, columns))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return len(columns["time"])
+
+    def time_space(self, path: str | Path) -> Path:
+        """Draw where the vehicles of the median episode are over time, a .png. Raises ConfigError
+        for a world that has no vehicles, or another name."""
+        path = Path(path)
+        if path.suffix != ".png":
+            raise ConfigError(f"{path}: the diagram is a .png")
+        moved, length = self._vehicles()
+        episode = int(np.argsort(np.asarray(self.episodes.total), kind="stable")[len(length) // 2])
+        one = jax.tree.map(lambda x: x[: int(length[episode]) + 1, episode], moved)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            picture = vehicles.diagram(one, self.player.env.dt)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        write_atomic(path, lambda file: picture.save(file, format="png"))
+        return path
+
+    def _vehicles(self) -> tuple[Any, np.ndarray]:
+        """What moved in the episodes, (T + 1, N, n) of each column, and their lengths."""
+        player = self.player
+        watch = getattr(player.env, "vehicles", None)
+        if watch is None:
+            raise ConfigError(f"{player.config.env} has no vehicles to tell of (docs/traffic.md)")
+        again = Evaluation(player.env, len(self.episodes.total), player.episode_length, watch)
+        found = again(player.policy, self.key)
+        return found.watched, np.asarray(found.length).astype(int)
 
     def in_mujoco(self) -> "Played":
         """The same policy from the same starts, computed by C MuJoCo."""
@@ -352,6 +300,11 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
     if options.save:
         count = played.save(options.save, min_return=options.min_return)
         shell.say(f"episodes: {options.save} holds {count} to learn from (--learner bc)")
+    if options.emission:
+        count = played.emission(options.emission)
+        shell.say(f"vehicles: {options.emission} holds {count:,} rows, one a vehicle and step")
+    if options.time_space:
+        shell.say(f"time and space of the median episode: {played.time_space(options.time_space)}")
     for path in films:
         shell.say(f"film: {played.film(path, size=size, seconds=options.seconds)}")
     if options.open and page:
@@ -418,6 +371,14 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Any
     parser.add_argument(
         "--min-return", type=float, default=-math.inf, metavar="R",
         help="keep those that earned so much at least",
+    )  # fmt: skip
+    parser.add_argument(
+        "--emission", type=Path, metavar="FILE.csv",
+        help="of traffic: write every vehicle of every step as a table (.csv, .parquet)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--time-space", type=Path, metavar="FILE.png",
+        help="of traffic: draw where the vehicles of the median episode are over time",
     )  # fmt: skip
     for name, kinds in (("video", "mp4, webm, mov"), ("gif", "gif, webp")):
         parser.add_argument(

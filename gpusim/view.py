@@ -18,10 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpusim import play, shell
+from gpusim import shell
 from gpusim.config import ConfigError
 from gpusim.envs.vec_env import VecState, autoreset
 from gpusim.envs.world import World
+from gpusim.player import Player, load
 from gpusim.report import scene
 from gpusim.run import archive
 from gpusim.run.archive import CheckpointError
@@ -36,7 +37,7 @@ PULL = 4.0  # rad/s: a robot hangs on the handle that is dragged as on a spring 
 class Show:
     """Worlds of a run that step with its policy, without exploring, and what is done to them."""
 
-    def __init__(self, player: play.Player, num: int, *, follow: bool = True, seed: int = 0):
+    def __init__(self, player: Player, num: int, *, follow: bool = True, seed: int = 0):
         """follow: take newer checkpoints as they appear."""
         self.player, self.num, self.follow = player, num, follow
         self._worlds = autoreset(player.env, num, episode_length=player.episode_length)
@@ -226,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 with one line of explanation."""
     try:
         options = _parse(sys.argv[1:] if argv is None else argv)
-        player = play.load(options.run, options.checkpoint, seed_index=options.seed_index)
+        player = load(options.run, options.checkpoint, seed_index=options.seed_index)
         if importlib.util.find_spec("viser") is None:
             raise ConfigError("a live view needs viser: pip install viser")
         show = Show(player, options.worlds, follow=options.checkpoint is None)

@@ -254,6 +254,7 @@ def test_a_match_and_who_counts():
 
 def test_a_run_of_several_agents_from_end_to_end(tmp_path: Path):
     register(Places)
+    register(Signs)
     sizes: dict[str, Any] = {"num_envs": 8, "unroll_length": 4, "num_minibatches": 2}
     sizes |= {"total_steps": 256}
     few: dict[str, Any] = {"evaluations": 1, "eval_envs": 4, "tensorboard": False, "devices": 1}
@@ -267,6 +268,11 @@ def test_a_run_of_several_agents_from_end_to_end(tmp_path: Path):
     assert first.episodes.total.mean() < alike.episodes.total.mean() - 1.5
     with pytest.raises(ValueError, match="checkpoint"):
         gpusim.play(run, episodes=4, against=17)
+    with pytest.raises(ValueError, match="is for Places, not Signs"):
+        gpusim.play(run, episodes=4, env="Signs")
+    obs = jax.random.normal(jax.random.key(0), (5, 3, 4))
+    exported = gpusim.export.of_run(run.folder)
+    np.testing.assert_allclose(exported(obs), alike.player.policy.act((), obs)[1], atol=1e-5)
     kept = first.save(tmp_path / "episodes.npz")
     assert kept == 4
     cloned = {"learner": "bc", "dataset": str(tmp_path / "episodes.npz"), "total_steps": 2560}

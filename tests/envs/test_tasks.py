@@ -90,7 +90,8 @@ def test_agrees_with_brax(name, x64):
         np.testing.assert_allclose(state.reward, expected.reward, rtol=1e-7, atol=1e-7)
         assert bool(state.terminated) == bool(expected.done)
         ends.add(bool(expected.done))
-        _same_metrics(state.metrics, expected.metrics)
+        for ours, theirs in same_metrics(state.metrics, expected.metrics).values():
+            np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-7)
     if name not in ENDLESS:
         assert ends == {False, True}  # else the comparison of ends said nothing
 
@@ -125,7 +126,8 @@ def test_agrees_with_brax_on_mjx(name, x64):
         assert bool(state.terminated) == bool(expected.done)
 
 
-def _same_metrics(ours, brax):
+def same_metrics(ours: Any, brax: Any) -> dict[str, tuple[Any, Any]]:
+    """Metrics that both have, by our names: ours, and what it is to be."""
     names = ("forward", "run", "linvel", "fwd")
     forward = next((brax[f"reward_{name}"] for name in names if f"reward_{name}" in brax), None)
     ctrl, near = brax.get("reward_ctrl", brax.get("reward_quadctrl")), brax.get("reward_near")
@@ -136,5 +138,4 @@ def _same_metrics(ours, brax):
     pairs |= {name: brax.get(name) for name in same}
     pairs = {name: x for name, x in pairs.items() if x is not None}  # pendulums have none
     assert pairs.keys() <= ours.keys()
-    for name, expected in pairs.items():
-        np.testing.assert_allclose(ours[name], expected, rtol=1e-7, atol=1e-7)
+    return {name: (ours[name], expected) for name, expected in pairs.items()}

@@ -20,6 +20,7 @@ from gpusim.envs.traffic import drawing, queues
 from gpusim.envs.traffic.following import FAR, LENGTH, wall
 from gpusim.envs.traffic.queues import SPEED, Car, Queue
 from gpusim.envs.traffic.safety import collision_free, feasible, slower
+from gpusim.envs.traffic.vehicles import Vehicles
 from gpusim.envs.world import Box, State, World
 
 STAGES = (100.0 + 310.0 + 140.0, 280.0, 155.0)
@@ -294,6 +295,16 @@ class Bottleneck(World):
         begins = np.cumsum([0.0, *STAGES])
         across = [4.0 * (np.arange(n) - (n - 1) / 2) for n in self.lanes]
         return [np.stack([np.full(len(y), x), y], axis=1) for x, y in zip(begins, across)]  # noqa: B905
+
+    def vehicles(self, state: State) -> Vehicles:
+        """The cars of all stages, which are one road."""
+        begins = np.cumsum([0.0, *STAGES])
+        parts = []
+        for q, begin, lanes in zip(state.carry.stages, begins, self.lanes, strict=False):
+            here, lane = jax.vmap(queues.here)(q), jnp.arange(lanes)[:, None]
+            ours = q.tag >= NAMES
+            parts.append(Vehicles.of(here, q.tag, q.x + begin, q.v, lane=lane, controlled=ours))
+        return Vehicles.together(*parts)
 
     def drawing(self) -> Any:
         """Lanes and cars; those that can be controlled are red."""

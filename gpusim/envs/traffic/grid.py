@@ -19,6 +19,7 @@ from gpusim.envs.traffic.following import FAR, LENGTH, Sight, wall
 from gpusim.envs.traffic.loop import desired_velocity, require_several
 from gpusim.envs.traffic.queues import SPEED, Car, Queue
 from gpusim.envs.traffic.safety import collision_free
+from gpusim.envs.traffic.vehicles import Vehicles
 from gpusim.envs.world import Box, State, World
 
 BLOCK, EXIT = 300.0, 100.0
@@ -270,6 +271,12 @@ class TrafficLightGrid(World):
             entry.append((i * BLOCK - aside, far + BLOCK))
             way.append((0, -1))
         return np.array(entry), np.array(way)
+
+    def vehicles(self, state: State) -> Vehicles:
+        """The cars of all streets; road 0 is the southernmost street to the east."""
+        q, street = state.carry.streets, np.arange(len(self.crossings))[:, None]
+        here = jax.vmap(queues.here)(q)
+        return Vehicles.of(here, q.tag + self.slots * street, q.x, q.v, road=jnp.asarray(street))
 
     def drawing(self) -> Any:
         """The streets and all cars that can be there; the lights are not drawn."""

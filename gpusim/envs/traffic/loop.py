@@ -21,6 +21,7 @@ from gpusim.envs.traffic.controllers import (
 )
 from gpusim.envs.traffic.following import LENGTH, MODELS, TOUCH, Sight, equilibrium_speed
 from gpusim.envs.traffic.safety import FAIL_SAFES, noisy
+from gpusim.envs.traffic.vehicles import Vehicles
 from gpusim.envs.world import Box, State, World
 
 SPEED_LIMIT = 30.0
@@ -201,6 +202,12 @@ class ClosedRoad(World):
         return {"mean_speed": loop.cars.v.mean(), "speed_spread": loop.cars.v.std()}
 
     # ---- what is drawn
+
+    def vehicles(self, state: State) -> Vehicles:
+        """The cars, in their order."""
+        cars, number = state.carry.cars, np.arange(self.cars)
+        ours = jnp.asarray(np.isin(number, self.ours))
+        return Vehicles.of(jnp.ones(self.cars, bool), number, cars.x, cars.v, controlled=ours)
 
     def drawing(self) -> Any:
         """Boxes on the road, the controlled cars red."""

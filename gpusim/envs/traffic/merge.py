@@ -19,6 +19,7 @@ from gpusim.envs.traffic.following import FAR, LENGTH, TOUCH, Sight, wall
 from gpusim.envs.traffic.loop import desired_velocity, require_several
 from gpusim.envs.traffic.queues import SPEED, Car, Queue
 from gpusim.envs.traffic.safety import collision_free, slower
+from gpusim.envs.traffic.vehicles import Vehicles
 from gpusim.envs.world import Box, State, World
 
 JOIN, END, RAMP = 600.0, 700.0, 200.0
@@ -228,6 +229,14 @@ class MergePO(World):
         return {"mean_speed": speeds / jnp.maximum(cars, 1), "cars": cars, "outflow": roads.left}
 
     # ---- what is drawn
+
+    def vehicles(self, state: State) -> Vehicles:
+        """The cars of the highway (road 0), and of the ramp."""
+        of = lambda q, road: Vehicles.of(
+            queues.here(q), q.tag, q.x, q.v, road=jnp.asarray(road), controlled=q.tag >= HUMANS
+        )
+        roads = state.carry
+        return Vehicles.together(of(roads.highway, 0), of(roads.ramp, 1))
 
     def drawing(self) -> Any:
         """Two roads; cars that can be controlled are red."""
