@@ -116,3 +116,11 @@ def test_07_trains_with_rllib(execute):
     _, said = execute("07_rllib")
     assert "Box(-1.0, 1.0, (1,), float32) 1000" in said
     assert "    64 steps, " in said
+
+
+@pytest.mark.slow
+def test_08_merges_files_and_clones(execute):
+    _, said = execute("08_one_file")
+    assert "best" in said
+    assert "<CartPole-v1, 128 episodes of runs/dqn/checkpoints/best.npz" in said
+    assert "who learned from them:   return" in said

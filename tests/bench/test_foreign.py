@@ -76,6 +76,7 @@ def test_a_step_that_cannot_be_made():
     assert "Error" in result["failure"]
 
 
+@pytest.mark.slow
 def test_an_environment_end_to_end(tmp_path):
     pytest.importorskip("gymnax")
     small = ["--worlds=16", "--seconds=0.01", f"--out={tmp_path}/f.json"]

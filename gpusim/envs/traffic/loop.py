@@ -43,6 +43,7 @@ class Loop(NamedTuple):
     length: jax.Array  # () of this episode's road, m
     pi: Any  # PIMemory of each controlled car, leading axis; () unless that drives them
     key: jax.Array  # of the noise to come
+    late: Any = ()  # (steps, cars) accelerations decided on, the oldest first; () if none is late
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,6 +68,8 @@ class ClosedRoad(World):
     """How human drivers follow."""
     noise: float = 0.2
     """Standard deviation of their accelerations, m/s^2 per root of a second."""
+    reaction_time: float = 0.0
+    """Of human drivers, s, whole steps: what they do is what they decided on so long ago."""
     fail_safe: Literal["none", "instantaneous", "safe_velocity", "collision_free"] = (
         "collision_free"
     )
@@ -80,6 +83,12 @@ class ClosedRoad(World):
     """What an action of 1 means, m/s^2."""
 
     def __post_init__(self):
+        steps = self.reaction_time / self.dt
+        if not (0 <= self.reaction_time < 10 and abs(steps - round(steps)) < 1e-6):
+            raise ValueError(
+                f"{self.name}: reaction_time is {self.reaction_time} s, not whole steps of "
+                f"{self.dt} s below 10 s"
+            )
         if not 0 < self.controlled <= self.cars:
             raise ValueError(
                 f"{self.name}: controlled is {self.controlled}, not 1 to {self.cars} (cars)"
@@ -136,7 +145,9 @@ class ClosedRoad(World):
         if self.controller == "pi_saturation":
             each = lambda x: jnp.broadcast_to(x, (self.controlled, *x.shape))
             pi = jax.tree.map(each, pi_memory(self.dt))
-        loop = Loop(Cars(self.places(length), zero, zero), length, pi, key)
+        steps = round(self.reaction_time / self.dt)
+        late = jnp.zeros((steps, self.cars)) if steps else ()
+        loop = Loop(Cars(self.places(length), zero, zero), length, pi, key, late)
         human = lambda _, loop: self.drive(loop, None)
         return jax.lax.fori_loop(0, self.warmup, human, loop)
 
@@ -170,14 +181,16 @@ class ClosedRoad(World):
         sights = self.look(loop)
         wish = functools.reduce(jnp.minimum, map(MODELS[self.human], sights))
         wish = noisy(wish, use, self.noise, self.dt)
-        pi = loop.pi
+        pi, late = loop.pi, loop.late
+        if isinstance(late, jax.Array):
+            late, wish = jnp.concatenate([late[1:], wish[None]]), late[0]
         if action is not None and self.controller != "human":
             pi, commands = self._commands(loop, sights[0], action)
             wish = wish.at[self.ours].set(commands)
         a = functools.reduce(FAIL_SAFES[self.fail_safe], sights, wish)
         v = jnp.maximum(0.0, loop.cars.v + self.dt * a)
         x = (loop.cars.x + self.dt * v) % loop.length
-        return Loop(Cars(x, v, wish), loop.length, pi, key)
+        return Loop(Cars(x, v, wish), loop.length, pi, key, late)
 
     @property
     def ours(self) -> np.ndarray:

@@ -176,3 +176,19 @@ def test_several_cars_see_and_drive_for_themselves():
     np.testing.assert_allclose(found.obs[:, 2], gap[[7, 14, 21]] / 270, rtol=1e-4)
     with pytest.raises(ValueError, match="controlled is 1; it is for two agents or more"):
         gpusim.make("MultiAgentAccelPO", controlled=1)
+
+
+def test_drivers_may_react_late():
+    """Half a second: nobody moves for five steps, and then as who decides anew would have."""
+    prompt = gpusim.make("Accel", noise=0.0, controller="human")
+    late = gpusim.make("Accel", noise=0.0, controller="human", reaction_time=0.5)
+    no, found = jnp.zeros(1), {}
+    for name, world in (("prompt", prompt), ("late", late)):
+        state, step = world.reset(jax.random.key(0)), jax.jit(world.step)
+        found[name] = [np.asarray((state := step(state, no)).carry.cars.v) for _ in range(11)]
+    assert (found["late"][4] == 0).all()
+    np.testing.assert_allclose(found["late"][5], found["prompt"][0], rtol=1e-6)
+    assert (found["late"][10] > found["prompt"][5]).all()  # who saw nobody move goes on to hurry
+    for wrong in (-0.1, 0.04, 10.0):
+        with pytest.raises(ValueError, match=f"reaction_time is {wrong} s, not whole steps of 0.1"):
+            gpusim.make("Accel", reaction_time=wrong)
