@@ -33,6 +33,8 @@ if importlib.util.find_spec("gpusim") is None:
 # %%
 import os
 
+from IPython.display import display
+
 import gpusim
 
 # The tests run this notebook at a tiny size.
@@ -41,8 +43,8 @@ TINY = os.environ.get("GPUSIM_NOTEBOOK_TINY") == "1"
 # %% [markdown]
 # ## Files that merge
 #
-# A later file wins, and a flag wins over both. A name that is not known, or said twice in a file, is
-# refused with where it stands.
+# A later file wins, and a flag wins over both. A name that is not known, or said twice in a file,
+# is refused with where it stands.
 
 # %%
 Path("dqn.yaml").write_text("""\
@@ -69,8 +71,8 @@ run = gpusim.train(config=files, out="runs/dqn", seed=1)
 # %% [markdown]
 # ## What is kept
 #
-# Evaluations play whole episodes from the same starts, without exploring. The newest checkpoints are
-# kept, and the best by these.
+# Evaluations play whole episodes from the same starts, without exploring. The newest checkpoints
+# are kept, and the best by these.
 
 # %%
 told = subprocess.run(
@@ -80,7 +82,7 @@ print(told.stdout)
 
 # %%
 best = gpusim.play(run, checkpoint="best")
-best
+display(best)
 
 # %% [markdown]
 # ## Episodes, and who learns from them
