@@ -265,8 +265,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.worlds < 1:
         raise ConfigError(f"--worlds is {options.worlds}, needs to be at least 1")
-    if not 1 <= options.port <= 65535:
-        raise ConfigError(f"--port is {options.port}, needs to be from 1 to 65535")
+    if not 0 <= options.port <= 65535:  # 0: any that is free
+        raise ConfigError(f"--port is {options.port}, needs to be from 0 to 65535")
     return options
 
 

@@ -152,7 +152,7 @@ def test_mistakes_are_one_line(tmp_path, capsys, run, monkeypatch):
     assert view.main([str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err
     assert view.main([str(run.folder), "--port", "99999"]) == 2
-    assert "--port is 99999, needs to be from 1 to 65535" in capsys.readouterr().err
+    assert "--port is 99999, needs to be from 0 to 65535" in capsys.readouterr().err
     assert view.main([str(run.folder), "--worlds", "0"]) == 2
     assert "--worlds is 0" in capsys.readouterr().err
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
