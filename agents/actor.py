@@ -102,7 +102,9 @@ def rollout(
         fault = _watched(fault, before, actions, state)
         done = state.terminated | state.truncated
         memory = jax.tree.map(lambda new, old: jnp.where(done, new, old), forget(), memory)
-        return (state, fault, memory, seen), keep(obs, decision, state, seeing(state.final_obs))
+        return (state, fault, memory, seen), keep(
+            obs, decision, state, seeing(state.of_actors(state.final_obs))
+        )
 
     nothing = jax.tree.map(jnp.zeros_like, normalizer)
     carry, trajectory = jax.lax.scan(step, (state, fault, memory, nothing), noise)

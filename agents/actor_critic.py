@@ -84,8 +84,8 @@ class ActorCritic(Learner):
             self.policy_network = remembering(self.policy_network, config.memory, False)
             self.value_network = remembering(self.value_network, config.memory, True)
         super().__init__(config, world, **options)
-        self.learns = slice(1) if config.opponents else slice(None)
-        self.learning = self.worlds.num_envs if config.opponents else self.worlds.actors
+        self.reported = slice(1) if config.opponents else slice(None)
+        self.num_learning = self.worlds.num_envs if config.opponents else self.worlds.actors
 
     def policy(self, state: TrainState) -> NetworkPolicy:
         """The policy as it is now, on one device."""
@@ -163,7 +163,7 @@ class ActorCritic(Learner):
         are opponents."""
         config, kept = self.config, {}
         if config.normalize_rewards:
-            kept["rewards"] = rewards.init(self.learning)
+            kept["rewards"] = rewards.init(self.num_learning)
         if config.opponents:
             kept["selves"] = team.earlier(params["policy"], config.opponents)
         return kept
@@ -183,7 +183,7 @@ class ActorCritic(Learner):
         draw = lambda key: self.distribution.noise(key, (shape[0] * shape[1],))
         noise = jax.vmap(draw, out_axes=-1)(sharding.split(key, shape[2])).reshape(shape)
 
-        mine = lambda tree: jax.tree.map(lambda x: x[..., : self.learning], tree)
+        mine = lambda tree: jax.tree.map(lambda x: x[..., : self.num_learning], tree)
 
         def act(memory, obs, noise):
             obs = self.team.seen(obs)
@@ -217,7 +217,7 @@ class ActorCritic(Learner):
 
     def _rivals(self, state: TrainState, obs: Any, noise: jax.Array) -> jax.Array:
         """Raw actions (actions, other actors) of earlier selves; obs and noise: of all actors."""
-        theirs = lambda x: x[..., self.learning :]
+        theirs = lambda x: x[..., self.num_learning :]
         selves, rivals = state.extra["selves"], self.world.agents - 1
         found = team.met(self.policy_network, selves, jax.tree.map(theirs, obs), rivals)
         mean = found[0]

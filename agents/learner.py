@@ -82,8 +82,8 @@ class Learner(abc.ABC):
 
     METRICS: ClassVar[Mapping[str, Metric]] = {}
     """How the metrics of `update` are shown."""
-    learns: slice = slice(None)
-    """Which of the agents of a world learn; the mean of their returns is reported."""
+    reported: slice = slice(None)
+    """Of which of a world's agents returns are reported, as their mean."""
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ class Learner(abc.ABC):
         how often a world was not finite, and the mean of every other metric of the worlds."""
         everything = jax.tree.map(lambda x: x.astype(float), (envs.totals, envs.measured))
         (returns, lengths, count, terminated), measured = sharding.total(everything)
-        returns = jnp.atleast_1d(returns)[self.learns].mean()
+        returns = jnp.atleast_1d(returns)[self.reported].mean()
         made = self.config.steps_per_call
         means = {f"world/{name}": x / made for name, x in measured.items() if name != "diverged"}
         return {

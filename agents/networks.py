@@ -46,6 +46,17 @@ def label(policies: tuple[int, ...]) -> jax.Array:
     return jnp.eye(len(set(policies)))[:, jnp.asarray(policies)]
 
 
+def orthogonal(gain: float) -> Callable[..., jax.Array]:
+    """An initializer. Under `jax.vmap` it makes one matrix after the other: XLA's decomposition of
+    a batch of large ones waits forever where two of the CPU's devices do it at once."""
+
+    def initialize(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+        one = lambda key: nn.initializers.orthogonal(gain)(key, shape)
+        return jax.custom_batching.sequential_vmap(one)(key)
+
+    return initialize
+
+
 class Dense(nn.Module):
     """y = W x + b, orthogonal W. (features_in, *batch) -> (features, *batch)."""
 
@@ -54,8 +65,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        orthogonal = nn.initializers.orthogonal(self.gain)
-        weight = self.param("weight", orthogonal, (self.features, x.shape[0]))
+        weight = self.param("weight", orthogonal(self.gain), (self.features, x.shape[0]))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return jnp.tensordot(weight, x, 1) + bias.reshape(-1, *(1,) * (x.ndim - 1))
 
@@ -138,8 +148,9 @@ class Remembering(nn.Module):
 
     def judge(self, memory: jax.Array, obs: Any) -> Any:
         """What the network says of an observation that has been remembered."""
-        seen = joined(obs, privileged=self.privileged)
-        return self.network(jnp.concatenate([seen, memory]))
+        seen = jnp.concatenate([joined(obs, privileged=self.privileged), memory])
+        masked = isinstance(obs, Mapping) and ALLOWED in obs
+        return self.network({"": seen, ALLOWED: obs[ALLOWED]} if masked else seen)
 
     def __call__(self, memory: jax.Array, obs: Any) -> tuple[jax.Array, Any]:
         memory = self.remember(memory, obs)

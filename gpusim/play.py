@@ -32,8 +32,8 @@ from gpusim.player import Player, load
 from gpusim.report import film, replay, report, vehicles
 from gpusim.run.archive import CheckpointError
 from gpusim.run.files import write_atomic
+from gpusim.run.showing import by_return, tracks, watcher, write_replay
 from gpusim.run.showing import drawing as drawing_of
-from gpusim.run.showing import tracks, watcher, write_replay
 
 
 def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:
@@ -150,7 +150,7 @@ class Played:
         if path.suffix != ".png":
             raise ConfigError(f"{path}: the diagram is a .png")
         moved, length = self._vehicles()
-        episode = int(np.argsort(np.asarray(self.episodes.total), kind="stable")[len(length) // 2])
+        episode = int(by_return(self.episodes)[(len(length) - 1) // 2])
         one = jax.tree.map(lambda x: x[: int(length[episode]) + 1, episode], moved)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -100,15 +100,17 @@ def load(
         told = f"the policy of {run} is for {was}, not {settings.env}: {error}"
         raise ConfigError(told) from error
     player = Player(settings, env, policy, path, run, read, of_it)
-    if against is None:
-        return player
-    if env.agents == 1:
-        raise ConfigError(f"--against {against}: in {settings.env} one agent is alone")
-    other = Path(str(against))
-    if other.is_dir():
-        rival = load(other, None, said)
-        there, theirs = rival.path, rival.policy
+    return player if against is None else _against(player, str(against), said)
+
+
+def _against(player: Player, against: str, said: Sequence[tuple[str, Any]]) -> Player:
+    """The player whose opponents follow the policy of another run, or checkpoint of this one."""
+    if player.env.agents == 1:
+        raise ConfigError(f"--against {against}: in {player.config.env} one agent is alone")
+    if Path(against).is_dir():
+        rival = load(against, None, said)
     else:
-        there = archive.find(checkpoints, str(against))
-        theirs = read(there)
-    return player._replace(policy=Match(policy, theirs), against=str(there))
+        path = archive.find(player.run / "checkpoints", against)
+        rival = player._replace(policy=player.read(path), path=path)
+    match = Match(player.policy, rival.policy)
+    return player._replace(policy=match, against=str(rival.path))

@@ -104,11 +104,11 @@ class PPO(ActorCritic):
         cost = self.entropy_cost(state)
         sizes: Any = {name: getattr(config, name) for name in ("num_minibatches", "num_epochs")}
         if config.memory:
-            order = shuffle_worlds(key, num_envs=self.learning, **sizes)
+            order = shuffle_worlds(key, num_envs=self.num_learning, **sizes)
             take = lambda x, worlds: x[..., worlds]
         else:
             length = config.unroll_length
-            slots, order = shuffle(key, length=length, num_envs=self.learning, **sizes)
+            slots, order = shuffle(key, length=length, num_envs=self.num_learning, **sizes)
             batch = jax.tree.map(lambda x: _row_major(x[..., slots]), batch)  # (..., slots, each)
             take = lambda x, slots: _flat(x[..., slots, :], 2)
 

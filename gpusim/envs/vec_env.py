@@ -43,7 +43,7 @@ class VecState:
     """A batch of worlds between two control steps; every array has a leading axis over worlds."""
 
     world: State  # after any restart; but reward, flags and metrics are of the step just made
-    led_to: Any  # like world.obs: where the step just made led, before any restart
+    final_obs: Any  # like world.obs: where the step just made led, before any restart
     stream: jax.Array  # (num_envs,) keys: what each world's later episodes are drawn from
     steps: jax.Array  # (num_envs,) int32: control steps counted against the time limit
     episode_return: jax.Array  # (num_envs,) sum of rewards of the running episode
@@ -54,18 +54,12 @@ class VecState:
     @property
     def obs(self) -> Any:
         """(actors, ...) of each part: what is seen now, after any restart."""
-        return jax.tree.map(self._of_actors, self.world.obs)
-
-    @property
-    def final_obs(self) -> Any:
-        """(actors, ...) of each part: what was seen where the step just made led, before any
-        restart."""
-        return jax.tree.map(self._of_actors, self.led_to)
+        return self.of_actors(self.world.obs)
 
     @property
     def reward(self) -> jax.Array:
         """(actors,) of the step just made."""
-        return self._of_actors(self.world.reward)
+        return self.of_actors(self.world.reward)
 
     @property
     def terminated(self) -> jax.Array:
@@ -92,9 +86,11 @@ class VecState:
         """Of a world; 0 for a single one, which has no axis."""
         return self.world.reward.shape[1] if self.world.reward.ndim > 1 else 0
 
-    def _of_actors(self, x: jax.Array) -> jax.Array:
-        """(num_envs, agents, ...) -> (actors, ...)."""
-        return jnp.moveaxis(x, 1, 0).reshape(-1, *x.shape[2:]) if self._agents else x
+    def of_actors(self, tree: Any) -> Any:
+        """(num_envs, agents, ...) of each part -> (actors, ...)."""
+        if not self._agents:
+            return tree
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0).reshape(-1, *x.shape[2:]), tree)
 
     def replace(self, **changes: Any) -> "VecState":
         """A copy with the given fields changed."""
@@ -157,7 +153,7 @@ class VecEnv:
         """One world at its start."""
         return VecState(
             world=world,
-            led_to=world.obs,
+            final_obs=world.obs,
             stream=stream,
             steps=steps,
             episode_return=jnp.zeros_like(world.reward),
@@ -192,7 +188,7 @@ class VecEnv:
         last = Finished(episode_return, length, jnp.ones_like(length), ended)
         return VecState(
             world=after,
-            led_to=world.obs,
+            final_obs=world.obs,
             stream=stream,
             steps=jnp.where(done, 0, steps),
             episode_return=jnp.where(done, 0.0, episode_return),

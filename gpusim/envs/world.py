@@ -320,7 +320,7 @@ def begun(world: World, key: jax.Array, prepared: Any = None) -> State:
         raise WorldError(f"world {world.name}: metrics are a {kind}, not numbers by name")
     for name, x in state.metrics.items():
         _check_number(world.name, f"metric {name!r}", x, float)
-    return state.replace(metrics={"diverged": _no(state), **state.metrics})
+    return state.replace(metrics={"diverged": _not_diverged(state), **state.metrics})
 
 
 def stepped(world: World, state: State, action: jax.Array) -> State:
@@ -333,7 +333,7 @@ def stepped(world: World, state: State, action: jax.Array) -> State:
     """
     after = world.transition(state, action)
     if "diverged" not in after.metrics:
-        after = after.replace(metrics={"diverged": _no(after), **after.metrics})
+        after = after.replace(metrics={"diverged": _not_diverged(after), **after.metrics})
     _check_alike(world.name, state, after)
     return sound(after)
 
@@ -345,7 +345,7 @@ def sound(after: State) -> State:
     obs, reward, metrics = jax.tree.map(
         lambda x: jnp.where(bad, jnp.zeros_like(x), x), (after.obs, after.reward, after.metrics)
     )
-    diverged = jnp.where(bad, _no(after) + 1, metrics["diverged"])
+    diverged = jnp.where(bad, _not_diverged(after) + 1, metrics["diverged"])
     return after.replace(
         obs=obs,
         reward=reward,
@@ -354,7 +354,7 @@ def sound(after: State) -> State:
     )
 
 
-def _no(state: State) -> jax.Array:
+def _not_diverged(state: State) -> jax.Array:
     """The metric `diverged` of a world that did not."""
     return jnp.zeros((), state.reward.dtype)
 

@@ -41,19 +41,22 @@ class Gates(World):
         return State.of((key, allowed), obs, reward=reward, metrics={"broken": broken})
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", [*LEARNERS, "ppo that remembers"])
 def test_what_is_not_allowed_is_never_done(name: str):
-    module = agents.find(name)
-    config = module.Config(**SIZES | LEARNERS[name])
+    learner_name, _, remembers = name.partition(" ")
+    module = agents.find(learner_name)
+    more = {"memory": 4} if remembers else {}
+    config = module.Config(**SIZES | LEARNERS[learner_name] | more)
     learner = module.Learner(config, Gates(), devices=1)
     state, report = learner.train_step(learner.init(jax.random.key(0)))
     assert float(report.metrics["world/broken"]) == 0
     assert all(np.isfinite(float(x)) for x in report.metrics.values())
     obs = {"coin": jnp.array([[1.0], [-1.0]]), ALLOWED: jnp.array([[1.0, 1, 0], [1, 0, 1]])}
     for key in (None, jax.random.key(0)):
-        _, action = learner.policy(state).act((), obs, key)
+        policy = learner.policy(state)
+        _, action = policy.act(policy.initial((2,)), obs, key)
         assert obs[ALLOWED][jnp.arange(2), action].all()
-    assert learner.policy(state).act((), obs)[1].tolist() == [1, 2]
+    assert policy.act(policy.initial((2,)), obs)[1].tolist() == [1, 2]
 
 
 def test_what_a_world_may_say_of_it():

@@ -45,3 +45,11 @@ def test_hidden_weights_are_orthogonal():
     _, params = policy()
     weight = np.asarray(params["params"]["MLP_0"]["Dense_1"]["weight"])
     np.testing.assert_allclose(weight @ weight.T, 2 * np.eye(8), atol=1e-5)
+
+
+def test_many_weights_on_two_devices_begin_as_each_alone():
+    """XLA's own batch of these decompositions never returns: nor did SAC's and TD3's beginning."""
+    begin = lambda key: networks.orthogonal(1.0)(key, (256, 256))
+    keys = jax.random.split(jax.random.key(0), (2, 8))
+    many = jax.pmap(jax.vmap(begin))(keys)
+    np.testing.assert_array_equal(many[1, 2], begin(keys[1, 2]))

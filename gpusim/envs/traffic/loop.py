@@ -266,7 +266,7 @@ def desired_velocity(v: jax.Array, here: jax.Array | bool, target: float) -> jax
     return jnp.maximum(most - cost, 0.0) / (most + np.finfo(np.float32).eps)
 
 
-def require_several(world: World, option: str, agents: int) -> None:
+def require_several(world: Any, option: str, agents: int) -> None:
     """Raise ValueError unless a world whose agents are so many has several."""
     if agents < 2:
         raise ValueError(f"{world.name}: {option} is {agents}; it is for two agents or more")

@@ -121,8 +121,24 @@ class Accel(Ring):
         return desired_velocity(cars.v, True, self.target_velocity)
 
 
+class ControlledCars:
+    """Of a ring: each controlled car is an agent. No dataclass, nor derived from one, whose
+    defaults would stand in for those of the class that it is mixed into."""
+
+    controlled: int
+
+    def __post_init__(self):
+        super().__post_init__()  # pyright: ignore[reportAttributeAccessIssue]
+        require_several(self, "controlled", self.controlled)
+
+    @property
+    def agents(self) -> int:
+        """The controlled cars, in the order of the cars."""
+        return self.controlled
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class MultiAgentWaveAttenuationPO(WaveAttenuation):
+class MultiAgentWaveAttenuationPO(ControlledCars, WaveAttenuation):
     """Ring road, several controlled cars, each an agent: own speed, speed difference, gap ahead.
 
     Flow's `MultiAgentWaveAttenuationPOEnv`: [v / 15, (v_lead - v) / 15, gap / 270], the gap from
@@ -130,15 +146,6 @@ class MultiAgentWaveAttenuationPO(WaveAttenuation):
     """
 
     controlled: int = 3
-
-    def __post_init__(self):
-        super().__post_init__()
-        require_several(self, "controlled", self.controlled)
-
-    @property
-    def agents(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The controlled cars, in the order of the cars."""
-        return self.controlled
 
     def observation(self, loop: Loop) -> jax.Array:
         """Of each controlled car."""
@@ -148,7 +155,7 @@ class MultiAgentWaveAttenuationPO(WaveAttenuation):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class MultiAgentAccelPO(Accel):
+class MultiAgentAccelPO(ControlledCars, Accel):
     """Ring road, several controlled cars, each an agent that sees its neighbours.
 
     Flow's `MultiAgentAccelPOEnv`: place over length, v / 30, (v_lead - v) / 30, gap over length,
@@ -159,15 +166,6 @@ class MultiAgentAccelPO(Accel):
     controlled: int = 3
     max_accel: float = 1.0
     target_velocity: float = 20.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        require_several(self, "controlled", self.controlled)
-
-    @property
-    def agents(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The controlled cars, in the order of the cars."""
-        return self.controlled
 
     def observation(self, loop: Loop) -> jax.Array:
         """Of each controlled car."""

@@ -126,7 +126,6 @@ def test_each_light_sees_its_own_crossing():
     city = jax.tree.map(lambda x: x[0], state.carry)
     seen = np.asarray(whole.observation(city))
     cars = seen[:216].reshape(3, 9, 8)  # speeds, distances, numbers of roads, by crossing
-    there = cars[2] > 0
     density, speed = seen[216:264].reshape(12, 4), seen[264:312].reshape(12, 4)
     across, yellow = np.append(seen[321:330], 0), np.append(seen[330:339], 1)
     street, index = whole.approaches

@@ -169,6 +169,10 @@ def test_several_cars_see_and_drive_for_themselves():
     np.testing.assert_allclose(
         state.reward[0], speed / np.linalg.norm(np.full(22, 20.0)), rtol=1e-4
     )
+    alike: list[Any] = [
+        gpusim.make(f"{several}WaveAttenuationPO") for several in ("", "MultiAgent")
+    ]
+    assert len({(x.warmup, x.prepared_starts, x.bunching, x.max_accel) for x in alike}) == 1
     wave = gpusim.make("MultiAgentWaveAttenuationPO", prepared_starts=0, warmup=0, noise=0.0)
     found = wave.reset(jax.random.key(0))
     cars, length = jax.device_get((found.carry.cars, found.carry.length))

@@ -1,7 +1,8 @@
 """Sumo: two robots in a ring, and who leaves it has lost.
 
-Each is a capsule across its way that pushes forwards or backwards and turns, on a floor that holds
-it back by its speed. What it sees and earns is the same for both, so that one policy plays both.
+Each is a ball that drives forwards or backwards and turns, on a floor that holds it back by its
+speed: balls touch at one point, in C MuJoCo as here. What it sees and earns is the same for both,
+so that one policy plays both.
 """
 
 import dataclasses
@@ -18,13 +19,12 @@ APART = 0.8  # m from the middle, where both start
 PRIZE = 10.0  # of who wins, and what losing costs
 
 _ROBOT = """
-    <body name="{name}" pos="0 0 0.15">
+    <body name="{name}" pos="0 0 0.25">
       <joint name="{name}_x" type="slide" axis="1 0 0" damping="20"/>
       <joint name="{name}_y" type="slide" axis="0 1 0" damping="20"/>
       <joint name="{name}_turn" type="hinge" axis="0 0 1" damping="1"/>
-      <geom name="{name}" type="capsule" fromto="0 -0.2 0 0 0.2 0" size="0.15" mass="10"
-        rgba="{rgba}"/>
-      <geom type="sphere" pos="0.15 0 0.05" size="0.06" mass="0" contype="0" conaffinity="0"
+      <geom name="{name}" type="sphere" size="0.25" mass="10" rgba="{rgba}"/>
+      <geom type="sphere" pos="0.22 0 0.08" size="0.08" mass="0" contype="0" conaffinity="0"
         rgba="1 1 1 1"/>
       <site name="{name}"/>
     </body>"""
