@@ -48,6 +48,7 @@ class Trajectory(NamedTuple):
 class ActorCritic(Learner):
     """A learner of both; subclasses write `update`."""
 
+    sees_pictures = True
     METRICS: ClassVar[Mapping[str, Metric]] = {
         "policy_loss": Metric("Policy loss", "policy loss", ".4f"),
         "value_loss": Metric("Value loss", "value loss"),
@@ -75,6 +76,7 @@ class ActorCritic(Learner):
             raise ValueError(f"{world.name}: actions are {space}, neither a Box nor Discrete")
         self.distribution = DISTRIBUTIONS[self.kind]
         self.value_network: Any = networks.Value(config.value_hidden, config.activation)
+        self.eyes = _eyes(config, world)
         self.team = Team.of(config, world)
         if config.policies:
             self.policy_network = networks.Several(self.policy_network, config.policies)
@@ -89,22 +91,34 @@ class ActorCritic(Learner):
 
     def policy(self, state: TrainState) -> NetworkPolicy:
         """The policy as it is now, on one device."""
-        params, normalizer = sharding.first((state.params["policy"], state.normalizer))
-        return NetworkPolicy(params, normalizer, self.policy_network, self.kind)
+        params, normalizer = sharding.first((state.params, state.normalizer))
+        network = self.policy_network
+        return NetworkPolicy(
+            params["policy"], normalizer, network, self.kind, params.get("eyes"), self.eyes
+        )
 
     def essentials(self, state: TrainState) -> TrainState:
         """The policy's parameters and the observation statistics."""
-        only = {"policy": state.params["policy"]}
+        only = {name: x for name, x in state.params.items() if name != "value"}
         return blank_but(state, params=only, normalizer=state.normalizer)
 
     def parameters(self, keys: jax.Array, obs: Any) -> Any:
-        """Parameters of both networks."""
+        """Parameters of both networks, and of the eyes if there are pictures."""
         memory = (jnp.zeros(self.config.memory),) if self.config.memory else ()
         obs = self.team.seen_by_one(obs)
-        return {
+        eyes = {}
+        if self.eyes is not None:
+            eyes = {"eyes": self.eyes.init(jax.random.fold_in(keys[0], 1), obs)}
+            obs = self.look(eyes, obs)
+        return eyes | {
             "policy": self.policy_network.init(keys[0], *memory, obs),
             "value": self.value_network.init(keys[1], *memory, obs),
         }
+
+    def look(self, params: Any, obs: Any) -> Any:
+        """What both networks are given of observations (features, *samples): if these are seen in
+        pictures, what the eyes find there, (numbers, *samples)."""
+        return obs if self.eyes is None else self.eyes.apply(params["eyes"], obs)
 
     def nothing_remembered(self, actors: int) -> Any:
         """(memory, actors) zeros of either network; () if they do not remember."""
@@ -113,7 +127,8 @@ class ActorCritic(Learner):
         return {name: jnp.zeros((self.config.memory, actors)) for name in ("policy", "value")}
 
     def seen(self, name: str, params: Any, memory: Any, obs: Any) -> tuple[Any, Any]:
-        """What network `name` remembers and says once it sees obs (features, worlds)."""
+        """What network `name` remembers and says once it sees obs (features, worlds), as `look`
+        gives them."""
         network = self._network(name)
         if not self.config.memory:
             return memory, network.apply(params[name], obs)
@@ -122,7 +137,8 @@ class ActorCritic(Learner):
 
     def said(self, name: str, params: Any, memory: Any, obs: Any, begins: Any) -> Any:
         """What network `name` says of observations (features, *samples); if it remembers, of
-        (features, T, worlds) from `memory` on, and anew where an episode begins, (T, worlds)."""
+        (features, T, worlds) from `memory` on, and anew where an episode begins, (T, worlds).
+        They are as `look` gives them."""
         network = self._network(name)
         if not self.config.memory:
             return network.apply(params[name], obs)
@@ -187,8 +203,9 @@ class ActorCritic(Learner):
 
         def act(memory, obs, noise):
             obs = self.team.seen(obs)
-            memory, found = self.seen("policy", state.params, memory, mine(obs))
-            memory, value = self.seen("value", state.params, memory, mine(obs))
+            seen = self.look(state.params, mine(obs))
+            memory, found = self.seen("policy", state.params, memory, seen)
+            memory, value = self.seen("value", state.params, memory, seen)
             raw = self.distribution.sample(found, mine(noise))
             log_prob = self.distribution.log_prob(found, raw)
             others = (self._rivals(state, obs, noise),) if self.config.opponents else ()
@@ -196,7 +213,7 @@ class ActorCritic(Learner):
             return memory, Decision(action, raw, log_prob, value, memory)
 
         def keep(obs, decision, envs, final_obs):
-            after = mine(self.team.seen(final_obs))
+            after = self.look(state.params, mine(self.team.seen(final_obs)))
             return Trajectory(
                 obs=mine(self.team.seen(obs)),
                 action=decision.raw,
@@ -272,3 +289,15 @@ class ActorCritic(Learner):
     def exploration(self, found: Any) -> dict[str, jax.Array]:
         """action_std: () mean standard deviation of the raw actions; a choice has none."""
         return {} if self.kind == "choice" else {"action_std": jnp.exp(found.log_std).mean()}
+
+
+def _eyes(config: ActorCriticConfig, world: World) -> networks.Eyes | None:
+    """What sees a world's pictures; None where there are none. Raises ValueError for what is not
+    offered with them."""
+    if world.picture_shape is None:
+        return None
+    for name in ("policies", "central_critic", "opponents"):
+        if getattr(config, name):
+            raise ValueError(f"{name} is not offered with pictures, in which {world.name} is seen")
+    convolutions = (config.conv_filters, config.conv_kernels, config.conv_strides)
+    return networks.Eyes(world.picture, *convolutions, config.activation)

@@ -45,6 +45,8 @@ class Config(ActorCriticConfig):
 class APG(ActorCritic):
     """The algorithm."""
 
+    sees_pictures = False
+
     def __init__(self, config: Config, world: World, **options: Any):
         if not isinstance(world.action_space, Box):
             raise ValueError(f"{world.name}: apg needs actions that are numbers, not choices")

@@ -92,6 +92,7 @@ class ActorCriticConfig(LearnerConfig):
     FIXED: ClassVar[tuple[str, ...]] = (
         *LearnerConfig.FIXED,
         *("policy_hidden", "value_hidden", "activation", "distribution", "state_std"),
+        *("conv_filters", "conv_kernels", "conv_strides"),
         *("memory", "normalize_observations", "normalize_rewards", "anneal"),
         *("policies", "central_critic", "opponents"),
     )
@@ -115,11 +116,20 @@ class ActorCriticConfig(LearnerConfig):
     normalize_rewards: bool = False
     """Divide rewards by the standard deviation of the discounted returns seen so far, too."""
     normalize_observations: bool = True
-    """Shift and scale observations to zero mean and unit variance as seen so far."""
+    """Shift and scale observations to zero mean and unit variance as seen so far; pictures stay as
+    they are."""
     policy_hidden: tuple[int, ...] = (64, 64)
     """Widths of the policy's hidden layers."""
     value_hidden: tuple[int, ...] = (64, 64)
     """Widths of the value network's hidden layers."""
+    conv_filters: tuple[int, ...] = (16, 32)
+    """Of worlds seen in pictures: filters of each convolution before the hidden layers, which
+    policy and value network share."""
+    conv_kernels: tuple[int, ...] = (8, 4)
+    """Height and width of each convolution's filters, pixels of what it sees."""
+    conv_strides: tuple[int, ...] = (4, 2)
+    """How far apart each convolution looks; kernels as large look at every pixel once, which is
+    several times cheaper."""
     memory: int = 0
     """Numbers that the policy, and likewise the value network, remembers from step to step of an
     episode (a gated recurrent unit before the hidden layers); 0: it sees the present alone."""
@@ -164,8 +174,14 @@ class ActorCriticConfig(LearnerConfig):
         whole = self.opponents == 0 or self.num_envs // num_devices % self.opponents == 0
         worlds = f"a divisor of the {self.num_envs // num_devices} worlds of each device"
         self.require(whole, "opponents", worlds)
-        for name in ("policy_hidden", "value_hidden"):
+        convolutions = ("conv_filters", "conv_kernels", "conv_strides")
+        for name in ("policy_hidden", "value_hidden", *convolutions):
             self.require(all(n >= 1 for n in getattr(self, name)), name, "of numbers from 1 on")
+        for name in convolutions:
+            count = len(self.conv_filters)
+            self.require(
+                len(getattr(self, name)) == count > 0, name, "a number for each of the convolutions"
+            )
 
 
 def fits_32_bits(value: object) -> bool:

@@ -84,6 +84,8 @@ class Learner(abc.ABC):
     """How the metrics of `update` are shown."""
     reported: slice = slice(None)
     """Of which of a world's agents returns are reported, as their mean."""
+    sees_pictures: bool = False
+    """Can it learn from what a world's policy sees in pictures (`World.picture`)?"""
 
     def __init__(
         self,
@@ -98,6 +100,11 @@ class Learner(abc.ABC):
         """episode_length: time limit in control steps, by default the world's own. num_seeds: so
         many runs in one program; every array of the state and of reports then has an axis for them,
         behind that of the devices, and `init` takes as many keys."""
+        if world.picture_shape and not self.sees_pictures:
+            raise ValueError(
+                f"{world.name} is seen in pictures, from which ppo and reinforce learn, not "
+                f"{type(self).__module__.rpartition('.')[2]}"
+            )
         self.devices = sharding.all_devices(devices)
         config.check(len(self.devices))
         self.config: Any = config
@@ -214,13 +221,14 @@ class Learner(abc.ABC):
         num, mine = self.worlds.num_envs, sharding.index() * self.worlds.num_envs
         worlds = self.all_worlds.reset(envs_key)  # so that they do not depend on the devices
         obs = jax.tree.map(lambda x: jnp.zeros(x.shape[1:]), worlds.obs)
+        normalizes = self.config.normalize_observations and not self.world.picture_shape
         space = self.world.action_space
         kind = jnp.int32 if jnp.issubdtype(space.kind, jnp.integer) else float
         params = self.parameters(jnp.stack(params_keys), obs)
         return TrainState(
             params=params,
             optimizer=self.optimizer().init(params),
-            normalizer=normalize.init(obs) if self.config.normalize_observations else None,
+            normalizer=normalize.init(obs) if normalizes else None,
             envs=jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, mine, num), worlds),
             fault=no_fault(worlds, jnp.zeros(self.world.action_shape, kind)),
             memory=self.nothing_remembered(self.worlds.actors),

@@ -50,7 +50,7 @@ def orthogonal(gain: float) -> Callable[..., jax.Array]:
     """An initializer. Under `jax.vmap` it makes one matrix after the other: XLA's decomposition of
     a batch of large ones waits forever where two of the CPU's devices do it at once."""
 
-    def initialize(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    def initialize(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         one = lambda key: nn.initializers.orthogonal(gain)(key, shape)
         return jax.custom_batching.sequential_vmap(one)(key)
 
@@ -83,6 +83,68 @@ class MLP(nn.Module):
         for width in self.hidden:
             x = ACTIVATIONS[self.activation](Dense(width, gain=2**0.5)(x))
         return Dense(self.outputs, gain=self.last_gain)(x)
+
+
+class Convolution(nn.Module):
+    """Filters that look at every place of a picture, which zeros surround: as few as are needed,
+    half of them on either side (XLA's and TensorFlow's "SAME").
+
+    (samples, height, width, channels) -> (samples, height / stride, width / stride, filters),
+    rounded up. Computed as products of matrices of blocks of stride x stride pixels: XLA's own
+    convolution takes a hundred times as long for its gradient within a loop on a CPU.
+    """
+
+    filters: int
+    kernel: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        k, s, channels = self.kernel, self.stride, x.shape[-1]
+        weight = self.param("weight", orthogonal(2**0.5), (k, k, channels, self.filters))
+        bias = self.param("bias", nn.initializers.zeros, (self.filters,))
+        reach = -(-k // s)  # blocks that a filter covers, one way; what it lacks there is 0
+        weight = jnp.pad(weight, [(0, reach * s - k)] * 2 + [(0, 0)] * 2)
+        weight = weight.reshape(reach, s, reach, s, channels, -1)
+        high, wide = (-(-size // s) for size in x.shape[1:3])
+        around = [_around(size, k, s, reach) for size in x.shape[1:3]]
+        x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *around, (0, 0, 0)])
+        x = x.reshape(len(x), high + reach - 1, s, wide + reach - 1, s, channels)
+        found = sum(
+            jnp.einsum("nykxlc,klcf->nyxf", x[:, i : i + high, :, j : j + wide], weight[i, :, j])
+            for i in range(reach)
+            for j in range(reach)
+        )
+        return found + bias
+
+
+def _around(size: int, kernel: int, stride: int, reach: int) -> tuple[int, int, int]:
+    """How many zeros before and after, and none between, make whole blocks of what is seen;
+    negative where the last pixels are not."""
+    places = -(-size // stride)
+    before = max((places - 1) * stride + kernel - size, 0) // 2
+    return before, (places + reach - 1) * stride - size - before, 0
+
+
+class Eyes(nn.Module):
+    """What convolutions find in the pictures drawn of observations, which are then forgotten.
+
+    (features, *batch) -> (numbers found, *batch).
+    """
+
+    picture: Callable[[jax.Array], jax.Array]  # of one observation: see `World.picture`
+    filters: tuple[int, ...]
+    kernels: tuple[int, ...]
+    strides: tuple[int, ...]
+    activation: str
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> jax.Array:
+        batch = obs.shape[1:]
+        x = jax.vmap(self.picture, in_axes=-1)(obs.reshape(len(obs), -1))
+        for shape in zip(self.filters, self.kernels, self.strides, strict=True):
+            x = ACTIVATIONS[self.activation](Convolution(*shape)(x))
+        return x.reshape(len(x), -1).T.reshape(-1, *batch)
 
 
 class Policy(nn.Module):

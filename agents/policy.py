@@ -28,6 +28,8 @@ class NetworkPolicy:
     normalizer: normalize.Statistics | None
     network: Any = struct.field(pytree_node=False)  # networks.Policy or Chooser, or Several
     distribution: str = struct.field(pytree_node=False)
+    eyes_params: Any = None
+    eyes: Any = struct.field(pytree_node=False, default=None)  # networks.Eyes, if it sees pictures
 
     @property
     def _remembers(self) -> bool:
@@ -43,6 +45,8 @@ class NetworkPolicy:
         batch's axes."""
         features_first = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), obs)
         seen = normalize.normalize(self.normalizer, features_first)
+        if self.eyes is not None:
+            seen = self.eyes.apply(self.eyes_params, seen)
         if isinstance(self.network, Several):
             parts = dict(seen) if isinstance(seen, Mapping) else {"": seen}
             ones = (1,) * (jax.tree.leaves(seen)[0].ndim - 2)
@@ -66,8 +70,10 @@ class NetworkPolicy:
         """Arrays by name, and in words and numbers what a program needs to act with them.
 
         An observation in parts is one vector there: the parts that the policy sees, by name.
-        Raises ValueError for several policies.
+        Raises ValueError for several policies, and for one that sees pictures.
         """
+        if self.eyes is not None:
+            raise ValueError("its policy sees pictures, and a file holds nothing that draws them")
         if isinstance(self.network, Several):
             count = len(set(self.network.policies))
             raise ValueError(f"its agents follow {count} policies, and a file holds one")

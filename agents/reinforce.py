@@ -66,7 +66,7 @@ class Reinforce(ActorCritic):
         """
         config = self.config
         features_first = lambda x: jnp.moveaxis(x, -2, 0)  # (T, features, worlds)
-        obs = jax.tree.map(features_first, trajectory.obs)
+        obs = self.look(params, jax.tree.map(features_first, trajectory.obs))
         action = features_first(trajectory.action)
         begins = self.begins(trajectory)
         found = self.said("policy", params, memory, obs, begins)

@@ -148,7 +148,7 @@ class PPO(ActorCritic):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Clipped surrogate + value_cost * value error - entropy_cost * entropy (eq. 7, 9)."""
         config = self.config
-        seen = batch.memory, batch.obs, batch.begins
+        seen = batch.memory, self.look(params, batch.obs), batch.begins
         found = self.said("policy", params, *seen)
         log_ratio = self.distribution.log_prob(found, batch.action) - batch.log_prob
         advantage = batch.advantage

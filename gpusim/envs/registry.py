@@ -60,6 +60,7 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "Go1JoystickRoughTerrain": "gpusim.envs.tasks.playground.go1:Go1JoystickRoughTerrain",
     "LeapCubeReorient": "gpusim.envs.tasks.playground.leap:LeapCubeReorient",
     "PandaPickCube": "gpusim.envs.tasks.playground.panda:PandaPickCube",
+    "side_scroller": "gpusim.envs.tasks.games.side_scroller:SideScroller",
     "sumo": "gpusim.envs.tasks.games.sumo:Sumo",
     "Accel": "gpusim.envs.traffic.ring:Accel",
     "MultiAgentAccelPO": "gpusim.envs.traffic.ring:MultiAgentAccelPO",

@@ -162,6 +162,36 @@ class World(abc.ABC):
         """`start` from what `prepare` has given, perhaps to another episode before this one."""
         raise NotImplementedError(f"world {self.name}: has prepared_starts and no begin_prepared")
 
+    # ---- what a policy sees in pictures
+
+    def picture(self, obs: Any) -> jax.Array | None:
+        """The picture (height, width, channels), from 0 to 1, that the policy sees instead of the
+        numbers of an observation (features,), of which it is drawn; None: it sees the numbers.
+
+        Learners keep the numbers and draw where they look, so that what is played stays small.
+        """
+        return None
+
+    @functools.cached_property
+    def picture_shape(self) -> tuple[int, int, int] | None:
+        """(height, width, channels) of what the policy sees; None: it sees numbers. Raises
+        WorldError for a picture that is none."""
+        if type(self).picture is World.picture:
+            return None  # without tracing a start
+        obs = jax.eval_shape(self.start, jax.random.key(0)).obs
+        one = lambda x: jax.ShapeDtypeStruct(x.shape[-1:], x.dtype)
+        found = jax.eval_shape(self.picture, jax.tree.map(one, obs))
+        if found is None:
+            return None
+        if isinstance(obs, Mapping):
+            raise WorldError(f"world {self.name}: a picture is drawn of one array, not of a dict")
+        if len(found.shape) != 3 or not jnp.issubdtype(found.dtype, jnp.floating):
+            raise WorldError(
+                f"world {self.name}: picture gives {kind_of(found)}, not floating-point numbers "
+                "(height, width, channels)"
+            )
+        return found.shape
+
     # ---- what can be drawn
 
     def drawing(self) -> Any:
