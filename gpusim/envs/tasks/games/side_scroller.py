@@ -190,21 +190,18 @@ class SideScroller(World):
               {box(f"{wide} .3 {tall - low}", f"{wide} 0 {low + tall}", drawing.RED)}
             </body>
           </body>"""
-        column = f"""
-          <body>{slide("1 0 0")}
-            <body>{slide("0 0 1")}{box(".5 .5 5", ".5 0 -5", ".45 .6 .4 1")}</body>
-            <body>{slide("0 0 1")}{box(f".5 .5 {SLAB / 2}", f".5 0 {SLAB / 2}", drawing.GREY)}
-            </body>
-          </body>"""
-        return drawing.model(runner + SHOWN * column)
+        part = lambda its: f"<body>{slide('1 0 0')}{slide('0 0 1')}{its}</body>"
+        ground = box(".5 .5 5", ".5 0 -5", ".45 .6 .4 1")
+        slab = box(f".5 .5 {SLAB / 2}", f".5 0 {SLAB / 2}", drawing.GREY)
+        return drawing.model(runner + SHOWN * (part(ground) + part(slab)))
 
     def pose(self, state: State) -> jax.Array:
-        """Runner, then place, ground and slab of every column; a slab that is none is buried."""
+        """Of the runner, then of ground and slab of every column; a slab that is none is buried."""
         runner: Runner = state.carry
         x, y, tall = runner.x[0], runner.y[0], runner.tall[0]
         first = jnp.floor(x / TILE) - SHOWN // 3
         column = first + (jnp.arange(SHOWN) - first) % SHOWN  # each stays where it is while seen
         ground, slab = self._column(runner.level, column)
         slab = jnp.where(slab > 0, slab, -20.0 * TILE)
-        columns = jnp.stack([column, ground / TILE, slab / TILE], axis=1)
+        columns = jnp.stack([column, ground / TILE, column, slab / TILE], axis=1)
         return jnp.concatenate([jnp.stack([x, y, tall - TALL]) / TILE, columns.ravel()])
