@@ -132,7 +132,7 @@ class Eyes(nn.Module):
     (features, *batch) -> (numbers found, *batch).
     """
 
-    picture: Callable[[jax.Array], jax.Array]  # of one observation: see `World.picture`
+    picture: Callable[[Any], Any]  # of one observation: see `World.picture`
     filters: tuple[int, ...]
     kernels: tuple[int, ...]
     strides: tuple[int, ...]

@@ -104,6 +104,26 @@ class Played:
         except film.FilmError as error:
             raise ConfigError(str(error)) from error
 
+    def pictures(self, path: str | Path, *, seconds: float | None = None) -> Path:
+        """Film what the policy saw in the median episode, the newest of stacked pictures: mp4,
+        webm, mov, gif or webp. Raises ConfigError for a world that is not seen in pictures."""
+        player, world = self.player, self.player.env
+        if world.picture_shape is None:
+            raise ConfigError(f"{player.config.env} is not seen in pictures (docs/pixels.md)")
+        every = len(self.episodes.total)
+        again = Evaluation(world, every, player.episode_length, lambda state: state.obs)
+        found = again(player.policy, self.key)
+        which = int(by_return(self.episodes)[(every - 1) // 2])
+        steps = int(found.length[which])
+        if seconds is not None:
+            steps = min(steps, round(seconds / world.dt))
+        drawn = jax.vmap(world.picture)(found.watched[:steps, which])
+        colours = 3 if world.picture_shape[2] == 3 else 1
+        try:
+            return film.write_pictures(path, np.asarray(drawn)[..., :colours], world.dt)
+        except film.FilmError as error:
+            raise ConfigError(str(error)) from error
+
     def save(self, path: str | Path, *, min_return: float = -math.inf) -> int:
         """Write the episodes that earned so much at least to an .npz, to be learned from
         (`gpusim.agents.dataset`): how many they are. Raises ConfigError if there is none."""
@@ -268,7 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
     films, size = [path for path in (options.video, options.gif) if path], _size(options.size)
     try:
-        for path in films:
+        for path in [*films, *filter(None, [options.pictures])]:
             film.check(path)
     except film.FilmError as error:
         raise ConfigError(str(error)) from error
@@ -305,6 +325,9 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
         shell.say(f"vehicles: {options.emission} holds {count:,} rows, one a vehicle and step")
     if options.time_space:
         shell.say(f"time and space of the median episode: {played.time_space(options.time_space)}")
+    if options.pictures:
+        path = played.pictures(options.pictures, seconds=options.seconds)
+        shell.say(f"what the policy saw: {path}")
     for path in films:
         shell.say(f"film: {played.film(path, size=size, seconds=options.seconds)}")
     if options.open and page:
@@ -384,6 +407,10 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Any
         parser.add_argument(
             f"--{name}", type=Path, metavar="FILE", help=f"film the median episode ({kinds})"
         )
+    parser.add_argument(
+        "--pictures", type=Path, metavar="FILE",
+        help="of worlds seen in pictures: film what the policy saw in the median one (as above)",
+    )  # fmt: skip
     parser.add_argument("--seconds", type=float, help="of the film (default: the whole episode)")
     parser.add_argument(
         "--size", default="640x400", metavar="WxH", help="of the film, pixels (default: 640x400)"

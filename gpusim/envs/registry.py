@@ -60,8 +60,9 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "Go1JoystickRoughTerrain": "gpusim.envs.tasks.playground.go1:Go1JoystickRoughTerrain",
     "LeapCubeReorient": "gpusim.envs.tasks.playground.leap:LeapCubeReorient",
     "PandaPickCube": "gpusim.envs.tasks.playground.panda:PandaPickCube",
-    "side_scroller": "gpusim.envs.tasks.games.side_scroller:SideScroller",
     "sumo": "gpusim.envs.tasks.games.sumo:Sumo",
+    "cart_pole_pixels": "gpusim.envs.tasks.pixels.cart_pole:CartPolePixels",
+    "side_scroller": "gpusim.envs.tasks.pixels.side_scroller:SideScroller",
     "Accel": "gpusim.envs.traffic.ring:Accel",
     "MultiAgentAccelPO": "gpusim.envs.traffic.ring:MultiAgentAccelPO",
     "MultiAgentMergePO": "gpusim.envs.traffic.merge:MultiAgentMergePO",
@@ -128,6 +129,7 @@ def families() -> dict[str, list[str]]:
         "robots (Roboschool's tasks)": "gpusim.envs.tasks.roboschool.",
         "robots on command (Playground's tasks)": "gpusim.envs.tasks.playground.",
         "robots against each other": "gpusim.envs.tasks.games.",
+        "seen in pictures": "gpusim.envs.tasks.pixels.",
         "classic control (Gymnasium's tasks)": "gpusim.envs.tasks.classic.",
         "traffic (Flow's benchmarks)": "gpusim.envs.traffic.",
     }

@@ -23,6 +23,7 @@ from gpusim.report.replay import Track, visible
 
 WAYS = ("egl", "osmesa")
 PICTURES, VIDEOS = (".gif", ".webp"), (".mp4", ".webm", ".mov")
+NEEDED = "pip install pillow imageio-ffmpeg"
 
 
 class FilmError(RuntimeError):
@@ -61,6 +62,24 @@ def write(
     return path
 
 
+def write_pictures(path: str | Path, pictures: np.ndarray, dt: float, *, times: int = 5) -> Path:
+    """A film of pictures (T, height, width, 1 or 3), from 0 to 1, dt seconds apart, each pixel as
+    so many times so many; returns its path. Raises FilmError where something is missing."""
+    path = Path(path)
+    check(path)
+    large = np.asarray(pictures).repeat(times, axis=1).repeat(times, axis=2)
+    frames = np.broadcast_to(np.round(255 * large).astype(np.uint8), (*large.shape[:3], 3))
+    store = _picture if path.suffix in PICTURES else _video
+    size = (frames.shape[2], frames.shape[1])
+    try:
+        store(path, iter(frames), max(round(1 / dt), 1), size)
+    except ModuleNotFoundError as error:
+        raise FilmError(f"No module named {error.name!r}: {NEEDED}") from error
+    except OSError as error:
+        raise FilmError(f"{path} cannot be written: {error.strerror}") from error
+    return path
+
+
 def check(path: Path) -> None:
     """Raise FilmError for a path that is no film's, before anybody waits for it."""
     if path.suffix not in PICTURES + VIDEOS:
@@ -84,7 +103,7 @@ def _in_a_child(job: str) -> None:
         missing = [line for line in said if line.startswith("ModuleNotFoundError")]
         if missing:
             said = missing[-1].partition(": ")[2]
-            raise FilmError(f"{said}: pip install pillow imageio-ffmpeg")
+            raise FilmError(f"{said}: {NEEDED}")
         complaints.append(f"{way}: {said[-1] if said else f'exit {done.returncode}'}")
     raise FilmError(
         f"nothing here can draw ({'; '.join(complaints)}); on Debian: apt-get install libosmesa6"

@@ -1,4 +1,4 @@
-"""Worlds that a policy sees in pictures: convolutions, what is learned by sight, what is refused."""
+"""Worlds that a policy sees in pictures: convolutions, learning by sight, what is refused."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,7 @@ from gpusim.agents import networks
 from gpusim.agents.evaluate import Evaluation
 from gpusim.agents.ppo.config import PPOConfig
 from gpusim.agents.ppo.learner import PPO
-from gpusim.envs import Discrete, State, World
+from gpusim.envs import Box, Discrete, State, World
 from gpusim.envs.world import WorldError
 
 
@@ -141,11 +141,15 @@ def test_pictures_are_not_stored():
     assert trajectory.obs.shape == (1, 4, 2, 64)  # device, steps, numbers, worlds
 
 
-@pytest.mark.parametrize("name", ["apg", "ars", "dqn", "es"])
+class Pointed(Dot):
+    action_space = Box(1)
+
+
+@pytest.mark.parametrize("name", ["apg", "ars", "dqn", "es", "sac", "td3"])
 def test_who_cannot_see_says_so(name):
-    module: Any = agents.find(name)
-    with pytest.raises(ValueError, match="Dot is seen in pictures|apg needs actions"):
-        module.Learner(module.Config(), Dot(), devices=1)
+    module, world = agents.find(name), Dot() if name == "dqn" else Pointed()
+    with pytest.raises(ValueError, match=f"{world.name} is seen in pictures, .* not {name}"):
+        module.Learner(module.Config(), world, devices=1)
 
 
 def test_a_file_holds_no_pictures():
@@ -176,7 +180,8 @@ class Two(Dot):
 
 def test_several_policies_are_refused_and_several_agents_are_not():
     assert Two().picture_shape == (8, 8, 1)
-    for changes in ({"policies": (0, 1)}, {"opponents": 2}, {"central_critic": True}):
+    several: Any = ({"policies": (0, 1)}, {"opponents": 2}, {"central_critic": True})
+    for changes in several:
         with pytest.raises(ValueError, match="not offered with pictures"):
             PPO(PPOConfig(**SMALL, **changes), Two(), devices=1)
 

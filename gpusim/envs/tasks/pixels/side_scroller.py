@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpusim.envs.tasks.games.levels import COLUMNS, GOAL, HELD_OUT, SLAB, WALL, Level, levels
+from gpusim.envs.tasks.pixels.levels import COLUMNS, GOAL, HELD_OUT, SLAB, WALL, Level, levels
 from gpusim.envs.world import Discrete, State, World
 
 TILE = 8  # pixels
@@ -33,7 +33,7 @@ _TO = np.array([-1.0, 1, 0, -1, 1, 0, 1])  # where each choice runs
 _JUMPS = np.array([0.0, 0, 1, 1, 1, 0, 0])
 _DUCKS = np.array([0.0, 0, 0, 0, 0, 1, 1])
 
-SHOWN = 26  # columns of a replay around the runner
+SHOWN = 16  # columns of a replay around the runner
 
 
 class Runner(NamedTuple):
@@ -65,7 +65,7 @@ class SideScroller(World):
 
     name = "side_scroller"
     action_space: ClassVar[Discrete] = Discrete(len(CHOICES))
-    dt = 1 / 15
+    dt = 0.05
     max_episode_steps = 1000
     gauges: ClassVar[dict[str, str]] = {"distance": "distance, pixels"}
 
@@ -155,9 +155,7 @@ class SideScroller(World):
         ground, slab = self._column(runner.level, first + jnp.arange(SEEN))
         obs = jnp.concatenate([ground, slab, camera - TILE * first, runner.y, runner.tall])
         distance = runner.x[0] - (WALL + 1) * TILE
-        return State.of(
-            runner, obs, reward=reward, terminated=over, metrics={"distance": distance}
-        )
+        return State.of(runner, obs, reward=reward, terminated=over, metrics={"distance": distance})
 
     def picture(self, obs: jax.Array) -> jax.Array:
         """(80, 80, 4): rows from above, columns from the left, the newest picture first."""
@@ -191,17 +189,19 @@ class SideScroller(World):
             </body>
           </body>"""
         part = lambda its: f"<body>{slide('1 0 0')}{slide('0 0 1')}{its}</body>"
-        ground = box(".5 .5 5", ".5 0 -5", ".45 .6 .4 1")
+        ground = box(".5 .5 4", ".5 0 -4", ".45 .6 .4 1")
         slab = box(f".5 .5 {SLAB / 2}", f".5 0 {SLAB / 2}", drawing.GREY)
         return drawing.model(runner + SHOWN * (part(ground) + part(slab)))
 
     def pose(self, state: State) -> jax.Array:
-        """Of the runner, then of ground and slab of every column; a slab that is none is buried."""
+        """Of the runner, then of ground and slab of every column. A slab that is none is buried,
+        ground that is none lies below the floor, and the wall is shown as high as blocks are."""
         runner: Runner = state.carry
         x, y, tall = runner.x[0], runner.y[0], runner.tall[0]
         first = jnp.floor(x / TILE) - SHOWN // 3
         column = first + (jnp.arange(SHOWN) - first) % SHOWN  # each stays where it is while seen
         ground, slab = self._column(runner.level, column)
-        slab = jnp.where(slab > 0, slab, -20.0 * TILE)
-        columns = jnp.stack([column, ground / TILE, column, slab / TILE], axis=1)
+        ground = jnp.where(ground > 0, jnp.minimum(ground / TILE, 6), -1.5)
+        slab = jnp.where(slab > 0, slab / TILE, -5.0)
+        columns = jnp.stack([column, ground, column, slab], axis=1)
         return jnp.concatenate([jnp.stack([x, y, tall - TALL]) / TILE, columns.ravel()])

@@ -1,0 +1,1 @@
+"""Tasks of our own that a policy sees in pictures."""
