@@ -14,7 +14,7 @@ from gpusim import envs, play
 from gpusim.agents.evaluate import Episodes, Evaluation
 from gpusim.agents.ppo import PPOConfig
 from gpusim.config import ConfigError, TrainConfig
-from gpusim.envs import Moment, MujocoTask, registry
+from gpusim.envs import Discrete, Moment, MujocoTask, State, World, registry
 from gpusim.envs.world import episode_keys
 from gpusim.report import replay
 from gpusim.run import archive, training
@@ -56,12 +56,31 @@ class Cart(MujocoTask):
         return jnp.abs(now.state.qpos[0]) > 0.5
 
 
+class Walker(World):
+    """A dot that walks along the diagonal of its picture for four steps."""
+
+    name = "walker"
+    action_space = Discrete(2)
+
+    def start(self, key: jax.Array) -> State:
+        return State.of(jnp.zeros(1), jnp.zeros(1))
+
+    def transition(self, state: State, action: jax.Array) -> State:
+        at = state.carry + 1
+        return State.of(at, at, reward=1.0, terminated=at[0] >= 4)
+
+    def picture(self, obs: jax.Array) -> jax.Array:
+        here = jnp.arange(6) == obs
+        return (here[:, None] & here)[..., None].astype(float)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def known():
-    """The cart has a name while these tests run."""
+    """The worlds have names while these tests run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gpusim.envs.registry._WORLDS", dict(registry._WORLDS))
         envs.register(Cart)
+        envs.register(Walker)
         yield
 
 
@@ -319,3 +338,27 @@ def test_what_is_not_elsewhere_is_told_before_anything_is_played(trained, monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"--in gymnasium: .*pip install gymnasium"):
         play.Played(cart_pole, none, none).in_gymnasium()
+
+
+def test_pictures_are_what_the_policy_saw(trained, tmp_path: Path):
+    image = pytest.importorskip("PIL.Image")
+    small = {"conv_filters": (2,), "conv_kernels": (3,), "conv_strides": (3,)}
+    learner = dataclasses.replace(PPO, activation="relu", **small)
+    config = dataclasses.replace(CONFIG, env="walker", learner=learner)
+    training.train(config, tmp_path / "run", display=Silent())
+    played = play.play(tmp_path / "run", episodes=3)
+    assert played.replay() is None  # there is nothing to draw in 3D
+    for path in (played.pictures(tmp_path / "seen.webp"), tmp_path / "short.gif"):
+        if path.suffix == ".gif":
+            played.pictures(path, seconds=2.0)
+        film = image.open(path)
+        assert film.n_frames == (4 if path.suffix == ".webp" else 2)
+        for at in range(film.n_frames):
+            film.seek(at)
+            seen = np.asarray(film.convert("L")).reshape(6, 5, 6, 5).mean((1, 3))
+            assert np.unravel_index(seen.argmax(), seen.shape) == (at, at)
+            assert seen.sum() == pytest.approx(255, abs=30)
+    with pytest.raises(ConfigError, match="cart is not seen in pictures"):
+        play.play(trained[0], episodes=1).pictures(tmp_path / "a.gif")
+    with pytest.raises(ConfigError, match=r"a\.avi: films are"):
+        played.pictures(tmp_path / "a.avi")
