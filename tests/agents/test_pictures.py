@@ -172,18 +172,36 @@ def test_convolutions_that_are_none_are_refused(changes, what):
 
 
 class Two(Dot):
+    """Two agents, each with a picture of its own."""
+
     agents = 2
 
-    def start(self, key):
-        return State.of(jnp.zeros(2), jnp.zeros((2, 2)), reward=jnp.zeros(2))
+    def start(self, key: jax.Array) -> State:
+        at = jnp.floor(jax.random.uniform(key, (2, 2), maxval=8.0))
+        return State.of(at, at, reward=jnp.zeros(2))
+
+    def transition(self, state: State, action: jax.Array) -> State:
+        right = state.carry[:, 1] >= 4
+        return State.of(state.carry, state.obs, reward=right == (action == 1), terminated=True)
 
 
-def test_several_policies_are_refused_and_several_agents_are_not():
-    assert Two().picture_shape == (8, 8, 1)
-    several: Any = ({"policies": (0, 1)}, {"opponents": 2}, {"central_critic": True})
-    for changes in several:
-        with pytest.raises(ValueError, match="not offered with pictures"):
-            PPO(PPOConfig(**SMALL, **changes), Two(), devices=1)
+@pytest.mark.slow
+def test_agents_that_share_a_policy_see():
+    learner = PPO(PPOConfig(**SMALL), Two(), devices=1)
+    assert learner.world.picture_shape == (8, 8, 1)
+    state = learner.init(jax.random.key(0))
+    for _ in range(4):
+        state, _ = learner.train_step(state)
+    episodes = Evaluation(learner.world, 256, 1)(learner.policy(state), jax.random.key(1))
+    assert episodes.total.mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    "changes", [{"policies": (0, 1)}, {"opponents": 2}, {"central_critic": True}]
+)
+def test_other_teams_are_refused(changes):
+    with pytest.raises(ValueError, match="not offered with pictures, in which Two is seen"):
+        PPO(PPOConfig(**SMALL | changes), Two(), devices=1)
 
 
 def test_a_picture_that_is_none_is_told():
