@@ -31,14 +31,14 @@ def level_of(ground: dict[int, int] | None = None, slab: dict[int, int] | None =
     return one
 
 
-def played(level: Level, choices: list[int]) -> Any:
-    """The states (steps,) after each choice, from the start of this level on."""
+def played(level: Level, choices: list[int], x: float = START, vx: float = 0.0) -> Any:
+    """The states (steps,) after each choice, from the start of this level on, or from elsewhere."""
     padded = jnp.array(choices + [DUCK] * (40 - len(choices)))
-    return jax.tree.map(lambda x: np.asarray(x[: len(choices)]), _played(level, padded))
+    return jax.tree.map(lambda x: np.asarray(x[: len(choices)]), _played(level, padded, x, vx))
 
 
 @jax.jit
-def _played(level: Level, choices: jax.Array) -> Any:
+def _played(level: Level, choices: jax.Array, x: jax.Array, vx: jax.Array) -> Any:
     world: Any = SideScroller(num_levels=1)
     vars(world)["map"] = level  # in place of what it would draw
 
@@ -46,7 +46,9 @@ def _played(level: Level, choices: jax.Array) -> Any:
         state = world.transition(state, choice)
         return state, state
 
-    return jax.lax.scan(step, world.start(jax.random.key(0)), choices)[1]
+    start = world.start(jax.random.key(0))
+    carry = start.carry._replace(x=jnp.full(4, x), vx=vx, far=x)
+    return jax.lax.scan(step, start.replace(carry=carry), choices)[1]
 
 
 def test_choices_are_seven():
@@ -77,7 +79,7 @@ def test_levels_begin_with_a_wall_and_end_with_ground():
     assert (slab > 0).any(1).all()
 
 
-@pytest.mark.parametrize("options", [{"levels": "easy"}, {"num_levels": 0}])
+@pytest.mark.parametrize("options", [{"levels": "easy"}, {"num_levels": 0}, {"num_levels": 4001}])
 def test_levels_that_are_none_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         gpusim.make("side_scroller", **options)
@@ -164,13 +166,9 @@ def test_a_slab_stops_a_jump():
 
 
 def test_the_goal_is_the_end():
-    world: Any = gpusim.make("side_scroller")
-    start = world.start(jax.random.key(0))
-    near = start.carry._replace(x=jnp.full(4, 8.0 * GOAL - 7), vx=jnp.array(5.0))
-    step = jax.jit(world.transition)
-    one = step(start.replace(carry=near), RIGHT)
-    assert not one.terminated
-    assert step(one, RIGHT).terminated
+    seen = played(level_of(), [RIGHT, RIGHT], x=8.0 * GOAL - 7, vx=5.0)
+    np.testing.assert_array_equal(seen.carry.x[:, 0], [8 * GOAL - 2, 8 * GOAL + 3])
+    np.testing.assert_array_equal(seen.terminated, [False, True])
 
 
 WORLD: Any = SideScroller(num_levels=20)
@@ -229,15 +227,14 @@ def test_pictures_show_what_it_collides_with():
 
 def test_numbers_outside_the_pictures_are_not_seen():
     """The policy looks at the picture: what is not on it changes nothing."""
-    world: Any = gpusim.make("side_scroller")
-    obs = np.array(world.start(jax.random.key(0)).obs)
+    obs, draw = np.array(episodes()[0].obs[0]), jax.jit(WORLD.picture)
     assert obs[26] == 0  # all cameras are at the first column's edge
-    before = world.picture(jnp.array(obs))
+    before = draw(obs)
     for outside in (10, 11, 12, 23, 24, 25):
         obs[outside] += 8
-    np.testing.assert_array_equal(world.picture(jnp.array(obs)), before)
+    np.testing.assert_array_equal(draw(obs), before)
     obs[9] += 8
-    assert (world.picture(jnp.array(obs)) != before).any()
+    assert (draw(obs) != before).any()
 
 
 def furthest(world: Any, levels: Iterable[int], width: int = 300) -> dict[int, float]:
