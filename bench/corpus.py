@@ -139,6 +139,7 @@ def step(path: Path, count: int) -> dict[str, Any]:
     m = mujoco.MjModel.from_xml_path(str(path))
     m.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON  # the one whose result is exact
     m.opt.iterations, m.opt.ls_iterations, m.opt.tolerance = 200, 100, 0
+    m.opt.ccd_iterations, m.opt.ccd_tolerance = 400, 1e-9  # as far as C's searches for contacts go
     found = moments(m, count, push=0.3, wanted=lambda d: d.ncon > 0)
     result: dict[str, Any] = {"contacts": float(np.mean([d.ncon for d in found.before]))}
     for name, dtype in (("float64", np.float64), ("float32", np.float32)):

@@ -217,6 +217,8 @@ def run(seed: int, most: int | None = None) -> dict[str, float]:
     """The error of each quantity over some moments of a model; raises Unsupported."""
     m = mujoco.MjModel.from_xml_string(Writer(seed, most).model())
     loaded = physics.load(m)
+    if (m.tendon_invweight0 < 1e-20).any():  # nothing moves one: its rows are rounding times 1e15
+        return {}
     m.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
     found = moments(m, 12, seed, wanted=lambda d: d.nefc > 0)
     calm = [k for k, d in enumerate(found.after) if not any(w.number for w in d.warning)]

@@ -123,3 +123,27 @@ def test_single_precision_knows_how_deep(kind: tuple[int, int]):
     error = np.abs(single.min(1) - double.min(1))[deep & same]
     assert np.quantile(error, 0.95) < 1e-5
     assert error.max() < 3e-3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equal_boxes_on_each_other_touch_at_four_corners(dtype):
+    """Edges that coincide do not cross, however rounding has them."""
+    rng = np.random.default_rng(0)
+    m = model((BOX, BOX), rng)
+    m.geom_size[:] = 0.045, 0.003, 0.015
+    m.geom_rbound[:] = 0.05
+    data = []
+    for _ in range(200):
+        d = mujoco.MjData(m)
+        d.mocap_quat[0] = rng.standard_normal(4)
+        d.mocap_quat[0] /= np.linalg.norm(d.mocap_quat[0])
+        mat = np.zeros(9)
+        mujoco.mju_quat2Mat(mat, d.mocap_quat[0])
+        d.mocap_pos[0] = rng.uniform(-1, 1, 3)
+        d.qpos[:3] = d.mocap_pos[0] + 0.005 * mat.reshape(3, 3)[:, 1]
+        d.qpos[3:] = d.mocap_quat[0]
+        mujoco.mj_forward(m, d)
+        data.append(d)
+    assert min(d.ncon for d in data) == 4  # in C up to six, where rounding has them cross
+    dist, _, _ = touches((BOX, BOX), m, data, dtype)
+    np.testing.assert_array_equal((dist < 0).sum(1), 4)

@@ -206,11 +206,12 @@ def _face_contact(f: _Frames, k: Array) -> tuple[jax.Array, jax.Array, jax.Array
     safe = jnp.where(det == 0, 1, det)
     s = (rest[:, 0] * v[1] - rest[:, 1] * v[0]) / safe
     t = (u[0] * rest[:, 1] - u[1] * rest[:, 0]) / safe
-    within = (jnp.abs(s) < 1) & (jnp.abs(t) < 1) & (det != 0)
+    least = float(np.finfo(dtype).eps) ** 0.5  # corners and edges that coincide are one to rounding
+    within = (jnp.abs(s) < 1 - least) & (jnp.abs(t) < 1 - least) & (det != 0)
     inner = centre + s[:, None] * u + t[:, None] * v
     points = jnp.concatenate([starts, ends, inner])
     # The end of an edge that is no corner of the incident face begins no other edge.
-    valid = jnp.concatenate([there, there & (leave < 1), within])
+    valid = jnp.concatenate([there, there & (leave < 1 - least), within])
     height = points[:, 2]
     flat = points - (0.5 * height)[:, None] * np.array([0, 0, 1], dtype) + lift
     normal = az * towards
@@ -218,13 +219,18 @@ def _face_contact(f: _Frames, k: Array) -> tuple[jax.Array, jax.Array, jax.Array
 
 
 def _clipped(start: Array, way: Array, limits: Array) -> tuple[jax.Array, jax.Array]:
-    """The parts (4,) of segments inside a rectangle (Liang and Barsky)."""
+    """The parts (4,) of segments inside a rectangle (Liang and Barsky).
+
+    Those that lie along one of its sides to rounding do not cross it: where they would is noise.
+    """
+    least = float(np.finfo(start.dtype).eps) ** 0.5 * jnp.abs(way).max(1)
     enter, leave = jnp.zeros(4, start.dtype), jnp.ones(4, start.dtype)
     for axis in (0, 1):
         for sign in (1, -1):
             gap, speed = limits[axis] - sign * start[:, axis], sign * way[:, axis]
-            at = gap / jnp.where(speed == 0, 1, speed)
-            enter = jnp.where(speed < 0, jnp.maximum(enter, at), enter)
-            leave = jnp.where(speed > 0, jnp.minimum(leave, at), leave)
-            leave = jnp.where((speed == 0) & (gap < 0), -1, leave)
+            along = jnp.abs(speed) <= least
+            at = gap / jnp.where(along, 1, speed)
+            enter = jnp.where(~along & (speed < 0), jnp.maximum(enter, at), enter)
+            leave = jnp.where(~along & (speed > 0), jnp.minimum(leave, at), leave)
+            leave = jnp.where(along & (gap < -least), -1, leave)
     return enter, leave

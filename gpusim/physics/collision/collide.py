@@ -37,15 +37,16 @@ class Contacts(NamedTuple):
     # computed beside this one; None: all candidates are
     count: Array | None = None
     dropped: Array | int = 0  # () how many touch and found no place in the list
+    rare: bool = False  # whether hardly ever one of them touches
 
 
 def collide(model: Model, pose: Pose) -> list[Contacts]:
-    """Contacts, a list for each dimension that occurs."""
+    """Contacts, one or two lists for each dimension that occurs."""
     groups = model.topology.groups
     dims = sorted({g.dim for g in groups})
     of = lambda dim: [g for g in groups if g.dim == dim]
     if model.topology.slots is None:
-        return [_all(model, pose, dim, of(dim)) for dim in dims]
+        return [found for dim in dims for found in _all(model, pose, dim, of(dim))]
     world = _World(model, pose)
     return [_touching(world, dim, of(dim), model.topology.slots) for dim in dims]
 
@@ -53,8 +54,9 @@ def collide(model: Model, pose: Pose) -> list[Contacts]:
 # ---------------------------------------------------------------------------- every candidate point
 
 
-def _all(model: Model, pose: Pose, dim: int, groups: Sequence[Group]) -> Contacts:
-    parts = []
+def _all(model: Model, pose: Pose, dim: int, groups: Sequence[Group]) -> list[Contacts]:
+    """The usual ones, and the rare ones if there are any."""
+    usual, rare = [], []
     for group in groups:
         first, second = list(group.first), list(group.second)
         a, b = _shapes(model, pose, first), _shapes(model, pose, second)
@@ -62,14 +64,23 @@ def _all(model: Model, pose: Pose, dim: int, groups: Sequence[Group]) -> Contact
         apart = (roots[0] != roots[1]).astype(pose.offset.dtype)[:, None]
         shift = (pick(pose.reference, roots[0]) - pick(pose.reference, roots[1])) * apart
         touch = KINDS[group.kind].function(a._replace(pos=a.pos + shift), b)
-        pair = np.repeat(group.pairs, touch.dist.shape[1])
         frame = sides(touch.normal, touch.tangent)
-        parts.append(
-            (touch.dist.reshape(-1), touch.point.reshape(-1, 3), frame.reshape(-1, 3, 3), pair)
-        )
-    dist, point, frame, pair = zip(*parts, strict=True)
+        points = KINDS[group.kind].points
+        split = points - KINDS[group.kind].rare
+        for parts, some in ((usual, slice(split)), (rare, slice(split, points))):
+            dist = touch.dist[:, some]
+            pair = np.repeat(group.pairs, dist.shape[1])
+            point, axes = touch.point[:, some].reshape(-1, 3), frame[:, some].reshape(-1, 3, 3)
+            parts.append((dist.reshape(-1), point, axes, pair))
     join = lambda x: lax.concatenate([jnp.asarray(v) for v in x], 0)
-    return Contacts(dim, join(dist), join(point), join(frame), np.concatenate(pair))
+
+    def joined(parts: list[tuple], rare: bool) -> Contacts:
+        dist, point, frame, pair = zip(*parts, strict=True)
+        pair = np.concatenate(pair)
+        return Contacts(dim, join(dist), join(point), join(frame), pair, rare=rare)
+
+    both = joined(usual, False), joined(rare, True)
+    return [found for found in both if len(found.pair)]
 
 
 def _bodies(model: Model, geoms: Sequence[int]) -> list[int]:
@@ -231,22 +242,28 @@ def _append(
     """With the points that touch in this world or beside it; where they do not, their distance is
     out of reach and their other numbers are zero.
     """
-    frame = sides(touch.normal, touch.tangent)
-    for p in range(touch.dist.shape[1]):
-        dist = touch.dist[0, p]
-        touches = near & (dist < margin)
+
+    def add(found: _List, dist: Array, point: Array, frame: Array, touches: Array) -> _List:
         # There is always room, but in a process that has a GPU and uses its CPU.
         room = found.count < found.pair.shape[0] - 1
         there = touches & (found.own < slots) & room
-        put = lambda x, value, place=found.count: rolled.put(x, place, value)
+        put = lambda x, value: rolled.put(x, found.count, value)
         # Written in any case: what is not counted, the next one overwrites.
-        found = _List(
+        return _List(
             put(found.dist, jnp.where(there, dist, margin + 1)),
-            put(found.point, jnp.where(there, touch.point[0, p], 0)),
-            put(found.frame, jnp.where(there, frame[0, p], 0)),
+            put(found.point, jnp.where(there, point, 0)),
+            put(found.frame, jnp.where(there, frame, 0)),
             put(found.pair, pair),
             found.count + lanes.any_world(there),
             found.own + there,
             found.dropped + (touches & ~there),
         )
+
+    frames = sides(touch.normal, touch.tangent)
+    for p in range(touch.dist.shape[1]):
+        dist, point, frame = touch.dist[0, p], touch.point[0, p], frames[0, p]
+        touches = near & (dist < margin)
+        keep = lambda found, *_: found
+        some = lanes.any_world(touches)
+        found = lax.cond(some, add, keep, found, dist, point, frame, touches)
     return found

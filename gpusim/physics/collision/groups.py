@@ -33,6 +33,7 @@ class Kind(NamedTuple):
     function: Callable[[Shape, Shape], Touch]
     points: int  # how many at most
     few: bool  # whether its code is short enough to be written out for each pair
+    rare: int = 0  # how many of its points, the last ones, are there in exceptional poses only
 
 
 KINDS = {
@@ -46,7 +47,7 @@ KINDS = {
     (SPHERE, CAPSULE): Kind(round.sphere_capsule, 1, True),
     (SPHERE, CYLINDER): Kind(round.sphere_cylinder, 1, True),
     (SPHERE, BOX): Kind(box.sphere_box, 1, True),
-    (CAPSULE, CAPSULE): Kind(round.capsule_capsule, 1, True),
+    (CAPSULE, CAPSULE): Kind(round.capsule_capsule, round.MOST, True, round.MOST - 1),
     (CAPSULE, BOX): Kind(capsule_box.capsule_box, 2, False),
     (BOX, BOX): Kind(box.box_box, 12, False),
     **{kinds: Kind(convex.convex(kinds), 1, False) for kinds in convex.SINGLE},
@@ -80,7 +81,7 @@ def bounding_radius(kind: int, size: Array) -> Array:
     }.get(kind, jnp.sqrt(x * x + y * y + z * z))
 
 
-FEW = 16  # contact points that are written out rather than kept in a list
+FEW = 16  # contact points, but for rare ones, that are written out rather than kept in a list
 SLOTS = (64, 32)  # contacts of one dimension that a world may have in the list: the first of these
 PLACES = 1100  # with which the lists have no more places than so many, for memory's sake
 
@@ -123,7 +124,8 @@ def slots(found: Sequence[Group]) -> int | None:
     """How many contacts of a dimension a world may have in the list; None if all points are few
     enough to be written out.
     """
-    if sum(map(_points, found)) <= FEW and all(KINDS[g.kind].few for g in found):
+    few = all(g.kind in KINDS and KINDS[g.kind].few for g in found)
+    if few and sum(_points(g) - KINDS[g.kind].rare * len(g.pairs) for g in found) <= FEW:
         return None
     lists = [[g for g in found if g.dim == dim] for dim in {g.dim for g in found}]
     fits = lambda most: sum(list_length(one, most) for one in lists) <= PLACES

@@ -93,6 +93,9 @@ class Written(NamedTuple):
     scale: Array  # (n, k) what rows are multiplied by
     square: Array  # (n, k, k) and products of two; 1 for signs
     aref: Array  # (n, k) scaled
+    # () of constraints that hardly ever act, whether one does, here or in a world beside this one:
+    # the solver leaves them out where none does; None: they are always counted
+    acts: Array | None = None
 
     @property
     def count(self) -> int:

@@ -41,12 +41,11 @@ def contact_blocks(
     if not found:
         return []
     settings = _Settings(model, qvel.dtype)
-    return [
-        _written(settings, pose, contacts, qvel)
-        if contacts.count is None
-        else _slots(settings, pose, contacts, qvel)
-        for contacts in found
-    ]
+    blocks = []
+    for contacts in found:
+        form = _slots if contacts.count is not None else _rare if contacts.rare else _written
+        blocks.append(form(settings, pose, contacts, qvel))
+    return blocks
 
 
 def _written(settings: "_Settings", pose: Pose, contacts: Contacts, qvel: Array) -> Written:
@@ -56,6 +55,20 @@ def _written(settings: "_Settings", pose: Pose, contacts: Contacts, qvel: Array)
     reach = settings.sign(contacts.pair) != 0
     law = settings.law(contacts.dim)
     return Written(law, rows.params, jacobian, reach, rows.scale, outer, rows.aref)
+
+
+def _rare(settings: "_Settings", pose: Pose, contacts: Contacts, qvel: Array) -> Written:
+    """The same, computed where one of them acts; else zeros."""
+    acts = lanes.any_world((contacts.dist < pick(settings.margin, contacts.pair)).any())
+    reach = settings.sign(contacts.pair) != 0
+
+    def numbers() -> tuple:
+        block = _written(settings, pose, contacts, qvel)
+        return jax.tree.map(jnp.asarray, tuple(block._replace(law=None, reach=None)))
+
+    none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(numbers))
+    block = Written(*lax.cond(acts, numbers, lambda: none))
+    return block._replace(law=settings.law(contacts.dim), reach=reach, acts=acts)
 
 
 def _slots(settings: "_Settings", pose: Pose, contacts: Contacts, qvel: Array) -> Slots:
@@ -81,7 +94,8 @@ def _slots(settings: "_Settings", pose: Pose, contacts: Contacts, qvel: Array) -
 
 def entry(contacts: Contacts, s: Array) -> Contacts:
     """One contact of a list."""
-    return Contacts(contacts.dim, *(rolled.at(x, s)[None] for x in contacts[1:5]))
+    dist, point, frame, pair = (rolled.at(x, s)[None] for x in contacts[1:5])
+    return Contacts(contacts.dim, dist, point, frame, pair)
 
 
 def mean_normal(model: Model, pose: Pose, found: Sequence[Contacts], body: int) -> jax.Array:
