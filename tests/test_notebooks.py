@@ -66,12 +66,14 @@ def test_01_trains_reports_and_replays(execute, tmp_path):
     assert list(tmp_path.glob("runs/*/report.html"))
 
 
+@pytest.mark.slow
 def test_02_compares_a_kernel_with_xla(execute):
     _, said = execute("02_lanes")
     assert "XLA " in said
     assert "(spectrum); rewrite that line" in said  # what a kernel cannot do is told
 
 
+@pytest.mark.slow
 def test_03_trains_a_robot_of_its_own(execute):
     (_, shown), said = execute("03_your_own_robot")
     assert "4 observations, 1 actions" in said

@@ -70,6 +70,7 @@ def test_train(tmp_path):
     assert 0 < result["training"]["rollout_share"] < 1
 
 
+@pytest.mark.slow
 def test_compile(tmp_path):
     run(
         "bench.compile",

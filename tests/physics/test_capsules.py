@@ -90,7 +90,10 @@ def moments(m: mujoco.MjModel, angles: tuple = ANGLES, places=tuple(PLACES)) -> 
     return Moments({f: np.array([g[f] for g in given]) for f in FIELDS}, before, after, before)
 
 
-@pytest.mark.parametrize("name", MODELS)
+SLOW = pytest.param("explicit in a list", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [*list(MODELS)[:-1], SLOW])
 def test_parallel_capsules_touch_at_c_s_two_points(name: str):
     m = model(name)
     loaded, found = physics.load(m), moments(m)
@@ -133,7 +136,7 @@ def step_of(name: str, dtype):
     return jax.jit(jax.vmap(lanes.kernel(one)))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["written out", "elliptic", "list"])
 def test_a_world_does_not_feel_that_capsules_are_parallel_beside_it(name: str, dtype):
     found = moments(model(name), angles=(0.0, 0.3))
