@@ -68,7 +68,8 @@ def write_pictures(path: str | Path, pictures: np.ndarray, dt: float, *, times: 
     path = Path(path)
     check(path)
     large = np.asarray(pictures).repeat(times, axis=1).repeat(times, axis=2)
-    frames = np.broadcast_to(np.round(255 * large).astype(np.uint8), (*large.shape[:3], 3))
+    greys = np.round(255 * np.clip(large, 0, 1)).astype(np.uint8)
+    frames = np.broadcast_to(greys, (*large.shape[:3], 3))
     store = _picture if path.suffix in PICTURES else _video
     size = (frames.shape[2], frames.shape[1])
     try:

@@ -216,6 +216,43 @@ def test_a_picture_that_is_none_is_told():
         def picture(self, obs):
             return jnp.zeros((8, 8, 1))
 
-    for world, what in ((Flat(), "height, width, channels"), (Parts(), "one array")):
+    class Unpacked(Parts):
+        def picture(self, obs):
+            return jnp.zeros((8, 8, 1)) * obs[0]  # as if it were no dict
+
+    class Empty(Dot):
+        def picture(self, obs):
+            return jnp.zeros((8, 8, 0))
+
+    class Listed(Dot):
+        def picture(self, obs):
+            return [super().picture(obs)]
+
+    class Bytes(Dot):
+        def picture(self, obs):
+            return (255 * super().picture(obs)).astype(jnp.uint8)
+
+    for world, what in (
+        (Flat(), "height, width, channels"),
+        (Empty(), r"float32\[8, 8, 0\]"),
+        (Listed(), "a list"),
+        (Bytes(), r"uint8\[8, 8, 1\]"),
+        (Parts(), "one array"),
+        (Unpacked(), "one array"),
+    ):
         with pytest.raises(WorldError, match=what):
             _ = world.picture_shape
+
+
+def test_numbers_that_are_no_greys_are_told():
+    class Bright(Dot):
+        def picture(self, obs):
+            return 255 * super().picture(obs)
+
+    class Missing(Dot):
+        def picture(self, obs):
+            return super().picture(obs) / 0
+
+    for world, what in ((Bright(), "from 0 to 255"), (Missing(), "from nan to nan")):
+        with pytest.raises(WorldError, match=f"{world.name}: picture gives numbers {what}"):
+            PPO(PPOConfig(**SMALL), world, devices=1).init(jax.random.key(0))
