@@ -390,7 +390,7 @@ def test_pictures_are_what_the_policy_saw(trained, tmp_path: Path):
         play.play(trained[0], episodes=1).pictures(tmp_path / "a.gif")
     with pytest.raises(ConfigError, match=r"a\.avi: films are"):
         played.pictures(tmp_path / "a.avi")
-    with pytest.raises(ConfigError, match="--seconds is -1.0, needs to be positive"):
+    with pytest.raises(ConfigError, match=r"--seconds is -1\.0, needs to be positive"):
         played.pictures(tmp_path / "a.gif", seconds=-1.0)
 
 
