@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gpusim
 from gpusim import agents
 from gpusim.agents import networks
 from gpusim.agents.evaluate import Evaluation
@@ -256,3 +257,17 @@ def test_numbers_that_are_no_greys_are_told():
     for world, what in ((Bright(), "from 0 to 255"), (Missing(), "from nan to nan")):
         with pytest.raises(WorldError, match=f"{world.name}: picture gives numbers {what}"):
             PPO(PPOConfig(**SMALL), world, devices=1).init(jax.random.key(0))
+
+
+def test_what_another_run_saw_otherwise_is_refused(tmp_path):
+    """Strides the other way around fit the same parameters."""
+    small = {name: x for name, x in SMALL.items() if not name.startswith("conv")} | {
+        "total_steps": 256, "updates_per_call": 1, "conv_filters": (2, 2), "conv_kernels": (4, 4),
+        "devices": 1, "eval_envs": 2,
+    }  # fmt: skip
+    name = f"{__name__}:Dot"
+    gpusim.train(name, out=tmp_path / "one", **small, conv_strides=(4, 2))
+    with pytest.raises(gpusim.config.ConfigError, match="say --conv-strides 4 2"):
+        gpusim.train(
+            name, out=tmp_path / "two", restore=tmp_path / "one", **small, conv_strides=(2, 4)
+        )
