@@ -180,9 +180,8 @@ def _picture(path: Path, frames: Iterator[np.ndarray], rate: int, size: tuple[in
     first, *rest = images
     options: dict[str, Any] = {"quality": 60, "method": 4, "minimize_size": False}
     if path.suffix == ".gif":  # one palette for all: what does not change is not stored again
-        palette = Image.fromarray(np.concatenate(some)).quantize(
-            256, method=Image.Quantize.MEDIANCUT
-        )
+        sample = Image.fromarray(np.concatenate(some))
+        palette = sample.quantize(256, method=Image.Quantize.MEDIANCUT)
         first, *rest = (
             image.quantize(palette=palette, dither=Image.Dither.NONE) for image in (first, *rest)
         )
