@@ -179,9 +179,8 @@ class ActorCriticConfig(LearnerConfig):
             self.require(all(n >= 1 for n in getattr(self, name)), name, "of numbers from 1 on")
         for name in convolutions:
             count = len(self.conv_filters)
-            self.require(
-                len(getattr(self, name)) == count > 0, name, "a number for each of the convolutions"
-            )
+            each = f"a number for each of the convolutions, of which conv_filters names {count}"
+            self.require(len(getattr(self, name)) == count > 0, name, each)
 
 
 def fits_32_bits(value: object) -> bool:

@@ -125,9 +125,12 @@ class Learner(abc.ABC):
     # ---- rollout(state) is the playing of one update by itself, to be timed
 
     def init(self, key: jax.Array) -> TrainState:
-        """The state of a run that has not started."""
+        """The state of a run that has not started. Raises WorldError for pictures that are none."""
         state = self._init(sharding.replicate(key, self.devices))
         chex.assert_tree_all_finite(state.params)
+        if self.world.picture_shape:
+            obs = state.envs.world.obs.addressable_shards[0].data
+            self.world.check_pictures(obs.reshape(-1, obs.shape[-1])[:16])
         return state
 
     def blank(self) -> TrainState:

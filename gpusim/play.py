@@ -91,8 +91,7 @@ class Played:
         player, path = self.player, Path(path)
         if not min(size) > 0:
             raise ConfigError(f"--size: {size} needs to be positive")
-        if seconds is not None and not seconds > 0:
-            raise ConfigError(f"--seconds is {seconds}, needs to be positive")
+        _check_seconds(seconds)
         with _told(player):
             drawing = drawing_of(player.env)
         if drawing is None:
@@ -105,9 +104,11 @@ class Played:
             raise ConfigError(str(error)) from error
 
     def pictures(self, path: str | Path, *, seconds: float | None = None) -> Path:
-        """Film what the policy saw in the median episode, the newest of stacked pictures: mp4,
-        webm, mov, gif or webp. Raises ConfigError for a world that is not seen in pictures."""
+        """Film what the policy saw in the median episode, the newest of stacked pictures, those of
+        several agents side by side: mp4, webm, mov, gif or webp. Raises ConfigError for a world
+        that is not seen in pictures."""
         player, world = self.player, self.player.env
+        _check_seconds(seconds)
         if world.picture_shape is None:
             raise ConfigError(f"{player.config.env} is not seen in pictures (docs/pixels.md)")
         every = len(self.episodes.total)
@@ -116,11 +117,13 @@ class Played:
         which = int(by_return(self.episodes)[(every - 1) // 2])
         steps = int(found.length[which])
         if seconds is not None:
-            steps = min(steps, round(seconds / world.dt))
-        drawn = jax.vmap(world.picture)(found.watched[:steps, which])
+            steps = min(steps, max(round(seconds / world.dt), 1))
+        seen = found.watched[:steps, which].reshape(steps, world.agents, -1)
+        drawn = jax.vmap(jax.vmap(world.picture))(seen)
+        beside = np.concatenate(np.moveaxis(np.asarray(drawn, float), 1, 0), axis=2)
         colours = 3 if world.picture_shape[2] == 3 else 1
         try:
-            return film.write_pictures(path, np.asarray(drawn)[..., :colours], world.dt)
+            return film.write_pictures(path, beside[..., :colours], world.dt)
         except film.FilmError as error:
             raise ConfigError(str(error)) from error
 
@@ -332,6 +335,12 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
         shell.say(f"film: {played.film(path, size=size, seconds=options.seconds)}")
     if options.open and page:
         webbrowser.open(page.resolve().as_uri())
+
+
+def _check_seconds(seconds: float | None) -> None:
+    """Raise ConfigError for what is no length of a film."""
+    if seconds is not None and not seconds > 0:
+        raise ConfigError(f"--seconds is {seconds}, needs to be positive")
 
 
 @contextmanager

@@ -74,6 +74,32 @@ class Walker(World):
         return (here[:, None] & here)[..., None].astype(float)
 
 
+class Pair(Walker):
+    """Two that walk towards each other, each in its picture."""
+
+    name = "pair"
+    agents = 2
+
+    def start(self, key: jax.Array) -> State:
+        return self._both(jnp.zeros(1), reward=jnp.zeros(2))
+
+    def transition(self, state: State, action: jax.Array) -> State:
+        at = state.carry + 1
+        return self._both(at, reward=jnp.ones(2), terminated=at[0] >= 4)
+
+    @staticmethod
+    def _both(at: jax.Array, **rest: Any) -> State:
+        return State.of(at, jnp.stack([at, 5 - at]), **rest)
+
+
+class Broken(Walker):
+    name = "broken"
+
+    def picture(self, obs: jax.Array) -> jax.Array:
+        row, column = obs
+        return jnp.zeros((6, 6, 1)).at[row, column].set(1)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def known():
     """The worlds have names while these tests run."""
@@ -81,6 +107,8 @@ def known():
         patch.setattr("gpusim.envs.registry._WORLDS", dict(registry._WORLDS))
         envs.register(Cart)
         envs.register(Walker)
+        envs.register(Pair)
+        envs.register(Broken)
         yield
 
 
@@ -362,3 +390,28 @@ def test_pictures_are_what_the_policy_saw(trained, tmp_path: Path):
         play.play(trained[0], episodes=1).pictures(tmp_path / "a.gif")
     with pytest.raises(ConfigError, match=r"a\.avi: films are"):
         played.pictures(tmp_path / "a.avi")
+    with pytest.raises(ConfigError, match=r"--seconds is -1\.0, needs to be positive"):
+        played.pictures(tmp_path / "a.gif", seconds=-1.0)
+
+
+def test_pictures_of_several_agents_are_side_by_side(tmp_path: Path):
+    image = pytest.importorskip("PIL.Image")
+    small = {"conv_filters": (2,), "conv_kernels": (3,), "conv_strides": (3,)}
+    learner = dataclasses.replace(PPO, activation="relu", **small)
+    config = dataclasses.replace(CONFIG, env="pair", learner=learner)
+    training.train(config, tmp_path / "run", display=Silent())
+    film = image.open(play.play(tmp_path / "run", episodes=3).pictures(tmp_path / "seen.webp"))
+    assert (film.n_frames, film.size) == (4, (60, 30))
+    for at in range(film.n_frames):
+        film.seek(at)
+        seen = np.asarray(film.convert("L")).reshape(6, 5, 12, 5).mean((1, 3))
+        np.testing.assert_array_equal(
+            np.argwhere(seen > 100), sorted([(at, at), (5 - at, 11 - at)])
+        )
+
+
+def test_a_picture_that_cannot_be_drawn_keeps_its_author_s_lines(tmp_path: Path):
+    config = dataclasses.replace(CONFIG, env="broken")
+    with pytest.raises(ValueError, match="not enough values to unpack") as caught:
+        training.train(config, tmp_path / "run", display=Silent())
+    assert not isinstance(caught.value, ConfigError)

@@ -25,6 +25,7 @@ PRIVILEGED = "privileged"
 ALLOWED = "allowed"
 """The part of a dict of observations that is no feature: (choices,), 0 for every choice that may
 not be made now. Learners and policies then make another one."""
+_ROUNDING = 0.01  # by which pictures, perhaps of 16 bits, may be off
 
 
 @jax.tree_util.register_dataclass
@@ -179,18 +180,29 @@ class World(abc.ABC):
         if type(self).picture is World.picture:
             return None  # without tracing a start
         obs = jax.eval_shape(self.start, jax.random.key(0)).obs
-        one = lambda x: jax.ShapeDtypeStruct(x.shape[-1:], x.dtype)
-        found = jax.eval_shape(self.picture, jax.tree.map(one, obs))
-        if found is None:
-            return None
         if isinstance(obs, Mapping):
             raise WorldError(f"world {self.name}: a picture is drawn of one array, not of a dict")
-        if len(found.shape) != 3 or not jnp.issubdtype(found.dtype, jnp.floating):
+        found: Any = jax.eval_shape(self.picture, jax.ShapeDtypeStruct(obs.shape[-1:], obs.dtype))
+        if found is None:
+            return None
+        numbers = hasattr(found, "dtype") and jnp.issubdtype(found.dtype, jnp.floating)
+        if not numbers or len(found.shape) != 3 or 0 in found.shape:
             raise WorldError(
                 f"world {self.name}: picture gives {kind_of(found)}, not floating-point numbers "
-                "(height, width, channels)"
+                "(height, width, channels), one at least of each"
             )
         return found.shape
+
+    def check_pictures(self, obs: jax.Array) -> None:
+        """Raise WorldError unless what is drawn of observations (n, features) is from 0 to 1; so
+        much is not known from shapes and dtypes."""
+        drawn = jax.jit(jax.vmap(self.picture))(obs)
+        low, high = float(drawn.min()), float(drawn.max())  # nan if one of them is
+        if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
+            raise WorldError(
+                f"world {self.name}: picture gives numbers from {low:g} to {high:g}, not from 0 to "
+                "1, of an observation that an episode begins with"
+            )
 
     # ---- what can be drawn
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import numpy as np
 from gpusim.report.replay import Track, visible
 
 WAYS = ("egl", "osmesa")
+PIXEL = 5  # pixels of a film, both ways, for one of what a policy saw
 PICTURES, VIDEOS = (".gif", ".webp"), (".mp4", ".webm", ".mov")
 NEEDED = "pip install pillow imageio-ffmpeg"
 
@@ -62,17 +64,20 @@ def write(
     return path
 
 
-def write_pictures(path: str | Path, pictures: np.ndarray, dt: float, *, times: int = 5) -> Path:
+def write_pictures(path: str | Path, pictures: np.ndarray, dt: float) -> Path:
     """A film of pictures (T, height, width, 1 or 3), from 0 to 1, dt seconds apart, each pixel as
-    so many times so many; returns its path. Raises FilmError where something is missing."""
+    PIXEL x PIXEL; returns its path. Raises FilmError where something is missing."""
     path = Path(path)
     check(path)
-    large = np.asarray(pictures).repeat(times, axis=1).repeat(times, axis=2)
-    frames = np.broadcast_to(np.round(255 * large).astype(np.uint8), (*large.shape[:3], 3))
+    large = np.asarray(pictures).repeat(PIXEL, axis=1).repeat(PIXEL, axis=2)
+    greys = np.round(255 * np.clip(large, 0, 1)).astype(np.uint8)
+    frames = np.broadcast_to(greys, (*large.shape[:3], 3))
     store = _picture if path.suffix in PICTURES else _video
     size = (frames.shape[2], frames.shape[1])
     try:
-        store(path, iter(frames), max(round(1 / dt), 1), size)
+        with warnings.catch_warnings():  # JAX warns of a fork, after which ffmpeg runs at once
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+            store(path, iter(frames), max(round(1 / dt), 1), size)
     except ModuleNotFoundError as error:
         raise FilmError(f"No module named {error.name!r}: {NEEDED}") from error
     except OSError as error:
@@ -168,10 +173,15 @@ def _smooth(path: np.ndarray, radius: int = 8) -> np.ndarray:
 def _picture(path: Path, frames: Iterator[np.ndarray], rate: int, size: tuple[int, int]) -> None:
     from PIL import Image
 
-    first, *rest = (Image.fromarray(frame) for frame in frames)
+    some, images = [], []
+    for frame in frames:
+        some.append(frame[::PIXEL, ::PIXEL].copy())
+        images.append(Image.fromarray(frame))
+    first, *rest = images
     options: dict[str, Any] = {"quality": 60, "method": 4, "minimize_size": False}
     if path.suffix == ".gif":  # one palette for all: what does not change is not stored again
-        palette = first.quantize(256, method=Image.Quantize.MEDIANCUT)
+        sample = Image.fromarray(np.concatenate(some))
+        palette = sample.quantize(256, method=Image.Quantize.MEDIANCUT)
         first, *rest = (
             image.quantize(palette=palette, dither=Image.Dither.NONE) for image in (first, *rest)
         )

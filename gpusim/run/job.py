@@ -15,7 +15,7 @@ from gpusim.agents.learner import Learner
 from gpusim.config import ConfigError, TrainConfig
 from gpusim.lanes.cache import private
 from gpusim.metrics import Metric
-from gpusim.run import archive, hosts, memory
+from gpusim.run import archive, blame, hosts, memory
 from gpusim.run.clock import Phases
 from gpusim.run.hosts import Hosts
 from gpusim.run.showing import watcher
@@ -64,6 +64,8 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
             num_seeds=config.num_seeds,
         )
     except ValueError as error:
+        if blame.environment(error):
+            raise  # its author is to see where
         raise ConfigError(str(error)) from error
     memory.check(config, learner)
     whole = config.episode_length or world.max_episode_steps
@@ -138,6 +140,8 @@ def outline(job: Job) -> str:
     try:
         needs: Any = learner.train_step.lower(learner.blank()).compile().memory_analysis()
     except ValueError as error:  # a LanesError is one
+        if blame.environment(error):
+            raise
         raise ConfigError(str(error)) from error
     seconds = time.perf_counter() - start
     bytes_ = needs.argument_size_in_bytes + needs.temp_size_in_bytes if needs else 0

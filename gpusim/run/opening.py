@@ -4,7 +4,7 @@ import dataclasses
 import math
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,15 @@ import yaml
 from gpusim import config as configs
 from gpusim.agents.learner import TrainState, blank_but
 from gpusim.config import ConfigError
+from gpusim.config.files import of_text
 from gpusim.run import archive, checkpoint, seeds, sinks
 from gpusim.run.archive import CheckpointError
 from gpusim.run.files import locked, remove_parts
 from gpusim.run.job import Job
 from gpusim.run.keeper import Follower, Keeper, Position, describe
+
+_UNSEEN = {"activation": None, "distribution": "policy", "conv_strides": "eyes"}
+"""Settings that the shapes of parameters do not tell, and whose they are; None: of all networks."""
 
 
 def claim(job: Job, resume: bool, stack: ExitStack) -> None:
@@ -86,7 +90,9 @@ def _restored(job: Job, state: TrainState) -> TrainState:
     template = jax.tree.map(one, wanted)
 
     def read() -> dict[str, np.ndarray]:
-        path, _ = archive.newest(run / "checkpoints", warnings.warn)
+        path, its = archive.newest(run / "checkpoints", warnings.warn)
+        taken = {name for name, x in wanted.params.items() if x is not None}
+        _check_meaning(path, its.extra.get("config"), job.config.learner, taken)
         return _by_number(checkpoint.load_part(path, template))
 
     try:
@@ -99,6 +105,26 @@ def _restored(job: Job, state: TrainState) -> TrainState:
     params = {name: state.params[name] if x is None else x for name, x in placed.params.items()}
     normalizer = state.normalizer if placed.normalizer is None else placed.normalizer
     return dataclasses.replace(state, params=params, normalizer=normalizer)
+
+
+def _check_meaning(path: Path, text: str | None, learner: object, taken: Collection[str]) -> None:
+    """Raise CheckpointError for a checkpoint, of a run with the configuration `text`, whose
+    parameters would fit these networks, of which some are taken, and mean something else."""
+    said = {} if text is None else of_text(text, path)
+    its = {key.rpartition(".")[2]: setting.value for key, setting in said.items()}
+    for name, whose in _UNSEEN.items():
+        mine, theirs = (
+            list(x) if isinstance(x, list | tuple) else x
+            for x in (getattr(learner, name, None), its.get(name))
+        )
+        matters = whose in taken if whose else bool(taken)
+        if matters and None not in (mine, theirs) and mine != theirs:
+            words = lambda x: " ".join(map(str, x)) if isinstance(x, list) else x
+            flag = name.replace("_", "-")
+            raise CheckpointError(
+                f"{path} learned with --{flag} {words(theirs)}, with which its parameters mean "
+                f"something else than with {words(mine)}; say --{flag} {words(theirs)}"
+            )
 
 
 def _wanted(state: TrainState, parts: Sequence[str]) -> TrainState:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gpusim
 from gpusim import agents
 from gpusim.agents import networks
 from gpusim.agents.evaluate import Evaluation
@@ -216,6 +217,57 @@ def test_a_picture_that_is_none_is_told():
         def picture(self, obs):
             return jnp.zeros((8, 8, 1))
 
-    for world, what in ((Flat(), "height, width, channels"), (Parts(), "one array")):
+    class Unpacked(Parts):
+        def picture(self, obs):
+            return jnp.zeros((8, 8, 1)) * obs[0]  # as if it were no dict
+
+    class Empty(Dot):
+        def picture(self, obs):
+            return jnp.zeros((8, 8, 0))
+
+    class Listed(Dot):
+        def picture(self, obs):
+            return [super().picture(obs)]
+
+    class Bytes(Dot):
+        def picture(self, obs):
+            return (255 * super().picture(obs)).astype(jnp.uint8)
+
+    for world, what in (
+        (Flat(), "height, width, channels"),
+        (Empty(), r"float32\[8, 8, 0\]"),
+        (Listed(), "a list"),
+        (Bytes(), r"uint8\[8, 8, 1\]"),
+        (Parts(), "one array"),
+        (Unpacked(), "one array"),
+    ):
         with pytest.raises(WorldError, match=what):
             _ = world.picture_shape
+
+
+def test_numbers_that_are_no_greys_are_told():
+    class Bright(Dot):
+        def picture(self, obs):
+            return 255 * super().picture(obs)
+
+    class Missing(Dot):
+        def picture(self, obs):
+            return super().picture(obs) / 0
+
+    for world, what in ((Bright(), "from 0 to 255"), (Missing(), "from nan to nan")):
+        with pytest.raises(WorldError, match=f"{world.name}: picture gives numbers {what}"):
+            PPO(PPOConfig(**SMALL), world, devices=1).init(jax.random.key(0))
+
+
+def test_what_another_run_saw_otherwise_is_refused(tmp_path):
+    """Strides the other way around fit the same parameters."""
+    small = {name: x for name, x in SMALL.items() if not name.startswith("conv")} | {
+        "total_steps": 256, "updates_per_call": 1, "conv_filters": (2, 2), "conv_kernels": (4, 4),
+        "devices": 1, "eval_envs": 2,
+    }  # fmt: skip
+    name = f"{__name__}:Dot"
+    gpusim.train(name, out=tmp_path / "one", **small, conv_strides=(4, 2))
+    with pytest.raises(gpusim.config.ConfigError, match="say --conv-strides 4 2"):
+        gpusim.train(
+            name, out=tmp_path / "two", restore=tmp_path / "one", **small, conv_strides=(2, 4)
+        )

@@ -169,6 +169,7 @@ def test_the_goal_is_the_end():
     seen = played(level_of(), [RIGHT, RIGHT], x=8.0 * GOAL - 7, vx=5.0)
     np.testing.assert_array_equal(seen.carry.x[:, 0], [8 * GOAL - 2, 8 * GOAL + 3])
     np.testing.assert_array_equal(seen.terminated, [False, True])
+    np.testing.assert_allclose(seen.reward, [0.05, 0.02], atol=1e-7)  # not what is beyond it
 
 
 WORLD: Any = SideScroller(num_levels=20)

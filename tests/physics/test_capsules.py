@@ -119,6 +119,18 @@ def test_capsules_that_are_not_quite_parallel_touch_at_one_point(name: str):
     assert {q: v for q, v in errors(found, state, derived).items() if not v < 1e-7} == {}
 
 
+@pytest.mark.parametrize("half", [1e-12, 1.5e-8, 1.65e-8, 1e-6])
+def test_hardly_any_length_is_a_sphere(half: float):
+    """Which touches once, however it lies: C, at 1.58e-8 m. The point is anywhere on it."""
+    xml = MODEL.format(cone="pyramidal", geom="", more="", pair="")
+    m = mujoco.MjModel.from_xml_string(xml.replace(".06 .12", f".06 {half}"))
+    found = moments(m, angles=(0.0,), places=("inside", "above"))
+    assert {d.ncon for d in found.before} == {1 if half < 1.58e-8 else 2}
+    state, derived = stepped(physics.load(m), found)
+    assert {q: v for q, v in errors(found, state, derived).items() if not v < 1e-6} == {}
+    assert (derived.contact.touches.sum(1) == found.before[0].ncon).all()
+
+
 @pytest.mark.parametrize("name", ["written out", "elliptic", "list"])
 def test_single_precision_finds_both(name: str):
     """But the normal of capsules that share their axes, where rounding decides."""

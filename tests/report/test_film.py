@@ -74,3 +74,23 @@ def test_a_film_that_cannot_be_written_is_named(slide, tmp_path: Path):
     if "nothing here can draw" in str(told.value) or "pip install" in str(told.value):
         pytest.skip(str(told.value))
     assert str(told.value) == f"{tmp_path / 'a.gif'} cannot be written: Is a directory"
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp"])
+def test_colours_that_come_later_are_kept(kind: str, tmp_path: Path):
+    image = pytest.importorskip("PIL.Image")
+    pictures = np.zeros((3, 4, 4, 3))
+    pictures[1, 1, 2] = 0.5
+    pictures[2, 3, 0] = 1, 0, 0
+    found = image.open(film.write_pictures(tmp_path / f"later.{kind}", pictures, 0.1))
+    for at, picture in enumerate(pictures):
+        found.seek(at)
+        seen = np.asarray(found.convert("RGB")).reshape(4, 5, 4, 5, 3).mean((1, 3))
+        np.testing.assert_allclose(seen, 255 * picture, atol=2 if kind == "gif" else 90)
+
+
+def test_greys_beyond_white_are_white(tmp_path: Path):
+    image = pytest.importorskip("PIL.Image")
+    pictures = np.array([1.004, 2.0]).reshape(2, 1, 1, 1) * np.ones((1, 4, 4, 1))
+    found = image.open(film.write_pictures(tmp_path / "white.gif", pictures, 0.1))
+    assert np.asarray(found.convert("L")).min() == 255

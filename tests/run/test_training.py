@@ -435,6 +435,9 @@ def test_a_run_begins_with_what_another_learned(tmp_path: Path, whole: Path):
         run(tmp_path / "other", 1, "--restore", str(tmp_path / "nowhere"))
     with pytest.raises(config.ConfigError, match=r"--restore: .*params"):
         run(tmp_path / "other", 1, "--restore", str(whole), "--policy-hidden", "16")
+    for name, changed in (("activation", "elu"), ("distribution", "clip")):  # it has tanh for both
+        with pytest.raises(config.ConfigError, match=f"say --{name} tanh"):
+            run(tmp_path / "other", 1, "--restore", str(whole), f"--{name}", changed)
     assert not (tmp_path / "other").exists()
 
 

@@ -14,6 +14,7 @@ from gpusim.physics.versions import since
 
 MOST = 2 if since(3, 17) else 1  # points of two capsules; C before 3.17 chooses others
 _PARALLEL = 1e-4  # sine of the angle below which C takes capsules for parallel
+_SPHERE2 = 1e-15  # m², a segment's length squared below which C takes a capsule for a sphere
 
 
 def sphere_sphere(a: Shape, b: Shape) -> Touch:
@@ -42,7 +43,8 @@ def capsule_capsule(a: Shape, b: Shape) -> Touch:
     x, y = lines.nearest()
     if MOST == 1:
         return at(x, y)
-    parallel = lines.sine2() < _PARALLEL**2
+    shorter = 2 * jnp.minimum(lines.half_u, lines.half_v)
+    parallel = (lines.sine2() < _PARALLEL**2) & (shorter * shorter >= _SPHERE2)
 
     def ends() -> tuple[jax.Array, jax.Array, Touch]:
         low, high = lines.end(-1), lines.end(1)

@@ -46,7 +46,7 @@ class Runner(NamedTuple):
     tall: jax.Array  # (FRAMES,)
     vx: jax.Array  # () pixels a step
     vy: jax.Array  # ()
-    far: jax.Array  # () the furthest x of the episode
+    far: jax.Array  # () the furthest x of the episode, at most the goal's
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,7 +120,7 @@ class SideScroller(World):
         vy = jnp.where(there == y + vy, vy, 0.0)
 
         now = lambda new, old: jnp.concatenate([new[None], old[:-1]])
-        far = jnp.maximum(was.far, x)
+        far = jnp.maximum(was.far, jnp.minimum(x, GOAL * TILE))
         after = Runner(
             was.level, now(x, was.x), now(there, was.y), now(tall, was.tall), vx, vy, far
         )
