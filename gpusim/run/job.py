@@ -148,8 +148,8 @@ def outline(job: Job) -> str:
     length = learner.worlds.episode_length
     lines = [
         headline(job),
-        f"  world        {world.observation_size} observations, {world.action_size} actions, "
-        f"{world.dt:g} s a control step, episodes of at most {length} of them",
+        f"  world        {_sizes(world)}, {world.dt:g} s a control step, "
+        f"episodes of at most {length} of them",
         f"  update       {settings.steps_per_update:,} steps: {settings.num_envs} worlds x "
         f"{settings.unroll_length}; {settings.gradient_steps} gradient steps",
         f"  program      {settings.updates_per_call} updates a call, {calls} calls; compiled in "
@@ -160,6 +160,15 @@ def outline(job: Job) -> str:
         "nothing was trained or written: leave out --dry-run to do it",
     ]
     return "\n".join(lines)
+
+
+def _sizes(world: Any) -> str:
+    """What is seen and done, in words."""
+    several = lambda n, thing: f"{n} {thing}{'' if n == 1 else 's'}"
+    seen = several(world.observation_size, "observation")
+    if world.picture_shape:
+        seen += f" in pictures of {' x '.join(map(str, world.picture_shape))}"
+    return f"{seen}, {several(world.action_size, 'action')}"
 
 
 def _seeds(config: TrainConfig) -> str:

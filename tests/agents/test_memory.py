@@ -168,6 +168,7 @@ def test_statistics_are_of_what_is_seen():
     np.testing.assert_allclose(statistics.variance, [1 / 3], atol=0.02)  # one step of three is ±1
 
 
+@pytest.mark.slow
 def test_it_trains_resumes_and_plays(tmp_path: Path):
     folder = tmp_path / "run"
     flags = (

@@ -31,8 +31,11 @@ class Varied(Hopper):
 
 @pytest.mark.parametrize(
     ("make", "elsewhere"),
-    [(lambda: gpusim.make("humanoid"), in_mujoco), (Varied, in_mujoco), (Varied, in_mjx)],
-    ids=["humanoid in C", "varied in C", "varied in MJX"],
+    [
+        pytest.param(lambda: gpusim.make("humanoid"), in_mujoco, id="humanoid in C"),
+        pytest.param(Varied, in_mujoco, id="varied in C"),
+        pytest.param(Varied, in_mjx, id="varied in MJX", marks=pytest.mark.slow),
+    ],
 )
 def test_it_is_the_same_task(make, elsewhere):
     ours = make()

@@ -90,7 +90,10 @@ REMEMBERED = {
 }
 
 
-@pytest.mark.parametrize("name", ["Go1JoystickFlatTerrain", "Go1Getup", "G1JoystickFlatTerrain"])
+G1 = pytest.param("G1JoystickFlatTerrain", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", ["Go1JoystickFlatTerrain", "Go1Getup", G1])
 def test_a_task_is_playground_s(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path):
     compare(beside(name, monkeypatch, tmp_path), 40, 1e-9)
 

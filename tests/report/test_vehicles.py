@@ -67,7 +67,9 @@ def test_a_diagram_shows_where_and_how_fast():
         np.testing.assert_allclose(1 - ups.min() / high, share, atol=0.03)
 
 
-@pytest.mark.parametrize("name", ["WaveAttenuationPO", "merge0", "grid0"])
+@pytest.mark.parametrize(
+    "name", ["WaveAttenuationPO", pytest.param("merge0", marks=pytest.mark.slow), "grid0"]
+)
 def test_the_vehicles_of_a_world_are_those_it_counts(name: str):
     options: dict[str, Any] = {"prepared_starts": 0, "warmup": 0} if "Wave" in name else {}
     world: Any = gpusim.make(name, **options)

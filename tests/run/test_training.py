@@ -161,6 +161,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     said = capsys.readouterr().out
     assert "129 environment steps (192, as whole calls of 64)" in said
     assert "2 updates a call, 3 calls" in said
+    assert re.search(r"world +\d+ observations?, \d+ actions?, ", said)
     assert re.search(r"memory +\d+ MiB on each of 2 device", said)
     assert not list(tmp_path.iterdir())
 
