@@ -32,8 +32,8 @@ from gpusim.player import Player, load
 from gpusim.report import film, replay, report, vehicles
 from gpusim.run.archive import CheckpointError
 from gpusim.run.files import write_atomic
-from gpusim.run.showing import by_return, tracks, watcher, write_replay
 from gpusim.run.showing import drawing as drawing_of
+from gpusim.run.showing import median, tracks, watcher, write_replay
 
 
 def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:
@@ -114,7 +114,7 @@ class Played:
         every = len(self.episodes.total)
         again = Evaluation(world, every, player.episode_length, lambda state: state.obs)
         found = again(player.policy, self.key)
-        which = int(by_return(self.episodes)[(every - 1) // 2])
+        which = median(self.episodes)
         steps = int(found.length[which])
         if seconds is not None:
             steps = min(steps, max(round(seconds / world.dt), 1))
@@ -173,7 +173,7 @@ class Played:
         if path.suffix != ".png":
             raise ConfigError(f"{path}: the diagram is a .png")
         moved, length = self._vehicles()
-        episode = int(by_return(self.episodes)[(len(length) - 1) // 2])
+        episode = median(self.episodes)
         one = jax.tree.map(lambda x: x[: int(length[episode]) + 1, episode], moved)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

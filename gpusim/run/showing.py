@@ -42,13 +42,19 @@ def watcher(world: Any, counted: slice = slice(None)) -> Callable[[Any], Frame]:
 def tracks(episodes: Episodes) -> list[replay.Track]:
     """The median, the best and the worst episode by return, for `replay.write`."""
     order = by_return(episodes)
-    chosen = {"median": order[(len(order) - 1) // 2], "best": order[-1], "worst": order[0]}
+    chosen = {"median": median(episodes), "best": order[-1], "worst": order[0]}
     return [_track(episodes, int(i), name) for name, i in chosen.items()][: len(order)]
 
 
 def by_return(episodes: Episodes) -> np.ndarray:
     """The numbers of the episodes, from the least return to the best."""
     return np.argsort(np.asarray(episodes.total), kind="stable")
+
+
+def median(episodes: Episodes) -> int:
+    """The number of the episode whose return is the median; of an even number, the lower one."""
+    order = by_return(episodes)
+    return int(order[(len(order) - 1) // 2])
 
 
 def write_replay(folder: Path, world: Any, shown: list[replay.Track], title: str) -> Path | None:
