@@ -16,7 +16,8 @@ import numpy as np
 from gpusim.physics import muscle
 from gpusim.physics.linalg import Array, dot, pick
 from gpusim.physics.model import Model
-from gpusim.physics.transmission import TENDON, Transmission
+from gpusim.physics.transmission import IN_PARENT, JOINT, TENDON, Transmission
+from gpusim.physics.versions import since
 
 _DYN = mujoco.mjtDyn
 _NONE, _INTEGRATOR = int(_DYN.mjDYN_NONE), int(_DYN.mjDYN_INTEGRATOR)
@@ -33,7 +34,7 @@ class Actuation(NamedTuple):
     force: jax.Array  # (nu,) actuator_force, N or N m before the gear
     qfrc: jax.Array  # (nv,) qfrc_actuator, before what is common to a joint's actuators
     act_dot: jax.Array  # (na,)
-    slope: jax.Array  # (nu,) d force / d velocity, zero where the force is at its limit
+    slope: jax.Array  # (nu,) d force / d velocity, zero where a force is at its limit
 
 
 def actuation(model: Model, to: Transmission, act: Array, ctrl: Array) -> Actuation:
@@ -52,11 +53,27 @@ def actuation(model: Model, to: Transmission, act: Array, ctrl: Array) -> Actuat
     free = source * gain + bias
     if not on.all():
         free = jnp.where(on, free, 0)
-    force = _tendon_limits(model, free)
+    force, yields = _tendon_limits(model, free)
     force = _clamp(force, model.actuator_forcerange)
-    low, high = model.actuator_forcerange[:, 0], model.actuator_forcerange[:, 1]
-    slope = jnp.where((force > low) & (force < high) & on, source * gain_slope + bias_slope, 0)
+    yields &= _inside(force, model.actuator_forcerange) & on
+    slope = jnp.where(yields, source * gain_slope + bias_slope, 0)
     return Actuation(force, dot(force, jnp.asarray(to.moment)), act_dot, slope)
+
+
+def at_joints(model: Model, action: Actuation, qfrc: jax.Array) -> Actuation:
+    """Without the slope of actuators of joints whose force (qfrc (nv,)) is at its limit.
+
+    MuJoCo does so since version 4, and alike at tendons; before, the slope stayed.
+    """
+    m = model.mj
+    joints = np.where(np.isin(m.actuator_trntype, (JOINT, IN_PARENT)), m.actuator_trnid[:, 0], -1)
+    limited = [i for i, j in enumerate(joints) if j >= 0 and m.jnt_actfrclimited[j]]
+    if not limited or not since(4):
+        return action
+    dofs = [model.topology.joints[j].dof for j in joints[limited]]  # hinges and slides: features.py
+    yields = _inside(pick(qfrc, dofs), model.jnt_actfrcrange[joints[limited]])
+    slope = jnp.where(yields, pick(action.slope, limited), 0)
+    return action._replace(slope=action.slope.at[np.array(limited)].set(slope))
 
 
 def _affine(prm: Array, to: Transmission) -> Array:
@@ -146,9 +163,10 @@ def next_activation(model: Model, act: Array, act_dot: Array) -> Array:
     return _clamp(jnp.stack(after), pick(model.actuator_actrange, _stateful(model)))
 
 
-def _tendon_limits(model: Model, force: Array) -> Array:
-    """Forces of the actuators on a tendon, scaled down together to what it bears."""
+def _tendon_limits(model: Model, force: Array) -> tuple[Array, jax.Array]:
+    """Forces of the actuators on a tendon, scaled down together to what it bears; which are not."""
     m, limits = model.mj, model.tendon_actfrcrange
+    yields = jnp.ones(model.nu, bool)
     for t in np.flatnonzero(np.isfinite(limits).all(1)):
         on = [
             i for i in range(model.nu)
@@ -158,11 +176,18 @@ def _tendon_limits(model: Model, force: Array) -> Array:
             total = pick(force, on).sum()
             scale = jnp.clip(total, *limits[t]) / jnp.where(total == 0, 1, total)
             force = force.at[np.array(on)].multiply(jnp.where(total == 0, 1, scale))
-    return force
+            if since(4):
+                yields = yields.at[np.array(on)].set(_inside(total, limits[t]))
+    return force, yields
 
 
 def _is_zero(x: Array) -> bool:
     return isinstance(x, np.ndarray) and not x.any()
+
+
+def _inside(x: Array, limits: Array) -> jax.Array:
+    """Whether x (...,) is strictly between the two of limits (..., 2)."""
+    return (x > limits[..., 0]) & (x < limits[..., 1])
 
 
 def _clamp(x: Array, limits: Array) -> jax.Array:

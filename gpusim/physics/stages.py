@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gpusim.physics.actuation import Actuation, actuation
+from gpusim.physics.actuation import Actuation, actuation, at_joints
 from gpusim.physics.collision.collide import Contacts, collide
 from gpusim.physics.constraint.blocks import Block
 from gpusim.physics.constraint.build import constraints
@@ -85,6 +85,7 @@ def accelerate(model: Model, state: State, ctrl: Array) -> Dynamics:
     levers = transmission(model, pose, cords, contacts, state.qpos, qvel, state.mocap)
     action = actuation(model, levers, activation(model, state), ctrl)
     actuator = _by_joint(model, pose, action.qfrc, passive.gravcomp)
+    action = at_joints(model, action, actuator)
     smooth_force = passive.qfrc + actuator - bias
     if pushes is not None:
         smooth_force = smooth_force + applied_force(model, pose, pushes)

@@ -16,7 +16,6 @@ from gpusim.physics.constraint.contacts import mean_normal
 from gpusim.physics.kinematics import Mocap, Pose, motions_at, orientations, positions, to_world
 from gpusim.physics.linalg import (
     Array,
-    contract,
     dot,
     normalize,
     pick,
@@ -140,9 +139,3 @@ def _between_sites(model: Model, pose: Pose, quats: Array, i: int) -> tuple[jax.
     length = dot(dot(away, mat), jnp.asarray(gear[:3])) + dot(turned, jnp.asarray(gear[3:]))
     pull = dot((linear[0] - linear[1]) * apart, dot(mat, gear[:3]))
     return length, pull + dot((angular[0] - angular[1]) * apart, dot(mat, gear[3:]))
-
-
-def velocity_damping(transmission: Transmission, slope: Array) -> jax.Array:
-    """(nv, nv) moments' Σ slope mᵀ m, with slope (nu,) = d force / d velocity."""
-    weighted = jnp.asarray(transmission.moment) * slope[:, None]
-    return contract(weighted, jnp.asarray(transmission.moment), 0, 0)
