@@ -84,9 +84,10 @@ def ends(polygon: Polygon, way: jax.Array) -> Polygon:
 
 
 def widest(polygon: Polygon) -> Polygon:
-    """Of more than four points, four that are a wide quadrilateral, the first one among them.
+    """Of more than four points, four that are a wide quadrilateral.
 
-    As C's hull4f finds them: each of the others moves on while that makes it wider.
+    As C finds them: each of the corners in turn is the first one, and the others move on around
+    the polygon while that makes the quadrilateral wider than any before it.
     """
     n = jnp.maximum(polygon.count, 1)
     after = lambda k: jnp.where(k + 1 < n, k + 1, 0)
@@ -101,19 +102,31 @@ def widest(polygon: Polygon) -> Polygon:
         each time."""
 
         def step(loop: tuple) -> tuple:
-            k, most, _ = loop
+            k, most, best, _ = loop
             there = jnp.where(np.arange(4) == which, after(k), k)
             new = area(there)
             wider = new > most
-            state = jnp.where(wider, there, k), jnp.where(wider, new, most)
+            take = lambda new, old: jnp.where(wider, new, old)
+            state = take(there, k), take(new, most), take(there, best)
             if inner:
                 others = lambda s: functools.reduce(lambda s, w: moved(s, w, ()), inner, s)
                 state = lax.cond(wider, others, lambda s: s, state)
             return *state, wider
 
-        return lax.while_loop(lambda loop: loop[2], step, (*state, jnp.asarray(True)))[:2]
+        return lax.while_loop(lambda loop: loop[3], step, (*state, jnp.asarray(True)))[:3]
+
+    def turned(first: Array, state: tuple) -> tuple:
+        k, most, best = state
+        k = jnp.where(np.arange(4) == 0, jnp.asarray(first, jnp.int32), k)
+        k, most, best = moved((k, most, best), 3, (2, 1))
+        caught = jnp.asarray(True)
+        for corner in (1, 2, 3):  # the first one, which goes on, pushes those it meets
+            caught &= k[corner] == k[corner - 1]
+            k = jnp.where(caught & (np.arange(4) == corner), after(k), k)
+        return k, most, best
 
     k = jnp.arange(4, dtype=jnp.int32)
-    pick = lambda state: moved(state, 3, (2, 1))
-    state = lax.cond(polygon.count > 4, pick, lambda s: s, (k, area(k)))
-    return Polygon(polygon.points[state[0]], jnp.minimum(polygon.count, 4))
+    places = polygon.points.shape[0]
+    pick = lambda best: rolled.loop_while(places, polygon.count, turned, (k, area(k), best))[2]
+    best = lax.cond(polygon.count > 4, pick, lambda best: best, k)
+    return Polygon(polygon.points[best], jnp.minimum(polygon.count, 4))
