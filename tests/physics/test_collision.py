@@ -10,7 +10,7 @@ import pytest
 from gpusim.physics.collision import convex
 from gpusim.physics.collision.groups import KINDS
 from gpusim.physics.collision.hulls import hulls
-from gpusim.physics.collision.shapes import BOX, MESH, PLANE, Shape
+from gpusim.physics.collision.shapes import BOX, CYLINDER, ELLIPSOID, MESH, PLANE, Shape
 from tests.physics.harness import over_worlds
 
 NAMES = ("plane", "hfield", "sphere", "capsule", "ellipsoid", "cylinder", "box", "mesh")
@@ -106,6 +106,63 @@ def test_four_points_stand_for_an_irregular_face(seed: int):
         d.qpos[3:7] = 1, *rng.uniform(-0.01, 0.01, 2), rng.uniform(-1, 1)
         mujoco.mj_forward(m, d)
     assert compare(kind, m, data, np.array(EXACT)) > 12
+
+
+@pytest.mark.parametrize("kind", [(ELLIPSOID, BOX), (CYLINDER, BOX)])
+def test_on_a_flat_face_a_curved_shape_touches_exactly(kind: tuple[int, int]):
+    """Where its lowest point lies in the face: how deep is a sum of a few terms."""
+    rng, size = np.random.default_rng(sum(kind)), np.array([0.08, 0.11, 0.05])
+    geoms = f'type="{NAMES[kind[0]]}" size="0.08 0.11 0.05"', 'type="box" size="2 2 0.1"'
+    tip = "0 0 0 1 0 0 0 1 0 0 0 1"  # meshes that no geom has
+    m = mujoco.MjModel.from_xml_string(MODEL.format(tip, tip, *geoms))
+    data, deep = [], rng.uniform(1e-6, 1e-2, 40)
+    for depth in deep:
+        d = mujoco.MjData(m)
+        d.mocap_quat[0] = rng.standard_normal(4)
+        mujoco.mj_forward(m, d)
+        down = -d.geom_xmat[0].reshape(3, 3)[2]  # of the shape's own axes
+        if kind[0] == ELLIPSOID:
+            lowest = size * (size * down) / np.linalg.norm(size * down)
+        else:
+            rim = down[:2] / np.linalg.norm(down[:2]) * size[0]
+            lowest = np.array([*rim, np.sign(down[2]) * size[1]])
+        d.mocap_pos[0] = *rng.uniform(-1, 1, 2), 0.1 - depth + lowest @ down
+        mujoco.mj_forward(m, d)
+        data.append((d, d.mocap_pos[0] + d.geom_xmat[0].reshape(3, 3) @ lowest))
+    dist, point, normal = touches(kind, m, [d for d, _ in data], np.float64)
+    first = dist.argmin(1)
+    for k, ((_, low), depth) in enumerate(zip(data, deep, strict=True)):
+        np.testing.assert_allclose(dist[k, first[k]], -depth, atol=1e-14)
+        np.testing.assert_allclose(normal[k, first[k]], [0, 0, -1], atol=1e-14)
+        if (dist[k] < 0).sum() == 1:  # else the two of an edge
+            middle = [*low[:2], 0.1 - 0.5 * depth]
+            np.testing.assert_allclose(point[k, first[k]], middle, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", [(PLANE, MESH), (MESH, MESH)])
+def test_corners_amid_faces_touch_too(kind: tuple[int, int]):
+    """A box on whose faces are corners 1e-5 m high: MuJoCo takes those faces for flat ones."""
+    words = lambda numbers: " ".join(map(str, np.ravel(numbers)))
+    cube = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    tips = np.concatenate([np.eye(3), -np.eye(3)]) * (1 + 1e-4) + [0.02, 0.1, -0.03]
+    stone = 0.1 * np.concatenate([cube, np.where(np.abs(tips) > 0.9, np.sign(tips) * 1.0001, tips)])
+    plane = 'type="plane" size="1 1 1"' if kind[0] == PLANE else 'type="mesh" mesh="prism"'
+    m = mujoco.MjModel.from_xml_string(
+        MODEL.format(words(stone), words(PRISM), plane, 'type="mesh" mesh="stone"')
+    )
+    assert (m.mesh_polymapnum[: m.mesh_vertnum[0]] == 0).sum() > 4
+    rng, data = np.random.default_rng(sum(kind)), []
+    for _ in range(60):
+        d = mujoco.MjData(m)
+        turned = rng.integers(0, 4, 2) * np.pi / 2 + rng.uniform(-3e-5, 3e-5, 2)
+        mujoco.mju_euler2Quat(d.qpos[3:7], [*turned, rng.uniform(-3, 3)], "xyz")
+        d.qpos[:3] = *rng.uniform(-0.05, 0.05, 2), 0.0999 if kind[0] == PLANE else 0.2199
+        mujoco.mj_forward(m, d)
+        data.append(d)
+        assert d.ncon
+    assert compare(kind, m, data, np.array(EXACT)) >= len(data)
+    alone = [d for d in data if d.ncon == 1]
+    assert len(alone) > 10
 
 
 def check(kind: tuple[int, int], m: mujoco.MjModel, rng: np.random.Generator) -> None:

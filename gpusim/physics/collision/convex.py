@@ -9,6 +9,7 @@ from jax import lax
 
 from gpusim import lanes
 from gpusim.physics.collision.epa import Deepest, deepest
+from gpusim.physics.collision.features import ALIGNED, corners, normals
 from gpusim.physics.collision.gjk import nearest
 from gpusim.physics.collision.manifold import manifold, nothing
 from gpusim.physics.collision.shapes import (
@@ -23,8 +24,8 @@ from gpusim.physics.collision.shapes import (
     Touch,
     one,
 )  # fmt: skip
-from gpusim.physics.collision.support import core, difference, radius
-from gpusim.physics.linalg import dot
+from gpusim.physics.collision.support import Difference, core, difference, radius
+from gpusim.physics.linalg import cross, dot
 
 # Lengths in m. C has one of them, ccd_tolerance, by default 1e-6.
 _TOUCHING = 1e-6  # cores nearer than this: how deep they lie in each other is asked for
@@ -85,6 +86,8 @@ def penetration(kinds: tuple[int, int], a: Shape, b: Shape, reach: jax.Array) ->
     tolerance = 16 * float(np.finfo(between.dtype).eps) if sharp else _DEPTH
     deep = lambda _: deepest(support, -between, tolerance, sharp)
     found = lax.cond(touching, deep, lambda _: apart, None)
+    if not sharp:
+        found = _at_a_face(kinds, (a, b), support, found)
     on_a = found.on_a + b.pos[0]
     if ELLIPSOID in kinds:  # curved everywhere: it touches where it reaches farthest
         normal = found.normal
@@ -93,3 +96,43 @@ def penetration(kinds: tuple[int, int], a: Shape, b: Shape, reach: jax.Array) ->
             else core(ELLIPSOID, b, -normal)[0] + normal * found.depth
         )  # fmt: skip
     return found._replace(on_a=on_a)
+
+
+def _at_a_face(
+    kinds: tuple[int, int], shapes: tuple[Shape, Shape], support: Difference, found: Deepest
+) -> Deepest:
+    """Exactly at a flat face, where the search of a curved shape has ended beside that within its
+    tolerance: depths along any direction are upper bounds, and this one is as small.
+    """
+    for k, (kind, shape) in enumerate(zip(kinds, shapes, strict=True)):
+        if kind not in (HFIELD, CYLINDER, BOX, MESH):
+            continue
+        normal = _face_normal(
+            kind, shape, found.features[:, k], -found.normal if k else found.normal
+        )
+        normal = -normal if k else normal
+        new = support(normal)
+        reach = dot(normal, new.point)
+        rounding = 32 * float(np.finfo(reach.dtype).eps) * jnp.abs(new.point).max()
+        better = (dot(normal, found.normal) > ALIGNED) & (reach <= found.depth + rounding)
+        # What touches the face is a point of the other shape.
+        on_a = new.on_a if k else new.on_a - new.point + normal * reach
+        there = Deepest(reach, normal, on_a, found.features)
+        found = jax.tree.map(lambda x, y, better=better: jnp.where(better, x, y), there, found)
+    return found
+
+
+def _face_normal(kind: int, shape: Shape, features: jax.Array, out: jax.Array) -> jax.Array:
+    """(3,) of the face of a shape, of those at some corners, that looks most along `out`."""
+    mat = shape.mat[0]
+    if kind == HFIELD:  # the prism's upper side
+        p, q, r = jnp.asarray(shape.corners)[3:]
+        up = cross((q - p)[None], (r - p)[None])[0]
+        return dot(mat, up * (jnp.sign(up[2]) * lax.rsqrt(dot(up, up))))
+    if kind == MESH:
+        faces = normals(kind, shape, corners(features), out)
+        there = np.arange(faces.normal.shape[0]) < faces.count
+        return faces.normal[jnp.argmax(jnp.where(there, dot(faces.normal, out), -2))]
+    local = dot(out, mat)
+    along = np.arange(3) == (2 if kind == CYLINDER else jnp.argmax(jnp.abs(local)))
+    return dot(mat, jnp.where(along, jnp.where(local < 0, -1, 1), 0).astype(out.dtype))

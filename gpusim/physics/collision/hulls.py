@@ -28,7 +28,9 @@ class Hulls(NamedTuple):
     """
 
     vertices: np.ndarray  # (v, 3) m, in the axes of the mesh's geom
-    corners: np.ndarray  # (v, 2) where a vertex's corners begin and end
+    # (v, 2) where a vertex's corners begin and end. Of some nothing is between: MuJoCo joins faces
+    # that are nearly in a plane, and vertices amid such a face stick out of it a little.
+    corners: np.ndarray
     normals: np.ndarray  # (c, 3) of a corner's face, outwards
     spread: (
         np.ndarray
@@ -82,7 +84,7 @@ def _hull(m: mujoco.MjModel, mesh: int) -> Hulls:
     every = np.array(m.mesh_vert[start : start + count], np.float64)
     first = int(m.mesh_polyadr[mesh])
     points, polyvert = every.tolist(), m.mesh_polyvert.tolist()
-    used = np.flatnonzero(m.mesh_polymapnum[start : start + count])
+    used = _vertices(m, mesh)
     place = np.full(count, -1)
     place[used] = np.arange(len(used))
     normals, spread, corners, ring, before = [], [], [], [], []
@@ -114,6 +116,17 @@ def _hull(m: mujoco.MjModel, mesh: int) -> Hulls:
         np.array(ring),
         np.array(before),
     )
+
+
+def _vertices(m: mujoco.MjModel, mesh: int) -> np.ndarray:
+    """The numbers of the hull's vertices among the mesh's own, ascending."""
+    start, graph = int(m.mesh_vertadr[mesh]), int(m.mesh_graphadr[mesh])
+    on_faces = np.flatnonzero(m.mesh_polymapnum[start : start + int(m.mesh_vertnum[mesh])])
+    if graph < 0:
+        return on_faces
+    count = int(m.mesh_graph[graph])  # then as many of faces, and as many places of edges
+    first = graph + 2 + count
+    return np.union1d(on_faces, m.mesh_graph[first : first + count])
 
 
 def _widest(polygon: list[list[float]]) -> tuple[int, ...]:

@@ -88,7 +88,9 @@ def plane_mesh(a: Shape, b: Shape) -> Touch:
     normal, mat = a.axis[0], b.mat[0]
     down = -dot(normal, mat)
     lowest, _ = farthest(hull, down)
+    start, stop = jnp.asarray(hull.tables.corners)[lowest]
     others = jnp.asarray(hull.tables.spread)[facing(hull, lowest, down)]
+    others = jnp.where(start < stop, others, -1)  # of no face: it touches alone
     vertices = jnp.concatenate([lowest[None], others])
     arms = dot(jnp.asarray(hull.tables.vertices)[jnp.maximum(vertices, 0)], mat.T)
     below = dot(arms, normal)
