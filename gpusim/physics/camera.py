@@ -43,14 +43,14 @@ class Image(NamedTuple):
 
 
 class Camera(NamedTuple):
-    """A camera of a model, and what it draws: see `camera`."""
+    """A camera of a model, and what it draws: see `find`."""
 
     index: int  # in the model
     geoms: tuple[int, ...]  # that are drawn
     colours: np.ndarray  # (len(geoms), 3) from 0 to 1
 
 
-def camera(model: Model, name: str, groups: Sequence[int] = GROUPS) -> Camera:
+def find(model: Model, name: str, groups: Sequence[int] = GROUPS) -> Camera:
     """The camera of this name, which draws geoms of these groups.
 
     Raises ValueError for a name that there is not, Unsupported for a camera that is not like a
@@ -116,30 +116,43 @@ def placed(model: Model, pose: Pose, index: int) -> Placed:
     return Placed(pose.reference[body], at, axes)
 
 
-def image(model: Model, pose: Pose, of: Camera, *, height: int, width: int, far: float) -> Image:
+def image(
+    model: Model,
+    pose: Pose,
+    of: Camera,
+    *,
+    height: int,
+    width: int,
+    far: float,
+    first: Array = 0,
+    rows: int | None = None,
+) -> Image:
     """What a camera sees of bodies that lie as `pose` says, up to `far` m away.
 
-    Depth is what MuJoCo's renderer and its rangefinder of a camera call so. All pixels are one
-    loop, which is for a lanes kernel.
+    Depth is what MuJoCo's renderer and its rangefinder of a camera call so. Of all rows of pixels
+    so many `rows` from the `first` (), an integer, on are drawn, by default all; in one loop, which
+    is for a lanes kernel.
     """
     model, dtype = model.astype(pose.xmat.dtype), pose.xmat.dtype
-    eye = placed(model, pose, of.index)
+    eye, rows = placed(model, pose, of.index), height if rows is None else rows
     solids = [_before(model, pose, g, eye) for g in of.geoms]
-    view = jnp.asarray(pixel_rays(model, of.index, height, width).astype(dtype))
+    view = pixel_rays(model, of.index, height, width)
+    down = np.array([0, view[-1, 1] - view[0, 1], 0]) / max(height - 1, 1)  # from row to row
+    start, uppermost = jnp.asarray(first, dtype) * down.astype(dtype), jnp.asarray(view, dtype)
 
     def pixel(i: jax.Array, drawn: Image) -> Image:
         depth, rgb = jnp.full((), far, dtype), jnp.zeros(3, dtype)
         for solid, colour in zip(solids, np.array(of.colours, dtype), strict=True):
-            at, facing = solid.seen(view[i])
+            at, facing = solid.seen(uppermost[i] + start)
             nearer = (at >= 0) & (at < depth)
             depth = jnp.where(nearer, at, depth)
             rgb = jnp.where(nearer, colour * (AMBIENT + (1 - AMBIENT) * facing), rgb)
         return Image(drawn.depth.at[i].set(depth), drawn.rgb.at[i].set(rgb))
 
-    count = height * width
+    count = rows * width
     empty = Image(lanes.empty((count,), dtype), lanes.empty((count, 3), dtype))
     drawn = lanes.fori_loop(0, count, pixel, empty)
-    return Image(drawn.depth.reshape(height, width), drawn.rgb.reshape(height, width, 3))
+    return Image(drawn.depth.reshape(rows, width), drawn.rgb.reshape(rows, width, 3))
 
 
 def pixel_rays(model: Model, index: int, height: int, width: int) -> np.ndarray:

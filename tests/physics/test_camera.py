@@ -71,7 +71,7 @@ def at(m: mujoco.MjModel, qpos: np.ndarray) -> mujoco.MjData:
 def ours(m: mujoco.MjModel, name: str, qpos: np.ndarray, dtype: Any = np.float64, **kwargs) -> Any:
     """Images of poses (n, nq), by a kernel."""
     model = physics.load(m)
-    of = camera.camera(model, name, **kwargs)
+    of = camera.find(model, name, **kwargs)
 
     def draw(qpos):
         pose = kinematics(model.astype(qpos.dtype), qpos)
@@ -210,9 +210,9 @@ MESH = """<mujoco><asset><mesh name="m" vertex="0 0 0 1 0 0 0 1 0 0 0 1"/></asse
 def test_what_cannot_be_seen_is_named(text: str, name: str, message: str):
     model = physics.load(mujoco.MjModel.from_xml_string(text))
     with pytest.raises(ValueError, match=message):
-        camera.camera(model, name)
+        camera.find(model, name)
 
 
 def test_a_mesh_of_a_group_that_is_not_drawn_matters_not():
     model = physics.load(mujoco.MjModel.from_xml_string(MESH.format(3)))
-    assert camera.camera(model, "front").geoms == ()
+    assert camera.find(model, "front").geoms == ()
