@@ -56,6 +56,10 @@ class Filmed(World):
 
     def __post_init__(self):
         if not self.camera:
+            for field in dataclasses.fields(self):
+                usual = getattr(self, field.name) == field.default
+                idle = field.name.startswith("camera_") and not usual
+                self.require(not idle, field.name, "of effect without a camera")
             return
         count = lambda x: isinstance(x, int | np.integer) and bool(x >= 1)
         sizes = len(self.camera_size) == 2 and min(map(count, self.camera_size))
@@ -64,7 +68,7 @@ class Filmed(World):
         self.require(0 < self.camera_far < math.inf, "camera_far", "a distance, m")
         kinds = ", ".join(_CHANNELS)
         self.require(self.camera_image in _CHANNELS, "camera_image", f"one of {kinds}")
-        self.require(self.agents == 1, "camera", "there for worlds of several agents")
+        self.require(self.agents == 1, "camera", "offered where several agents act")
         _ = self._camera  # one that there is not is told at once
 
     def require(self, condition: bool, option: str, needs: str) -> None:
@@ -120,6 +124,13 @@ class Filmed(World):
         channels = self.camera_frames * _CHANNELS[self.camera_image]
         return (*self.camera_size, channels) if self.camera else None
 
+    @property
+    def picture_colours(self) -> int:
+        """How many of the first channels are to be shown: 3 of colours, 1 of depths."""
+        if type(self).picture is not Filmed.picture:
+            return super().picture_colours
+        return min(_CHANNELS[self.camera_image], 3)
+
     @functools.cached_property
     def _camera(self) -> Camera:
         try:
@@ -148,14 +159,10 @@ class Filmed(World):
         """(rows, width, channels), from row `first` on, of where one world was."""
         qpos, mocap = at
         model = self.model.replace(**numbers).astype(qpos.dtype)
-        pose, (height, width), far = (
-            kinematics(model, qpos, mocap),
-            self.camera_size,
-            self.camera_far,
-        )
-        options: Any = {"height": height, "width": width, "far": far}
+        pose, (height, width) = kinematics(model, qpos, mocap), self.camera_size
+        options: Any = {"height": height, "width": width, "far": self.camera_far}
         seen = image(model, pose, self._camera, **options, first=first, rows=self._rows)
-        depth = seen.depth[..., None] / far
+        depth = seen.depth[..., None] / self.camera_far
         if self.camera_image == "rgbd":
             return jnp.concatenate([seen.rgb, depth], axis=-1)
         return depth if self.camera_image == "depth" else seen.rgb
