@@ -111,10 +111,7 @@ class Filmed(World):
         strip = lambda at, first: self._strip_kernel(at, film.numbers, first)
         frame = lambda at: jax.vmap(lambda first: strip(at, first))(strips)
         drawn = jax.vmap(frame)(film[:2])  # (frames, strips, rows, width, channels)
-        # Of a world that diverged everything is zero, and so a quaternion has no direction.
-        none = (obs == 0).all() & ~jnp.isfinite(drawn)
-        drawn = jnp.moveaxis(jnp.where(none, 0, drawn), 0, 3)
-        return drawn.reshape(*self.camera_size, -1)
+        return jnp.moveaxis(drawn, 0, 3).reshape(*self.camera_size, -1)
 
     @functools.cached_property
     def picture_shape(self) -> tuple[int, int, int] | None:

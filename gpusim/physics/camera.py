@@ -131,7 +131,7 @@ def image(
 
     Depth is what MuJoCo's renderer and its rangefinder of a camera call so. Of all rows of pixels
     so many `rows` from the `first` (), an integer, on are drawn, by default all; in one loop, which
-    is for a lanes kernel.
+    is for a lanes kernel. A geom whose place is no number is not to be seen: images are finite.
     """
     model, dtype = model.astype(pose.xmat.dtype), pose.xmat.dtype
     eye, rows = placed(model, pose, of.index), height if rows is None else rows
