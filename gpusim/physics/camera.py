@@ -69,9 +69,10 @@ def find(model: Model, name: str, groups: Sequence[int] = GROUPS) -> Camera:
     for g in drawn:
         if int(m.geom_type[g]) not in rays.KNOWN:
             kind = mujoco.mjtGeom(int(m.geom_type[g])).name[7:].lower()
+            geom = f"geom '{m.geom(g).name}'" if m.geom(g).name else f"geom {g}"
             strange = (
-                f"geom '{m.geom(g).name or g}', a {kind} of group {m.geom_group[g]}, before a "
-                f"camera (groups {', '.join(map(str, groups))} are drawn)"
+                f"{geom}, a {kind} of group {m.geom_group[g]}, before a camera (groups "
+                f"{', '.join(map(str, groups))} are drawn)"
             )
     if strange:
         raise Unsupported(f"model {model.name}: {strange} is not supported; see docs/pixels.md")
