@@ -121,9 +121,8 @@ class Played:
         seen = found.watched[:steps, which].reshape(steps, world.agents, -1)
         drawn = jax.vmap(jax.vmap(world.picture))(seen)
         beside = np.concatenate(np.moveaxis(np.asarray(drawn, float), 1, 0), axis=2)
-        colours = 3 if world.picture_shape[2] == 3 else 1
         try:
-            return film.write_pictures(path, beside[..., :colours], world.dt)
+            return film.write_pictures(path, beside[..., : world.picture_colours], world.dt)
         except film.FilmError as error:
             raise ConfigError(str(error)) from error
 

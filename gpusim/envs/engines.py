@@ -36,6 +36,8 @@ def in_gymnasium(world: World) -> World:
     """
     if not registry.of_gymnasium(world.name):
         raise ValueError(f"{world.name} is no task of Gymnasium's")
+    if getattr(world, "camera", ""):
+        raise ValueError(f"{world.name} is seen through a camera, Gymnasium's own in numbers")
     fields = dataclasses.fields(world) if dataclasses.is_dataclass(world) else ()
     said = {f.name: getattr(world, f.name) for f in fields if f.init}
     usual = {f.name: f.default for f in fields}

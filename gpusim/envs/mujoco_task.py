@@ -29,7 +29,8 @@ import mujoco
 import numpy as np
 
 from gpusim import physics
-from gpusim.envs.world import Box, State, World, WorldError, kind_of
+from gpusim.envs.filmed import Filmed
+from gpusim.envs.world import Box, State, WorldError, kind_of
 from gpusim.suggest import unknown
 
 # A joint this fast (m/s or rad/s) is a world that has blown up: healthy ones stay under 1e2.
@@ -47,6 +48,7 @@ class Carry(NamedTuple):
     physics: physics.State  # qpos (nq,), qvel (nv,), qacc_warmstart (nv,)
     memory: Any  # what the task remembers; a pytree of small arrays
     numbers: Mapping[str, jax.Array]  # of the model, this world's own: see `vary`
+    film: Any = ()  # what pictures are drawn of: see `filmed.py`
 
 
 class Before(NamedTuple):
@@ -100,7 +102,7 @@ class Moment(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class MujocoTask(World):
+class MujocoTask(Filmed):
     """A task on a MuJoCo model. The dataclass fields are its options."""
 
     mjcf: ClassVar[Any]
@@ -115,12 +117,7 @@ class MujocoTask(World):
         whole = isinstance(self.n_frames, int | np.integer) and self.n_frames >= 1
         self.require(whole, "n_frames", "a whole number from 1 on")
         _check_class(type(self))
-
-    def require(self, condition: bool, option: str, needs: str) -> None:
-        """Raise ValueError, saying what the option needs to be, unless `condition`."""
-        if not condition:
-            value = getattr(self, option)
-            raise ValueError(f"environment {self.name!r}: {option} is {value}, not {needs}")
+        super().__post_init__()
 
     # ---- the task: pure functions of one world
 
@@ -214,9 +211,10 @@ class MujocoTask(World):
         now = Moment(model, at, derived, ctrl, jnp.zeros(self.action_shape, at.qpos.dtype))
         memory = self.first_memory(jax.random.fold_in(key, _MEMORY), now)
         reward, metrics = jax.tree.map(jnp.zeros_like, self._judge(memory, memory, now))
+        film = self.first_film(at, numbers)
         return State(
-            carry=Carry(at, memory, numbers),
-            obs=self.observation(memory, now),
+            carry=Carry(at, memory, numbers, film),
+            obs=self.of_film(film) if self.camera else self.observation(memory, now),
             reward=reward,
             terminated=jnp.zeros((), bool),
             truncated=jnp.zeros((), bool),
@@ -230,7 +228,7 @@ class MujocoTask(World):
         terminates here with reward 0, observation 0 and metrics 0 but for `diverged`, which is 1;
         what it carries is left as it is, to be seen and to be replaced.
         """
-        start, past, numbers = state.carry
+        start, past, numbers, film = state.carry
         model = self.model.replace(**numbers)
         before = Before(model, start, past)
         ctrl: Any = self.control(before, action)
@@ -244,12 +242,14 @@ class MujocoTask(World):
         now = Moment(model, after, derived, ctrl, action)
         memory = self.remember(past, now)
         diverged = _diverged(after)
+        film = self.next_film(film, after)
+        seen = self.of_film(film) if self.camera else self.observation(memory, now)
         obs, (reward, metrics) = jax.tree.map(
             lambda x: jnp.where(diverged, jnp.zeros_like(x), x),
-            (self.observation(memory, now), self._judge(past, memory, now)),
+            (seen, self._judge(past, memory, now)),
         )
         return State(
-            carry=Carry(after, memory, numbers),
+            carry=Carry(after, memory, numbers, film),
             obs=obs,
             reward=reward,
             terminated=self._ended(memory, now) | diverged,

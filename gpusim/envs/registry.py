@@ -62,6 +62,7 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "PandaPickCube": "gpusim.envs.tasks.playground.panda:PandaPickCube",
     "sumo": "gpusim.envs.tasks.games.sumo:Sumo",
     "cart_pole_pixels": "gpusim.envs.tasks.pixels.cart_pole:CartPolePixels",
+    "inverted_pendulum_pixels": "gpusim.envs.tasks.pixels.pendulum:InvertedPendulumPixels",
     "side_scroller": "gpusim.envs.tasks.pixels.side_scroller:SideScroller",
     "Accel": "gpusim.envs.traffic.ring:Accel",
     "MultiAgentAccelPO": "gpusim.envs.traffic.ring:MultiAgentAccelPO",

@@ -71,6 +71,7 @@ SIZES: Mapping[str, Sizes] = {
     "sumo": Sizes(12, 2, 0.05, agents=2),
     # seen in pictures, of which these numbers are what they are drawn of
     "cart_pole_pixels": Sizes(8, 1, 0.02, choices=2),
+    "inverted_pendulum_pixels": Sizes(4, 1, 0.04),
     "side_scroller": Sizes(38, 1, 0.05, choices=7),
     # classic control (Gymnasium's tasks)
     "Acrobot-v1": Sizes(6, 1, 0.2, choices=3),

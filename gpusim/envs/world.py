@@ -193,6 +193,12 @@ class World(abc.ABC):
             )
         return found.shape
 
+    @property
+    def picture_colours(self) -> int:
+        """How many of the first channels are one picture, the newest, as it is to be shown: 3, red,
+        green and blue, or 1, grey."""
+        return 3 if self.picture_shape and self.picture_shape[2] == 3 else 1
+
     def check_pictures(self, obs: jax.Array) -> None:
         """Raise WorldError unless what is drawn of observations (n, features) is from 0 to 1; so
         much is not known from shapes and dtypes."""

@@ -73,7 +73,7 @@ def derive(model: Model, state: State, now: Dynamics) -> Derived:
     """Turn what the engine keeps into what mjData holds."""
     top, pose = model.topology, now.pose
     every, sites = range(model.nbody), list(top.site_body)
-    com = _subtree_com(model, pose, now.mass.bodies)
+    com = subtree_com(model, pose, now.mass.bodies)
     shift = pick(com, top.root)
     body = lambda x: to_body(model, pose, x)
     solved = now.blocks, now.solution.residuals
@@ -126,7 +126,7 @@ def _both(lower: jax.Array) -> jax.Array:
     return lower + (lower * np.tri(lower.shape[0], k=-1, dtype=lower.dtype)).T
 
 
-def _subtree_com(model: Model, pose: Pose, inertias: jax.Array) -> jax.Array:
+def subtree_com(model: Model, pose: Pose, inertias: jax.Array) -> jax.Array:
     """(nbody, 3) relative to the reference; a massless subtree's is its body's own."""
     top = model.topology
     moments = rows(lax.slice_in_dim(inertias, 6, 10, axis=1))

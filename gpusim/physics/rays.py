@@ -36,6 +36,43 @@ def distance(kind: int, size: Array, pos: Array, mat: Array, point: Array, ray: 
     return jnp.where((enter <= leave) & (hit >= 0), hit, -1.0)
 
 
+def entry(kind: int, size: Array, p: Array, v: Array) -> jax.Array:
+    """How many lengths of v (3,) from p (3,), both in the solid's own frame, a ray comes into it
+    from outside; -1 where it does not, or begins inside."""
+    if kind == PLANE:
+        return _plane(size, p, v)
+    enter, leave = _interval(kind, size, p, v)
+    return jnp.where((enter <= leave) & (enter >= 0), enter, -1.0)
+
+
+def normal(kind: int, size: Array, p: Array) -> jax.Array:
+    """The unit normal (3,), outwards, at a point (3,) of a solid's surface, in its own frame."""
+    if kind == PLANE:
+        return jnp.zeros_like(p).at[2].set(1)
+    if kind == BOX:
+        beyond = jnp.abs(p) - size
+        out = jnp.where(beyond == beyond.max(), p, 0)
+    elif kind == ELLIPSOID:
+        out = p / size**2
+    elif kind == CYLINDER:
+        cap = jnp.abs(p[2]) - size[1] > jnp.hypot(p[0], p[1]) - size[0]
+        out = jnp.where(cap, jnp.zeros_like(p).at[2].set(p[2]), p.at[2].set(0))
+    else:
+        half = size[1] if kind == CAPSULE else 0.0
+        out = p.at[2].add(-jnp.clip(p[2], -half, half))
+    return out / jnp.sqrt(dot(out, out))
+
+
+def visible(m: mujoco.MjModel, excluded: int = -1) -> list[int]:
+    """Geoms that a ray may hit: those that are not of a body `excluded`, and not transparent."""
+
+    def alpha(g: int) -> float:
+        material = m.geom_matid[g]
+        return float(m.geom_rgba[g, 3] if material < 0 else m.mat_rgba[material, 3])
+
+    return [g for g in range(m.ngeom) if m.geom_bodyid[g] != excluded and alpha(g) != 0]
+
+
 def inside(kind: int, size: Array, pos: Array, mat: Array, point: Array) -> jax.Array:
     """Whether a point (3,) is inside a solid, or below a plane."""
     p = dot(point - pos, mat)

@@ -44,6 +44,16 @@ def test_physics(tmp_path):
     assert f"{ratio:.2f}" in screen
 
 
+def test_pictures(tmp_path):
+    small = ["--cameras=inverted_pendulum:side", "--size", "8", "9", "--num=4", "--repeats=1"]
+    out = f"--out={tmp_path}/p.json"
+    screen = run("bench.pictures", *small, "--contenders", "kernel", "xla", out)
+    (found,) = json.loads((tmp_path / "p.json").read_text())["pictures_per_s"]
+    assert found["geoms"] == 3
+    for contender in ("kernel", "xla"):
+        assert common.amount(found[contender]["median"]) in screen
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("contender", ["gpusim physics", "brax spring", "brax mjx", "envpool"])
 def test_peers(tmp_path, contender):

@@ -21,7 +21,7 @@ def range_finder(world: World, site: int) -> jax.Array:
     m, at = world.model.mj, world.frame(SITE, site)
     far = jnp.asarray(np.inf, at.pos.dtype)
     nearest = far
-    for g in _visible(m, int(m.site_bodyid[site])):
+    for g in rays.visible(m, int(m.site_bodyid[site])):
         geom = world.frame(GEOM, g)
         size = jnp.asarray(world.model.geom_size[g])
         hit = rays.distance(int(m.geom_type[g]), size, geom.pos, geom.mat, at.pos, at.mat[:, 2])
@@ -34,21 +34,11 @@ def unknown_range(m: mujoco.MjModel, i: int) -> str:
     if int(m.sensor_objtype[i]) != SITE or int(m.sensor_intprm[i, 0]) not in (0, _DISTANCE):
         return "range finder of other things than a distance from a site"
     body = int(m.site_bodyid[m.sensor_objid[i]])
-    strange = [g for g in _visible(m, body) if int(m.geom_type[g]) not in rays.KNOWN]
+    strange = [g for g in rays.visible(m, body) if int(m.geom_type[g]) not in rays.KNOWN]
     if not strange:
         return ""
     kind = mujoco.mjtGeom(int(m.geom_type[strange[0]])).name[7:].lower()
     return f"range finder that may meet geom '{m.geom(strange[0]).name or strange[0]}', a {kind}"
-
-
-def _visible(m: mujoco.MjModel, excluded: int) -> list[int]:
-    """Geoms that a ray from a body may hit."""
-
-    def alpha(g: int) -> float:
-        material = m.geom_matid[g]
-        return float(m.geom_rgba[g, 3] if material < 0 else m.mat_rgba[material, 3])
-
-    return [g for g in range(m.ngeom) if m.geom_bodyid[g] != excluded and alpha(g) != 0]
 
 
 def is_inside(world: World, i: int, at: Frame) -> jax.Array:
