@@ -44,9 +44,11 @@ def correctness(quick: bool) -> Iterator[Result]:
             f"tests of {name}": [f"tests/lanes/test_{name}.py", *many.get(name, ())]
             for name in names
         }
-    # they share the memory; and XLA multiplies float32 with 10 bits unless told otherwise
+    # they share the memory; and XLA, which is compared with, multiplies float32 with 10 bits and
+    # leaves out conversions to fewer bits and back unless told otherwise
     env = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    env |= {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+    flags = f"{env.get('XLA_FLAGS', '')} --xla_allow_excess_precision=false"
+    env |= {"JAX_DEFAULT_MATMUL_PRECISION": "highest", "XLA_FLAGS": flags.strip()}
     if quick:
         env |= {"GPUSIM_TEST_PLATFORM": "cpu"}
         jobs["host kernels, devices, graphs"][-1] = "any_number or every_device"
