@@ -90,6 +90,7 @@ class Processes:
         return [(process.returncode, text) for process, text in zip(self.both, ours, strict=True)]
 
 
+@pytest.mark.slow
 def test_a_signal_at_one_stops_all_at_the_same_update(tmp_path: Path):
     with Processes(tmp_path / "two", ENDLESS, "--no-anneal") as two:
         two.reach(3 * CALL)

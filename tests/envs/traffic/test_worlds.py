@@ -41,7 +41,7 @@ def test_sizes(name: str):
     assert world.name == name
 
 
-ONE_OF_EACH = ["WaveAttenuationPO", "bottleneck1", "figureeight1", "grid0", "merge1"]
+ONE_OF_EACH = ["WaveAttenuationPO", "figureeight1", "grid0", "merge1"]  # bottlenecks compile long
 
 
 @pytest.fixture(
@@ -52,11 +52,10 @@ ONE_OF_EACH = ["WaveAttenuationPO", "bottleneck1", "figureeight1", "grid0", "mer
     ids=lambda name: name.replace(", ", "-"),
 )
 def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Each, and one of each kind whose lanes have room for few cars: a kernel of the bottleneck, or
-    of the merge, is compiled in a fifth of the time."""
+    """Each, and some quickly; the merge with lanes that have room for few cars is compiled in a
+    fifth of the time."""
     name, _, short = request.param.partition(", ")
     if short:
-        monkeypatch.setattr(bottleneck, "SLOTS", (10, 8, 5))
         monkeypatch.setattr(merge, "SLOTS", 24)
         monkeypatch.setattr(merge, "RAMP_SLOTS", 8)
     return gpusim.make(name)
