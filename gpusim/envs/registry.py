@@ -53,7 +53,7 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "swimmer": "gpusim.envs.tasks.brax.swimmer:Swimmer",
     "walker2d": "gpusim.envs.tasks.brax.walker2d:Walker2d",
     "humanoid_flagrun": "gpusim.envs.tasks.roboschool.flagrun:HumanoidFlagrun",
-    "humanoid_flagrun_harder": "gpusim.envs.tasks.roboschool.flagrun:HumanoidFlagrunHarder",
+    "humanoid_flagrun_harder": "gpusim.envs.tasks.roboschool.harder:HumanoidFlagrunHarder",
     "G1JoystickFlatTerrain": "gpusim.envs.tasks.playground.g1:G1JoystickFlatTerrain",
     "Go1Getup": "gpusim.envs.tasks.playground.getup:Go1Getup",
     "Go1JoystickFlatTerrain": "gpusim.envs.tasks.playground.go1:Go1JoystickFlatTerrain",
