@@ -54,6 +54,8 @@ _WORLDS: dict[str, "str | type[World]"] = {
     "walker2d": "gpusim.envs.tasks.brax.walker2d:Walker2d",
     "humanoid_flagrun": "gpusim.envs.tasks.roboschool.flagrun:HumanoidFlagrun",
     "humanoid_flagrun_harder": "gpusim.envs.tasks.roboschool.harder:HumanoidFlagrunHarder",
+    "humanoid_flagrun_harder_rough": "gpusim.envs.tasks.roboschool.rough:HumanoidHarderRough",
+    "humanoid_flagrun_rough": "gpusim.envs.tasks.roboschool.rough:HumanoidFlagrunRough",
     "G1JoystickFlatTerrain": "gpusim.envs.tasks.playground.g1:G1JoystickFlatTerrain",
     "Go1Getup": "gpusim.envs.tasks.playground.getup:Go1Getup",
     "Go1JoystickFlatTerrain": "gpusim.envs.tasks.playground.go1:Go1JoystickFlatTerrain",
