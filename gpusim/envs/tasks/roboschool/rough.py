@@ -14,7 +14,7 @@ import numpy as np
 
 from gpusim.envs.tasks.roboschool.flagrun import HumanoidFlagrun
 from gpusim.envs.tasks.roboschool.harder import HumanoidFlagrunHarder
-from gpusim.envs.tasks.roboschool.humanoid import Body, angles
+from gpusim.envs.tasks.roboschool.humanoid import APART, Body, angles
 from gpusim.envs.tasks.roboschool.terrain import Terrain
 
 AHEAD = np.arange(-0.4, 1.7, 0.4)  # m before the torso, where the scan looks
@@ -50,9 +50,12 @@ class HumanoidFlagrunRough(HumanoidFlagrun):
     @functools.cached_property
     def terrain(self) -> Terrain:
         """The ground. Raises ValueError if there is no room for the robots."""
-        found = Terrain.drawn(self.terrain_seed, self.roughness, self.obstacles, self.reach)
-        room = f"leaves room for {len(found.places)} robots only: have fewer of them, or obstacles"
-        self.require(len(found.places) >= self.robots, "robots", room)
+        apart = APART if self.robots > 1 else 0.0
+        size = self.roughness, self.obstacles
+        found = Terrain.drawn(self.terrain_seed, *size, reach=self.reach, apart=apart)
+        free = len(found.places)
+        few = f"few enough to leave places to start at: {free} for {self.robots} robots"
+        self.require(free >= self.robots, "obstacles", few)
         return found
 
     def furnish(self, spec: mujoco.MjSpec) -> None:

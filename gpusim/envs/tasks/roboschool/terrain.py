@@ -17,10 +17,10 @@ EXTENT = np.array([30.0, 15.0])  # m along x and y, half of the field's
 CELL = 0.5  # m
 WAVES = ((4.0, 0.7), (1.5, 0.3))  # m between hills, and their part in the height
 BURIED = 1.0  # m that the field goes down below its lowest place
-CLEAR = 1.5  # m around a start that no box is in, and between two starts
+CLEAR = 1.5  # m around a start that no box is in
 BOXES_IN = np.array([[-16.0, -9.0], [27.0, 9.0]])  # m, where boxes are
 STARTS_IN = np.array([[-13.0, -6.0], [0.0, 6.0]])  # m, as far as flags are, but not at their end
-STARTS = 64  # of which one is drawn
+STARTS = 64  # at most, of which one is drawn
 HALF_WIDTHS, BOX_HEIGHTS = (0.2, 0.5), (0.1, 0.8)  # m, of boxes, above the ground
 SUNK = 0.3  # m that they are in the ground, whose slope shows no gap then
 
@@ -34,9 +34,11 @@ class Terrain:
     places: np.ndarray  # (p, 3) m: x and y, and the highest ground within reach
 
     @classmethod
-    def drawn(cls, seed: int, roughness: float, obstacles: int, reach: float) -> "Terrain":
-        """As rough as said, m between the lowest and the highest place; `reach`, m, is of a body
-        that starts. Raises ValueError if boxes leave no room for starts."""
+    def drawn(
+        cls, seed: int, roughness: float, obstacles: int, *, reach: float, apart: float = 0.0
+    ) -> "Terrain":
+        """As rough as said, m between the lowest and the highest place. Bodies that start reach so
+        far, m, and are so far apart, if there are several; many boxes leave few places, or none."""
         random = np.random.default_rng(seed)
         heights = roughness * _hills(random)
         flat = cls(heights, np.zeros((0, 6)), np.zeros((0, 3)))
@@ -50,20 +52,18 @@ class Terrain:
         for _ in range(20 * STARTS):
             place = random.uniform(*STARTS_IN)
             gaps = np.abs(place - boxes[:, :2]) - boxes[:, 2:4]  # m beside each box, along x and y
-            far = all(np.hypot(*(place - other[:2])) >= CLEAR for other in places)
+            far = all(np.hypot(*(place - other[:2])) >= apart for other in places)
             if far and len(places) < STARTS and (gaps.max(1) >= CLEAR).all():
                 places.append(np.array([*place, flat.highest(place, reach)]))
-        if not places:
-            raise ValueError(f"{obstacles} obstacles leave no room to start")
-        return cls(heights, boxes, np.array(places))
+        return cls(heights, boxes, np.array(places).reshape(-1, 3))
 
     # ---- the model
 
     def build(self, spec: mujoco.MjSpec) -> None:
         """Put it into a scene, in place of the geom `floor`, and made of the same."""
         plane = spec.geom("floor")
-        made_of = {name: getattr(plane, name) for name in ("friction", "contype", "conaffinity")}
-        material = plane.material
+        material, touches = plane.material, (plane.contype, plane.conaffinity)
+        made_of = {"friction": [*plane.friction], "contype": touches[0], "conaffinity": touches[1]}
         spec.delete(plane)
         rows, columns = self.heights.shape
         spec.add_hfield(
