@@ -79,6 +79,7 @@ class Terrain:
             type=mujoco.mjtGeom.mjGEOM_HFIELD,
             hfieldname="terrain",
             material=material,
+            rgba=[0.8, 0.85, 0.9, 1],
             **made_of,
         )
         for k, (x, y, half_x, half_y, low, high) in enumerate(self.boxes):
