@@ -56,7 +56,7 @@ def test_each_is_an_agent(name: str):
     assert gaps.min() >= 1.5
 
 
-@pytest.mark.parametrize("name", NAMES[:2])
+@pytest.mark.parametrize("name", [NAMES[0], pytest.param(NAMES[1], marks=pytest.mark.slow)])
 def test_who_is_far_from_others_is_as_if_alone(name: str):
     """The second of two, from the same state by the same actions: what it sees, earns and
     remembers, and where it is."""
@@ -179,7 +179,8 @@ def test_the_episode_ends_for_all_and_says_who_failed():
     after = jax.jit(world.step)(state, jnp.zeros((2, 17)))
     assert after.terminated
     assert after.metrics["reward_alive"] < 1  # the mean of -1 and less than 2
-    again = jax.jit(world.start_after)(jax.random.key(1), after).carry.memory
+    start_after = jax.jit(world.start_after)
+    again = start_after(jax.random.key(1), after).carry.memory
     np.testing.assert_array_equal(again.outcomes.count, [[0, 0, 0], [0, 0, 1]])
     np.testing.assert_array_equal(again.outcomes.survived, 0)
     in_time = after.replace(terminated=jnp.array(False), truncated=jnp.array(True))
@@ -187,7 +188,7 @@ def test_the_episode_ends_for_all_and_says_who_failed():
     in_time = in_time.replace(
         carry=in_time.carry._replace(memory=in_time.carry.memory._replace(down=down))
     )
-    both = jax.jit(world.start_after)(jax.random.key(1), in_time).carry.memory
+    both = start_after(jax.random.key(1), in_time).carry.memory
     np.testing.assert_array_equal(both.outcomes.survived, [[0, 1, 0], [0, 0, 1]])
 
 
