@@ -260,12 +260,12 @@ def an_end(world: Any, *, pose: int, steps: int, down: int, truncated: bool) -> 
 def test_what_an_end_says(pose, steps, down, truncated, count, survived):
     world: Any = gpusim.make("humanoid_flagrun_harder")
     ended = an_end(world, pose=pose, steps=steps, down=down, truncated=truncated)
-    memory = jax.jit(world.start_after)(jax.random.key(1), ended).carry.memory
+    memory = jax.jit(lanes.kernel(world.start_after))(jax.random.key(1), ended).carry.memory
     np.testing.assert_array_equal(memory.outcomes.count, count)
     np.testing.assert_array_equal(memory.outcomes.survived, survived)
     assert (memory.steps, memory.down) == (0, 0)  # nothing else survives
     told: Any = gpusim.make("humanoid_flagrun_harder", relearn=False)
-    forgotten = jax.jit(told.start_after)(jax.random.key(1), ended).carry.memory
+    forgotten = jax.jit(lanes.kernel(told.start_after))(jax.random.key(1), ended).carry.memory
     np.testing.assert_array_equal(forgotten.outcomes.count, [0, 0, 0])
 
 

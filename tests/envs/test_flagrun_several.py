@@ -179,7 +179,7 @@ def test_the_episode_ends_for_all_and_says_who_failed():
     after = jax.jit(world.step)(state, jnp.zeros((2, 17)))
     assert after.terminated
     assert after.metrics["reward_alive"] < 1  # the mean of -1 and less than 2
-    start_after = jax.jit(world.start_after)
+    start_after = jax.jit(lanes.kernel(world.start_after))
     again = start_after(jax.random.key(1), after).carry.memory
     np.testing.assert_array_equal(again.outcomes.count, [[0, 0, 0], [0, 0, 1]])
     np.testing.assert_array_equal(again.outcomes.survived, 0)
