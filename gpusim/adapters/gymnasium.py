@@ -62,14 +62,18 @@ class Worlds:
         self.restart = jax.jit(jax.vmap(lanes.kernel(self._restart)))
         self.step = jax.jit(jax.vmap(lanes.kernel(steps[mode])))
 
-    def _begin(self, key: jax.Array) -> Running:
+    def _begin(self, key: jax.Array, ended: State | None = None) -> Running:
+        """A new episode, after one of the same world that ended here."""
         stream, start = episode_keys(key)
-        state = begun(self.world, start)
+        state = begun(self.world, start, ended=ended)
         return Running(state, stream, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
     def _restart(self, run: Running, chosen: jax.Array) -> Running:
         """A new episode of its stream, if it is chosen."""
-        return jax.lax.cond(chosen, lambda run: self._begin(run.stream), lambda run: run, run)
+        return jax.lax.cond(chosen, self._next, lambda run: run, run)
+
+    def _next(self, run: Running) -> Running:
+        return self._begin(run.stream, run.state)
 
     def _step(self, run: Running, action: jax.Array) -> tuple[Running, Seen]:
         state = stepped(self.world, run.state, action)
@@ -79,7 +83,7 @@ class Worlds:
         seen = Seen(
             *(state.obs, state.reward, state.terminated, truncated), state.obs, state.metrics
         )
-        return Running(state, run.stream, steps, over), seen
+        return Running(state.replace(truncated=truncated), run.stream, steps, over), seen
 
     def _same_step(self, run: Running, action: jax.Array) -> tuple[Running, Seen]:
         """An episode that ends begins anew within the step."""
@@ -91,7 +95,7 @@ class Worlds:
         """The step after an episode's end is a start, without reward; its action is not heeded."""
 
         def start(run, action):
-            new = self._begin(run.stream)
+            new = self._next(run)
             zero, no = jnp.zeros_like(new.state.reward), jnp.zeros((), bool)
             metrics = jax.tree.map(jnp.zeros_like, dict(new.state.metrics))
             return new, Seen(new.state.obs, zero, no, no, new.state.obs, metrics)

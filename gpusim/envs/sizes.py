@@ -60,6 +60,8 @@ SIZES: Mapping[str, Sizes] = {
     # robots (Roboschool's tasks)
     "humanoid_flagrun": Sizes(44, 17, 0.0165),
     "humanoid_flagrun_harder": Sizes(44, 17, 0.0165),
+    "humanoid_flagrun_harder_rough": Sizes(74, 17, 0.0165),
+    "humanoid_flagrun_rough": Sizes(74, 17, 0.0165),
     # robots on command (Playground's tasks)
     "G1JoystickFlatTerrain": Sizes(319, 29, 0.02),
     "Go1Getup": Sizes(133, 12, 0.02),

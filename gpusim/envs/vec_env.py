@@ -202,14 +202,14 @@ class VecEnv:
     ) -> tuple[State, jax.Array]:
         """The world at its next start, and what is left of its stream."""
         stream, start = episode_keys(stream)
-        return world.restarted(begun(self.world, start, prepared)), stream
+        return world.restarted(begun(self.world, start, prepared, ended=world)), stream
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DifferentiableVecEnv(VecEnv):
     """The same, where a gradient of a step, by the state before it and the action, is a kernel too.
 
-    A world that restarts has none: its next start depends on nothing that came before.
+    A world that restarts has none: of what came before its next start keeps no smooth number.
     """
 
     @classmethod

@@ -34,7 +34,8 @@ class State:
     """One world between two control steps; under `jax.vmap`, a batch of them.
 
     `carry` is all that the next step depends on, and is replaced whole on a restart: nothing of an
-    old episode can survive in a field that somebody forgot. The rest is what was seen.
+    old episode can survive in a field that somebody forgot (`World.start_after` says what is to).
+    The rest is what was seen.
     """
 
     carry: Any  # physics, memory, numbers and random key of the world, if it has them: a pytree
@@ -152,6 +153,12 @@ class World(abc.ABC):
     @abc.abstractmethod
     def transition(self, state: State, action: jax.Array) -> State:
         """The state one control step later. It depends on `state.carry` and the action only."""
+
+    def start_after(self, key: jax.Array, ended: State) -> State:
+        """The first state of the episode that follows another one, which ended (or was cut off, as
+        its flags say) in this state: `start`, unless a world learns of its own past, such as which
+        of its starts are mastered. What is to survive goes from one `carry` to the other here."""
+        return self.start(key)
 
     # ---- a world whose starts are costly also writes these, and `start` is one after the other
 
@@ -343,16 +350,19 @@ class WorldError(ValueError):
     """A world that is not what this contract says; the message is one line for who wrote it."""
 
 
-def begun(world: World, key: jax.Array, prepared: Any = None) -> State:
+def begun(world: World, key: jax.Array, prepared: Any = None, ended: State | None = None) -> State:
     """`world.start(key)`, and WorldError unless it gives a State as described. It gets a metric
     `diverged`, unless it has one.
 
-    prepared: `world.prepared`, for a start from one of these. Checking costs nothing at run time:
-    shapes and dtypes are known when the function is traced.
+    prepared: `world.prepared`, for a start from one of these. ended: where this world's last
+    episode ended, for `start_after`. Checking costs nothing at run time: shapes and dtypes are
+    known when the function is traced.
     """
     state: Any
     if prepared is None:
-        state = world.start(key)
+        state = world.start(key) if ended is None else world.start_after(key, ended)
+    elif type(world).start_after is not World.start_after:
+        raise WorldError(f"world {world.name}: has prepared_starts, which know no start_after")
     else:
         key, of_which = jax.random.split(key)
         which = jax.random.randint(of_which, (), 0, world.prepared_starts)
@@ -368,7 +378,10 @@ def begun(world: World, key: jax.Array, prepared: Any = None) -> State:
         raise WorldError(f"world {world.name}: metrics are a {kind}, not numbers by name")
     for name, x in state.metrics.items():
         _check_number(world.name, f"metric {name!r}", x, float)
-    return state.replace(metrics={"diverged": _not_diverged(state), **state.metrics})
+    state = state.replace(metrics={"diverged": _not_diverged(state), **state.metrics})
+    if ended is not None:
+        _check_alike(world.name, "a restart", ended, state)
+    return state
 
 
 def stepped(world: World, state: State, action: jax.Array) -> State:
@@ -382,7 +395,7 @@ def stepped(world: World, state: State, action: jax.Array) -> State:
     after = world.transition(state, action)
     if "diverged" not in after.metrics:
         after = after.replace(metrics={"diverged": _not_diverged(after), **after.metrics})
-    _check_alike(world.name, state, after)
+    _check_alike(world.name, "a transition", state, after)
     return sound(after)
 
 
@@ -407,8 +420,9 @@ def _not_diverged(state: State) -> jax.Array:
     return jnp.zeros((), state.reward.dtype)
 
 
-def _check_alike(name: str, before: State, after: State) -> None:
-    """Raise WorldError, naming the first leaf that is another kind of thing after a transition."""
+def _check_alike(name: str, what: str, before: State, after: State) -> None:
+    """Raise WorldError, naming the first leaf that is another kind of thing after a transition or a
+    restart."""
     kinds = []
     for x in (before, after):
         flat, _ = jax.tree_util.tree_flatten_with_path(x)
@@ -418,8 +432,8 @@ def _check_alike(name: str, before: State, after: State) -> None:
         was, became = (kind.get(leaf, "nothing") for kind in kinds)
         if was != became:
             raise WorldError(
-                f"world {name}: {leaf} is {was} before a transition and {became} after it; start "
-                f"and transition must return states alike"
+                f"world {name}: {leaf} is {was} before {what} and {became} after it; start, "
+                f"start_after and transition must return states alike"
             )
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gpusim.report.embed import Embedded, write_page
+from gpusim.report.triangles import surface
 
 _VIEWER = pathlib.Path(__file__).parent / "viewer"
 _SCRIPTS = ("scene.js", "shaders.js", "camera.js", "viewer.js", "controls.js")
@@ -171,6 +172,7 @@ def geoms(mj: mujoco.MjModel) -> list[dict[str, Any]]:
         if not seen[i] or rgba[3] == 0:
             continue
         kind = mujoco.mjtGeom(mj.geom_type[i]).name.removeprefix("mjGEOM_").lower()
+        kind = "mesh" if kind == "hfield" else kind
         if kind not in _DRAWN:
             name = mj.geom(i).name or f"number {i}"
             raise ValueError(f"geom '{name}' (type {kind}) cannot be drawn; put it in group 3")
@@ -184,23 +186,25 @@ def geoms(mj: mujoco.MjModel) -> list[dict[str, Any]]:
                 "pos": mj.geom_pos[i].tolist(),
                 "quat": mj.geom_quat[i].tolist(),
                 "bound": float(mj.geom_rbound[i]),  # radius of a ball that holds it; 0: a plane
-                **({"mesh": int(mj.geom_dataid[i])} if kind == "mesh" else {}),
+                **({"mesh": _meshed(mj)[i].item()} if kind == "mesh" else {}),
             }
         )
     return found
 
 
+def _meshed(mj: mujoco.MjModel) -> np.ndarray:
+    """(ngeom,) which of the model's meshes, and after them its height fields; -1: none."""
+    mesh = mj.geom_type == mujoco.mjtGeom.mjGEOM_MESH
+    field = mj.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD
+    return np.where(mesh, mj.geom_dataid, np.where(field, mj.geom_dataid + mj.nmesh, -1))
+
+
 def _meshes(mj: mujoco.MjModel) -> list[dict[str, str]]:
     """Points (n, 3) m and faces (m, 3) of each mesh, as base64; empty for what is not drawn."""
-    meshed = visible(mj) & (mj.geom_type == mujoco.mjtGeom.mjGEOM_MESH)
-    shown = set(mj.geom_dataid[meshed].tolist())
-    meshes = []
-    for i in range(max(shown, default=-1) + 1):
-        points = mj.mesh_vertadr[i] + np.arange(mj.mesh_vertnum[i] if i in shown else 0)
-        faces = mj.mesh_faceadr[i] + np.arange(mj.mesh_facenum[i] if i in shown else 0)
-        packed = {"points": _pack(mj.mesh_vert[points], "<f4")}
-        meshes.append(packed | {"faces": _pack(mj.mesh_face[faces], "<u4")})
-    return meshes
+    shown = {*_meshed(mj)[visible(mj)].tolist()}
+    none = np.zeros((0, 3)), np.zeros((0, 3))
+    found = [surface(mj, i) if i in shown else none for i in range(max(shown, default=-1) + 1)]
+    return [{"points": _pack(p, "<f4"), "faces": _pack(f, "<u4")} for p, f in found]
 
 
 def _rgba(mj: mujoco.MjModel, geom: int) -> np.ndarray:

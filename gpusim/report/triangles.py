@@ -33,11 +33,32 @@ def triangles(mj: mujoco.MjModel, geom: Mapping[str, Any]) -> Triangles:
             corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
             return corners * size, _BOX
         case "mesh":
-            i = geom["mesh"]
-            points = mj.mesh_vertadr[i] + np.arange(mj.mesh_vertnum[i])
-            faces = mj.mesh_faceadr[i] + np.arange(mj.mesh_facenum[i])
-            return mj.mesh_vert[points], mj.mesh_face[faces]
+            return surface(mj, geom["mesh"])
     raise ValueError(f"a {geom['type']} has no surface of triangles")
+
+
+def surface(mj: mujoco.MjModel, i: int) -> Triangles:
+    """Of the model's meshes, and after them its height fields, one."""
+    if i >= mj.nmesh:
+        return _field(mj, i - mj.nmesh)
+    points = mj.mesh_vertadr[i] + np.arange(mj.mesh_vertnum[i])
+    faces = mj.mesh_faceadr[i] + np.arange(mj.mesh_facenum[i])
+    return mj.mesh_vert[points], mj.mesh_face[faces]
+
+
+def _field(mj: mujoco.MjModel, i: int) -> Triangles:
+    """The upper side of a height field, each square of which is two triangles as it is for
+    contacts: they meet in the diagonal from the corner of least x and y."""
+    rows, columns = mj.hfield_nrow[i], mj.hfield_ncol[i]
+    half_x, half_y, height, _ = mj.hfield_size[i]
+    x, y = np.meshgrid(np.linspace(-half_x, half_x, columns), np.linspace(-half_y, half_y, rows))
+    data = mj.hfield_data[mj.hfield_adr[i] :][: rows * columns]
+    points = np.stack([x.ravel(), y.ravel(), height * data], 1)
+    row, column = np.meshgrid(np.arange(rows - 1), np.arange(columns - 1), indexing="ij")
+    first = (row * columns + column).ravel()
+    right, up, across = first + 1, first + columns, first + columns + 1
+    faces = [np.stack([first, right, across], 1), np.stack([first, across, up], 1)]
+    return points, np.stack(faces, 1).reshape(-1, 3)
 
 
 _BOX = np.array(

@@ -16,6 +16,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics  # noqa: E402
 import gpusim  # noqa: E402
 from gpusim.adapters import gymnasium as adapter  # noqa: E402
 from tests.envs.ring import Ring  # noqa: E402
+from tests.envs.test_vec_env import Tally  # noqa: E402
 from tests.envs.test_world import Counter  # noqa: E402
 
 MODES = list(AutoresetMode)
@@ -39,6 +40,26 @@ def equal(a, b, what):
 @pytest.mark.parametrize("world", [Ring(cars=4), Counter()], ids=["Box", "Dict and Discrete"])
 def test_gymnasium_s_checker_is_content(world):
     check_env(adapter.Env(world, max_episode_steps=9), skip_render_check=True)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
+def test_a_world_learns_of_its_past(mode):
+    """It is ended in its second step, then by the time limit, and so on; a seed begins anew."""
+    worlds = adapter.VectorEnv(Tally(), 1, autoreset_mode=mode)
+    worlds.reset(seed=0)
+    ends = np.zeros(2)
+    for k in range(6):
+        for step in range(4 if k % 2 else 2):
+            end = step == 1 and k % 2 == 0
+            obs, _, terminated, truncated, _ = worlds.step(np.array([[float(end)]], np.float32))
+        assert (terminated[0], truncated[0]) == (k % 2 == 0, k % 2 == 1)
+        ends += [k % 2 == 0, k % 2 == 1]
+        if mode is AutoresetMode.NEXT_STEP:
+            obs, *_ = worlds.step(np.zeros((1, 1), np.float32))
+        if mode is AutoresetMode.DISABLED:
+            obs, _ = worlds.reset(options={"reset_mask": np.array([True])})
+        np.testing.assert_array_equal(obs[0], ends)
+    np.testing.assert_array_equal(worlds.reset(seed=0)[0][0], [0, 0])
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)

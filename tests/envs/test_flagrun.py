@@ -14,7 +14,10 @@ import pytest
 
 import gpusim
 from gpusim import lanes
-from gpusim.envs.tasks.roboschool import flagrun
+from gpusim.envs import autoreset
+from gpusim.envs.tasks.roboschool import harder
+from gpusim.envs.tasks.roboschool.harder import Outcomes
+from gpusim.envs.tasks.roboschool.humanoid import Body
 
 
 @pytest.fixture(autouse=True)
@@ -108,18 +111,27 @@ def test_what_is_seen_and_paid_is_roboschool_s(ankles: bool):
         assert k != 41 or memory.moved
 
 
+def a_body(world: Any, z: float = 1.3, pelvis: float = 0.9) -> Body:
+    """A robot that stands at the middle of the stadium, its torso and pelvis at these heights."""
+    model = world.model
+    return Body(
+        qpos=jnp.asarray(model.mj.qpos0).at[2].set(z),
+        qvel=jnp.zeros(model.nv),
+        parts=jnp.zeros((13, 3)).at[2, 2].set(pelvis),
+        ctrl=jnp.zeros(model.nu),
+        ground=jnp.zeros(()),
+        feet=jnp.zeros(2),
+        knocked=jnp.zeros(()),
+    )
+
+
 def test_a_flag_that_is_not_reached_moves():
     world: Any = gpusim.make("humanoid_flagrun")
     start = jax.jit(world.reset)(jax.random.key(0))
     memory = start.carry.memory._replace(flag=jnp.asarray([50.0, 0.0]))
-    now: Any = SimpleNamespace(
-        state=start.carry.physics,
-        derived=SimpleNamespace(xpos=jnp.zeros((world.model.nbody, 3))),
-    )
-    world_without_feet = type("Bare", (flagrun.HumanoidFlagrun,), {"_standing": lambda s, n: 0})()
     moves = []
     for _ in range(300):
-        memory = world_without_feet.remember(memory, now)
+        memory = world.recalled(memory, a_body(world))
         moves.append(bool(memory.moved))
         if memory.moved:
             assert (jnp.abs(memory.flag) <= jnp.asarray([26.25, 12.5]) / 2).all()
@@ -147,13 +159,12 @@ class Crawl:
 
 def test_progress_on_the_ground_does_not_count():
     world: Any = gpusim.make("humanoid_flagrun_harder")
-    pelvis = world.model.mj.body("pelvis").id
     oracle, random = Crawl(), np.random.default_rng(0)
     start = jax.jit(world.reset)(jax.random.key(1))
     memory = start.carry.memory._replace(
         crawls=jnp.asarray(False), begun=jnp.zeros(()), ignored=jnp.zeros(())
     )
-    low, none = False, jnp.zeros((world.model.nbody, 3))
+    low = False
     for _ in range(200):
         low ^= random.random() < 0.1
         z, below, progress = (
@@ -161,11 +172,7 @@ def test_progress_on_the_ground_does_not_count():
             0.4,
             random.normal(),
         )
-        now = SimpleNamespace(
-            state=SimpleNamespace(qpos=jnp.zeros(world.model.nq).at[2].set(z)),
-            derived=SimpleNamespace(xpos=none.at[pelvis, 2].set(below)),
-        )
-        memory = world._crawling(memory, jnp.asarray(progress), now)
+        memory = world._crawling(memory, jnp.asarray(progress), a_body(world, z, below))
         expected = oracle.potential(z, below, progress)
         np.testing.assert_allclose(memory.run.potential, expected, atol=1e-9)
 
@@ -188,6 +195,104 @@ def test_episodes_start_standing_or_lying():
         else:  # on the front it faces down, on the back up
             assert abs(up[2]) < 0.2
             assert (faces[2] < -0.9) == (round(q[2], 2) == 0.45)
+
+
+# Roboschool's RepeatUnderlearnedTasks, on lists: for each pose the last ten episodes.
+def failures(outcomes: list[list[bool]]) -> np.ndarray:
+    return np.array([1 - np.count_nonzero(of[-10:]) / (1.0 + len(of[-10:])) for of in outcomes])
+
+
+def test_what_was_survived_lately_is_counted_as_roboschool_does():
+    found, lists = Outcomes.none(), [[], [], []]
+    np.testing.assert_array_equal(found.failures(), [1, 1, 1])
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        pose, survived, counts = random.integers(3), random.random() < 0.6, random.random() < 0.9
+        found = found.after(jnp.asarray(pose), jnp.asarray(survived), jnp.asarray(counts))
+        if counts:
+            lists[pose].append(survived)
+        np.testing.assert_allclose(found.failures(), failures(lists))
+    assert min(map(len, lists)) > 10  # and those before are forgotten
+
+
+def test_the_pose_that_is_failed_in_is_begun_from():
+    """Standing was survived ten times, lying on the front five times of nine, and on the back
+    never: failed in by 1/11, 1/2 and 1, times the options."""
+    outcomes = Outcomes(jnp.array([10, 9, 3]), jnp.array([0b1111111111, 0b101010101, 0]))
+    for starts in [(1.0, 1.0, 1.0), (4.0, 0.0, 1.0)]:
+        world: Any = gpusim.make("humanoid_flagrun_harder", starts=starts)
+        draw = lambda key, world=world: world._drawn(key, outcomes)[0][2]
+        heights = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), 2000))
+        found = [np.mean(np.isclose(heights, h)) for h in (1.4, 0.45, 0.22)]
+        expected = np.array([1 / 11, 1 / 2, 1]) * starts
+        np.testing.assert_allclose(found, expected / expected.sum(), atol=0.04)
+
+
+def an_end(world: Any, *, pose: int, steps: int, down: int, truncated: bool) -> Any:
+    """A state in which an episode has ended that began in a pose."""
+    state = jax.jit(world.reset)(jax.random.key(0))
+    memory = state.carry.memory
+    before = Outcomes(jnp.full_like(memory.outcomes.count, 2), memory.outcomes.survived)
+    whole = lambda x, like: jnp.full_like(like, x)
+    memory = memory._replace(
+        outcomes=before,
+        pose=whole(pose, memory.pose),
+        steps=whole(steps, memory.steps),
+        down=whole(down, memory.down),
+    )
+    return state.replace(
+        carry=state.carry._replace(memory=memory),
+        terminated=jnp.asarray(not truncated),
+        truncated=jnp.asarray(truncated),
+    )
+
+
+@pytest.mark.parametrize(
+    ("pose", "steps", "down", "truncated", "count", "survived"),
+    [
+        (1, 1000, 0, True, [2, 3, 2], [0, 1, 0]),  # the time is up
+        (2, 400, 170, False, [2, 2, 3], [0, 0, 0]),  # too long on the ground
+        (0, 30, 10_001, False, [3, 2, 2], [0, 0, 0]),  # fell
+        (1, 169, 169, True, [2, 2, 2], [0, 0, 0]),  # could not yet be failed
+        (1, 300, 0, False, [2, 2, 2], [0, 0, 0]),  # its numbers were not finite
+    ],
+)
+def test_what_an_end_says(pose, steps, down, truncated, count, survived):
+    world: Any = gpusim.make("humanoid_flagrun_harder")
+    ended = an_end(world, pose=pose, steps=steps, down=down, truncated=truncated)
+    memory = jax.jit(lanes.kernel(world.start_after))(jax.random.key(1), ended).carry.memory
+    np.testing.assert_array_equal(memory.outcomes.count, count)
+    np.testing.assert_array_equal(memory.outcomes.survived, survived)
+    assert (memory.steps, memory.down) == (0, 0)  # nothing else survives
+    told: Any = gpusim.make("humanoid_flagrun_harder", relearn=False)
+    forgotten = jax.jit(lanes.kernel(told.start_after))(jax.random.key(1), ended).carry.memory
+    np.testing.assert_array_equal(forgotten.outcomes.count, [0, 0, 0])
+
+
+def test_the_pose_of_a_start_is_known():
+    for pose in range(3):
+        starts = tuple(float(k == pose) for k in range(3))
+        world: Any = gpusim.make("humanoid_flagrun_harder", starts=starts)
+        memory = jax.jit(world.reset)(jax.random.key(pose)).carry.memory
+        assert memory.pose == pose
+
+
+def test_worlds_that_restart_learn_of_their_past():
+    """Limp bodies: who stands falls, who lies does not get up, and all is known of it."""
+    world: Any = gpusim.make("humanoid_flagrun_harder")
+    worlds = autoreset(world, 16, episode_length=400)
+    state, step = jax.jit(worlds.reset)(jax.random.key(0)), jax.jit(worlds.step)
+    lists: list[Any] = [[[], [], []] for _ in range(16)]
+    for _ in range(600):
+        before, state = state, step(state, jnp.zeros((16, 17)))
+        ended = np.flatnonzero(state.terminated | state.truncated)
+        for k in ended:
+            memory = before.world.carry.memory
+            if state.terminated[k] or memory.steps[k] + 1 >= harder.GROUNDED:
+                lists[k][int(memory.pose[k])].append(bool(state.truncated[k]))
+        known = jax.vmap(Outcomes.failures)(state.world.carry.memory.outcomes)
+        np.testing.assert_allclose(known, [failures(of) for of in lists])
+    assert sum(len(of) for each in lists for of in each) > 40
 
 
 def test_starts_that_are_none_are_refused():
@@ -225,7 +330,7 @@ def test_a_fall_ends_an_episode_that_began_standing():
     state, count = jax.jit(lying.reset)(jax.random.key(0)), 0
     while not state.terminated and count < 400:
         state, count = step(state, jnp.zeros(17)), count + 1
-    assert count == flagrun.GROUNDED
+    assert count == harder.GROUNDED
     assert state.metrics["reward_alive"] == -1
     standing: Any = gpusim.make("humanoid_flagrun_harder", starts=(1.0, 0.0, 0.0))
     state, heights = jax.jit(standing.reset)(jax.random.key(0)), []

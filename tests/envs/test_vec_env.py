@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gpusim
-from gpusim.envs import Box, State, World, autoreset
+from gpusim.envs import Box, State, World, WorldError, autoreset
 
 WORLDS, LIMIT = 32, 7
 
@@ -229,3 +229,52 @@ def test_starts_need_not_be_prepared():
     assert world.prepared is None
     started = np.asarray(autoreset(world, 16).reset(key).world.carry[0])
     assert (np.abs(started[:, None] - prepared).max(-1).min(1) > 1e-4).sum() > 12
+
+
+class Tally(World):
+    """Ends when it is told to; what survives is how often that was, and how often time ran out."""
+
+    action_space = Box(1)
+    max_episode_steps = 4
+
+    def start(self, key: jax.Array) -> State:
+        return State.of({"steps": 0, "ends": jnp.zeros(2)}, jnp.zeros(2))
+
+    def start_after(self, key: jax.Array, ended: State) -> State:
+        ends = ended.carry["ends"] + jnp.stack([ended.terminated, ended.truncated])
+        return State.of({"steps": 0, "ends": ends}, ends)
+
+    def transition(self, state: State, action: jax.Array) -> State:
+        carry = state.carry | {"steps": state.carry["steps"] + 1}
+        return State.of(carry, carry["ends"], terminated=action[0] > 0)
+
+
+def test_a_world_may_learn_of_its_past():
+    """One is ended in every third step, the other one by the time limit alone."""
+    venv = autoreset(Tally(), 2)
+    state = venv.reset(jax.random.key(0)).replace(steps=jnp.zeros(2, jnp.int32))
+    for k in range(1, 13):
+        state = venv.step(state, jnp.array([[float(k % 3 == 0)], [0.0]]))
+        ends = [[k // 3, 0], [0, k // 4]]
+        np.testing.assert_array_equal(state.world.carry["ends"], ends)
+        np.testing.assert_array_equal(state.obs, ends)
+        np.testing.assert_array_equal(state.world.carry["steps"], [k % 3, k % 4])
+    np.testing.assert_array_equal(venv.reset(jax.random.key(1)).world.carry["ends"], 0)
+
+
+def test_a_start_after_another_one_is_a_start_like_any():
+    class Wrong(Tally):
+        def start_after(self, key: jax.Array, ended: State) -> State:
+            return State.of({"steps": 0, "ends": jnp.zeros(3)}, jnp.zeros(2))
+
+    class Both(Tally):
+        prepared_starts = 2
+
+        def prepare(self, key: jax.Array) -> jax.Array:
+            return jnp.zeros(())
+
+    venv = autoreset(Wrong(), 2)
+    with pytest.raises(WorldError, match=r"world Wrong: carry.ends is .* before a restart and"):
+        venv.step(venv.reset(jax.random.key(0)), jnp.zeros((2, 1)))
+    with pytest.raises(WorldError, match="Both: has prepared_starts, which know no start_after"):
+        autoreset(Both(), 2).reset(jax.random.key(0))

@@ -289,6 +289,9 @@ def test_random_numbers():
                 jax.random.randint(c, (4,), -3, 9),
             ),
             *(jax.random.normal(c, (3,)), jax.random.key_data(b), jax.random.bernoulli(a, 0.3)),
+            # one number for several keys, and one key for several numbers
+            jax.random.key_data(jax.vmap(lambda k: jax.random.fold_in(k, 7))(jnp.stack([a, b]))),
+            jax.random.key_data(jax.vmap(lambda i: jax.random.fold_in(a, i))(jnp.arange(3))),
         ]
 
     words = np.random.default_rng(0).integers(0, 2**32, (21, 2), dtype=np.uint32)

@@ -190,12 +190,13 @@ def test_errors_name_the_thing(shapes):
     broken[7, 2] = np.nan
     with pytest.raises(ValueError, match=r"not finite from frame 7 on; pass qpos\[:7\]"):
         replay.html(shapes, broken, 0.05)
-    heights = mujoco.MjModel.from_xml_string(
-        '<mujoco><asset><hfield name="h" nrow="2" ncol="2" size="1 1 1 1"/></asset><worldbody>'
-        '<geom name="hill" type="hfield" hfield="h"/></worldbody></mujoco>'
+    distances = mujoco.MjModel.from_xml_string(
+        '<mujoco><extension><plugin plugin="mujoco.sdf.torus"><instance name="t"/></plugin>'
+        '</extension><asset><mesh name="t"><plugin instance="t"/></mesh></asset><worldbody>'
+        '<geom name="ring" type="sdf" mesh="t"><plugin instance="t"/></geom></worldbody></mujoco>'
     )
-    with pytest.raises(ValueError, match=r"geom 'hill' \(type hfield\) cannot be drawn"):
-        replay.html(heights, heights.qpos0[None], 0.05)
+    with pytest.raises(ValueError, match=r"geom 'ring' \(type sdf\) cannot be drawn"):
+        replay.html(distances, distances.qpos0[None], 0.05)
 
 
 TETRAHEDRON = """<mujoco><asset><mesh name="unused" vertex="0 0 0 2 0 0 0 2 0 0 0 2"/>
@@ -214,6 +215,31 @@ def test_meshes_are_drawn_once_each():
     points, faces = mj.mesh_vert[mj.mesh_vertadr[1] :], mj.mesh_face[mj.mesh_faceadr[1] :]
     np.testing.assert_array_equal(drawn["points"].reshape(-1, 3), points)
     np.testing.assert_array_equal(drawn["faces"].reshape(-1, 3), faces)
+
+
+def test_height_fields_are_drawn_as_they_are_touched():
+    """Where C's rays from above hit them, on either side of each square's diagonal."""
+    mj = mujoco.MjModel.from_xml_string(
+        '<mujoco><asset><mesh name="unused" vertex="0 0 0 2 0 0 0 2 0 0 0 2"/>'
+        '<hfield name="h" nrow="3" ncol="4" size="3 2 0.5 1" elevation="0 1 5 2 4 0 3 9 2 8 1 0"/>'
+        '</asset><worldbody><geom name="hill" type="hfield" hfield="h" pos="0 0 1"/>'
+        '<body><freejoint/><geom size=".1"/></body></worldbody></mujoco>'
+    )
+    payload = replay.read(replay.html(mj, mj.qpos0[None], 0.05))
+    hill = payload["geoms"][0]
+    assert hill["type"] == "mesh"
+    surface = payload["meshes"][hill["mesh"]]
+    points = surface["points"].reshape(-1, 3).astype(float) + hill["pos"]
+    corners = points[surface["faces"].reshape(-1, 3)]
+    assert len(corners) == 2 * 2 * 3
+    data, down = mujoco.MjData(mj), np.array([0.0, 0.0, -1.0])
+    mujoco.mj_forward(mj, data)
+    for triangle in corners:
+        across = np.cross(triangle[1] - triangle[0], triangle[2] - triangle[0])
+        assert across[2] > 0  # seen from above
+        middle = triangle.mean(0)
+        hit = 9 - mujoco.mj_rayHfield(mj, data, 0, np.array([*middle[:2], 9.0]), down)
+        np.testing.assert_allclose(middle[2], hit, atol=1e-6)
 
 
 # The page reports, from its own JavaScript, where it would draw every geom at this moment.

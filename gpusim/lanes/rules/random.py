@@ -44,7 +44,8 @@ def _random(s, eqn, x, *rest):
     if name == "random_seed":
         one, operands, keys_out = impl.seed, [x], True
     elif name == "random_fold_in":
-        one, operands, keys_out = impl.fold_in, [s.key_data(x), *rest], True
+        x, number = np.broadcast_arrays(x, *rest)  # one of them may go with all of the other
+        one, operands, keys_out = impl.fold_in, [s.key_data(x), number], True
     elif name == "random_split":
         one, operands, keys_out = (
             (lambda k: impl.split(k, tuple(p["shape"]))),
