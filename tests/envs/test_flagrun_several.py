@@ -56,7 +56,8 @@ def test_each_is_an_agent(name: str):
     assert gaps.min() >= 1.5
 
 
-@pytest.mark.parametrize("name", [NAMES[0], pytest.param(NAMES[1], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES[:2])
 def test_who_is_far_from_others_is_as_if_alone(name: str):
     """The second of two, from the same state by the same actions: what it sees, earns and
     remembers, and where it is."""
@@ -164,6 +165,7 @@ def test_every_part_of_one_touches_every_part_of_another():
     assert len(across) == len(bodies) + len(thrown)  # cubes do not meet
 
 
+@pytest.mark.slow
 def test_the_episode_ends_for_all_and_says_who_failed():
     """The second of two lies limp for too long: it is told so, and the first one nothing."""
     world = several("humanoid_flagrun_harder", 2)
