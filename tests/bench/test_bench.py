@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import common
+from bench import common, learners
 from bench import compile as bench_compile
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +78,25 @@ def test_train(tmp_path):
     ours, peer = (result[k]["env_steps_per_s"]["median"] for k in ("training", "rollout"))
     assert result["ratio"] == pytest.approx(ours / peer)
     assert 0 < result["training"]["rollout_share"] < 1
+
+
+@pytest.mark.slow
+def test_learners(tmp_path, capsys):
+    path = tmp_path / "learners.json"
+    learners.main(
+        learners.Args(envs=("hopper",), learners=("sac", "es"), out=path),
+        ["--num-envs=4", "--unroll-length=2", "--total-steps=64", "--evaluations=2",
+         "--eval-envs=2", "--episode-length=9"],
+    )  # fmt: skip
+    found = json.loads(path.read_text(encoding="utf-8"))["results"]
+    assert [one["learner"] for one in found] == ["sac", "es"]
+    assert all(one["seeds"]["0"]["steps"][-1] >= 64 for one in found)
+    assert "hopper, sac" in capsys.readouterr().out
+
+
+def test_returns_are_those_of_the_last_evaluation_by_then():
+    run = {"returns": [3.0, 5.0, 4.0], "seconds": [10.0, 20.0, 40.0]}
+    assert [learners.reached(run, s) for s in (9, 20, 30, 41)] == [None, 5.0, 5.0, None]
 
 
 @pytest.mark.slow

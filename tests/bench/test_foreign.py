@@ -71,6 +71,7 @@ def test_a_step_that_is_never_done():
     assert foreign.notes(result) == ["failed while being made: not done within 0 s"]
 
 
+@pytest.mark.slow
 def test_a_step_that_cannot_be_made():
     result = foreign.measure("gymnax", "NoSuchGame", foreign.Args())
     assert "Error" in result["failure"]

@@ -212,6 +212,7 @@ def test_each_has_its_cube_and_its_flag():
     assert 18 < speeds[1] < 32
 
 
+@pytest.mark.slow
 def test_worlds_of_several_restart():
     worlds = autoreset(several("humanoid_flagrun", 2), 8, episode_length=50)
     state, step = jax.jit(worlds.reset)(jax.random.key(0)), jax.jit(worlds.step)

@@ -151,10 +151,11 @@ def of_pushed_leap(state: Any) -> leap.Memory:
             {"kick_wait_times": [0.06, 0.1], "kick_durations": [0.1, 0.3]},
             of_pushed_go1,
         ),
-        (
+        pytest.param(
             "LeapCubeReorient",
             {"pert_wait_steps": [7, 9], "pert_duration_steps": [3, 6]},
             of_pushed_leap,
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -79,7 +79,7 @@ def in_c(mj: mujoco.MjModel, numbers: dict[str, np.ndarray]) -> mujoco.MjModel:
     return m
 
 
-@pytest.mark.parametrize("kind", [VariedAnt, VariedHumanoid])
+@pytest.mark.parametrize("kind", [VariedAnt, pytest.param(VariedHumanoid, marks=pytest.mark.slow)])
 def test_each_world_is_c_mujoco_s_with_the_same_numbers(kind, x64):
     env: Any = kind()
     states = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), WORLDS))

@@ -37,7 +37,7 @@ def in_process(code: str) -> subprocess.CompletedProcess:
 # -- the programs ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(0, 40, 20))
+@pytest.mark.parametrize("seed", [0, pytest.param(20, marks=pytest.mark.slow)])
 def test_programs(seed):
     ran = campaign("--programs", 20, "--seed", seed, "--shrink", 10)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -193,7 +193,7 @@ guard.results(text, 4, [(1, 0)], [(1, 0)], shapes, np.ones((4, 3), np.float32))
 """
 
 
-@pytest.mark.parametrize("base", ["%x", "%array"])
+@pytest.mark.parametrize("base", ["%x", pytest.param("%array", marks=pytest.mark.slow)])
 def test_an_access_outside_an_array_stops_the_process(base):
     for index, stops in ((0, False), (11, False), (12, True), (-1, True)):
         ran = in_process(BEYOND.format(base=base, index=index))

@@ -234,6 +234,7 @@ print(json.dumps([name, len(compiled), y.tolist()]))
 """
 
 
+@pytest.mark.slow
 def test_processes_share_the_disk(tmp_path):
     """Two at once, one more, one after the entry was damaged; another ISA has its own code."""
 

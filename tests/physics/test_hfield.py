@@ -83,7 +83,7 @@ def test_contacts_are_c_s(shape: str, margin: float):
     assert seen > 50
 
 
-@pytest.mark.parametrize("shape", ["box", "mesh"])
+@pytest.mark.parametrize("shape", ["box", pytest.param("mesh", marks=pytest.mark.slow)])
 def test_depths_are_those_of_separating_axes(shape: str):
     m, data = scene(shape, 0.0)
     seen = 0

@@ -14,5 +14,6 @@ def test_twenty_kills(tmp_path: Path):
     assert found["calls"] == 40 * 25
 
 
+@pytest.mark.slow
 def test_a_kill(tmp_path: Path):
     assert resume.survive(tmp_path, 1, seed=1)["same"]

@@ -331,6 +331,7 @@ def python(*argv: str) -> list[str]:
     return [sys.executable, "-m", "gpusim.train", *argv]
 
 
+@pytest.mark.slow
 def test_control_c_prints_the_command_that_resumes(tmp_path: Path):
     folder = tmp_path / "run"
     started = subprocess.Popen(

@@ -86,6 +86,7 @@ def test_lanes_join_like_a_zipper():
     assert gap[1] == 3.0
 
 
+@pytest.mark.slow
 def test_no_car_is_lost_and_none_runs_into_another():
     world: Any = gpusim.make("bottleneck1", warmup=0)  # which would be compiled once more
     n, filling, steps = 2, 40, 440
