@@ -52,10 +52,10 @@ def columns() -> tuple[str, ...]:
 
 def row(env: str, learner: str, runs: list[dict[str, Any]]) -> list[str]:
     """Medians over the seeds."""
-    marks = [[reached(run, second) for run in runs] for second in MARKS]
+    marks = [[r for run in runs if (r := reached(run, s)) is not None] for s in MARKS]
     return [
         f"{env}, {learner}",
-        *("" if None in found else f"{statistics.median(found):,.4g}" for found in marks),
+        *(f"{statistics.median(m):,.4g}" if len(m) == len(runs) else "" for m in marks),
         f"{statistics.median([run['return'] for run in runs]):,.4g}",
         f"{runs[0]['steps'][-1]:,}",
         f"{statistics.median([run['wall'] for run in runs]):.0f} s",

@@ -49,7 +49,9 @@ def test_returns_are_discounted():
     np.testing.assert_allclose(value, [0.5, 1.0], atol=0.1)
 
 
-@pytest.mark.parametrize("critic", ["categorical", "quantile"])
+@pytest.mark.parametrize(
+    "critic", ["categorical", pytest.param("quantile", marks=pytest.mark.slow)]
+)
 def test_critics_that_say_more_than_a_number(critic: str):
     """Quantiles are learned more slowly: Huber's loss is flat."""
     changes = {"critic": critic, "critic_outputs": 21, "value_low": -2.0, "value_high": 2.0}

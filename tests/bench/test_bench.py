@@ -26,6 +26,7 @@ def check_facts(facts):
     assert facts["date"].startswith("20")
 
 
+@pytest.mark.slow
 def test_physics(tmp_path):
     """What cannot be measured is reported, and the others run."""
     contenders = ["gpusim", "nobody", "mujoco.rollout"]

@@ -71,7 +71,10 @@ ENDING = {"Ant-v5", "Hopper-v5", "Humanoid-v5", "InvertedPendulum-v5",
           "InvertedDoublePendulum-v5", "Walker2d-v5"}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n == "HumanoidStandup-v5" else []) for n in NAMES],
+)
 def test_agrees_with_gymnasium(name):
     compare(Beside(name), 30, FAR.get(name, 0.1))
 

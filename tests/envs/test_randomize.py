@@ -111,6 +111,7 @@ def test_each_world_is_c_mujoco_s_with_the_same_numbers(kind, x64):
     assert touched > WORLDS
 
 
+@pytest.mark.slow
 def test_the_humanoid_sees_its_own_masses():
     env: Any = VariedHumanoid()
     states = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), WORLDS))
