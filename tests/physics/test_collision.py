@@ -139,16 +139,19 @@ def test_on_a_flat_face_a_curved_shape_touches_exactly(kind: tuple[int, int]):
             np.testing.assert_allclose(point[k, first[k]], middle, atol=1e-13)
 
 
-@pytest.mark.parametrize("kind", [(PLANE, MESH), (MESH, MESH)])
+@pytest.mark.parametrize("kind", [(PLANE, MESH), (MESH, MESH), (ELLIPSOID, MESH)])
 def test_corners_amid_faces_touch_too(kind: tuple[int, int]):
     """A box on whose faces are corners 1e-5 m high: MuJoCo takes those faces for flat ones."""
     words = lambda numbers: " ".join(map(str, np.ravel(numbers)))
     cube = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
     tips = np.concatenate([np.eye(3), -np.eye(3)]) * (1 + 1e-4) + [0.02, 0.1, -0.03]
     stone = 0.1 * np.concatenate([cube, np.where(np.abs(tips) > 0.9, np.sign(tips) * 1.0001, tips)])
-    plane = 'type="plane" size="1 1 1"' if kind[0] == PLANE else 'type="mesh" mesh="prism"'
+    below = {
+        PLANE: 'type="plane" size="1 1 1"', MESH: 'type="mesh" mesh="prism"',
+        ELLIPSOID: 'type="ellipsoid" size="0.9 0.9 0.12"',
+    }[kind[0]]  # fmt: skip
     m = mujoco.MjModel.from_xml_string(
-        MODEL.format(words(stone), words(PRISM), plane, 'type="mesh" mesh="stone"')
+        MODEL.format(words(stone), words(PRISM), below, 'type="mesh" mesh="stone"')
     )
     assert (m.mesh_polymapnum[: m.mesh_vertnum[0]] == 0).sum() > 4
     rng, data = np.random.default_rng(sum(kind)), []
@@ -160,7 +163,11 @@ def test_corners_amid_faces_touch_too(kind: tuple[int, int]):
         mujoco.mj_forward(m, d)
         data.append(d)
         assert d.ncon
-    assert compare(kind, m, data, np.array(EXACT)) >= len(data)
+    m.opt.ccd_iterations, m.opt.ccd_tolerance = 400, 1e-9
+    for d in data:
+        mujoco.mj_forward(m, d)
+    bounds = np.array(CLOSE if kind in SEARCHED else EXACT)
+    assert compare(kind, m, data, bounds) >= len(data)
     alone = [d for d in data if d.ncon == 1]
     assert len(alone) > 10
 

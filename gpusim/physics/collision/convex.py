@@ -123,7 +123,8 @@ def _at_a_face(
 
 
 def _face_normal(kind: int, shape: Shape, features: jax.Array, out: jax.Array) -> jax.Array:
-    """(3,) of the face of a shape, of those at some corners, that looks most along `out`."""
+    """(3,) of the face of a shape, of those at some corners, that looks most along `out`; which it
+    is itself where corners amid a face of a mesh have none."""
     mat = shape.mat[0]
     if kind == HFIELD:  # the prism's upper side
         p, q, r = jnp.asarray(shape.corners)[3:]
@@ -132,7 +133,8 @@ def _face_normal(kind: int, shape: Shape, features: jax.Array, out: jax.Array) -
     if kind == MESH:
         faces = normals(kind, shape, corners(features), out)
         there = np.arange(faces.normal.shape[0]) < faces.count
-        return faces.normal[jnp.argmax(jnp.where(there, dot(faces.normal, out), -2))]
+        most = faces.normal[jnp.argmax(jnp.where(there, dot(faces.normal, out), -2))]
+        return jnp.where(faces.count > 0, most, out)
     local = dot(out, mat)
     along = np.arange(3) == (2 if kind == CYLINDER else jnp.argmax(jnp.abs(local)))
     return dot(mat, jnp.where(along, jnp.where(local < 0, -1, 1), 0).astype(out.dtype))
