@@ -9,9 +9,8 @@ from typing import Any
 
 import envpool  # pyright: ignore[reportMissingImports]
 import numpy as np
-from gymnasium import spaces
 
-from gpusim.envs.gymnasium_world import Actions, features
+from gpusim.envs.gymnasium_world import Actions, Observations
 from gpusim.envs.host_world import HostWorld, Told
 from gpusim.suggest import nearest
 
@@ -36,13 +35,14 @@ def make(name: str, **options: Any) -> HostWorld:
         its = [int(seed) for seed in seeds % SEEDS]
         return envpool.make(name, "gymnasium", num_envs=len(its), seed=its, **endless)
 
-    space: spaces.Space = spec.gymnasium_observation_space
+    seen = Observations(label, spec.gymnasium_observation_space)
     actions = Actions(label, spec.gymnasium_action_space)
     return HostWorld(
         label,
-        features(label, space),
+        seen.features,
         actions.space,
-        lambda num: Pool(num, pool, space, actions),
+        lambda num: Pool(num, pool, seen, actions),
+        picture=seen.picture,
         max_episode_steps=limit,
     )
 
@@ -54,13 +54,13 @@ class Pool:
         self,
         num: int,
         make: Callable[[np.ndarray], Any],
-        space: spaces.Space,
+        seen: Observations,
         actions: Actions,
     ):
-        """make(seeds): a pool; space: of one observation."""
-        self.make, self.space, self.actions = make, space, actions
+        """make(seeds): a pool."""
+        self.make, self.seen, self.actions = make, seen, actions
         self._pool: Any = None
-        self._obs = np.zeros((num, spaces.flatdim(space)), np.float32)
+        self._obs = np.zeros((num, seen.features), np.float32)
         self._ended = np.ones((num, 2), bool)  # terminated, truncated
 
     def restart(self, seeds: np.ndarray, chosen: np.ndarray) -> Told:
@@ -87,8 +87,7 @@ class Pool:
 
     def _see(self, which: np.ndarray, obs: Any) -> None:
         for i, one in zip(which.tolist(), obs, strict=True):
-            flat: Any = spaces.flatten(self.space, one)
-            self._obs[i] = flat
+            self._obs[i] = self.seen.vector(one)
 
     def _told(self, reward: np.ndarray) -> Told:
         terminated, truncated = self._ended.T

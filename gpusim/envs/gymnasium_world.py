@@ -1,7 +1,7 @@
 """Gymnasium's environments as worlds that step on the host; made by `registry.make`.
 
-What an environment sees is brought into one vector (a choice becomes a one among zeros, a picture
-its pixels) and actions in [-1, 1] into the bounds of its own.
+What an environment sees is brought into one vector (a choice becomes a one among zeros), a picture
+into numbers from 0 to 1, and actions in [-1, 1] into the bounds of its own.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,8 @@ from gymnasium import spaces
 from gpusim.envs.host_world import HostWorld, Told
 from gpusim.envs.world import Box, Discrete
 
+PICTURE = 32  # rows and columns of bytes that convolutions look at; fewer are numbers
+BYTE = np.float32(255)
 NO_LIMIT = -1  # what gymnasium.make takes for it: the time limit is ours
 
 
@@ -29,14 +31,15 @@ def make(name: str, **options: Any) -> HostWorld:
     except (gymnasium.error.Error, ImportError, TypeError, AssertionError) as error:
         raise ValueError(f"{label} cannot be made: {' '.join(str(error).split())}") from error
     limit = env.spec.max_episode_steps if env.spec else None
-    actions = Actions(label, env.action_space)
+    seen, actions = Observations(label, env.observation_space), Actions(label, env.action_space)
     return HostWorld(
         label,
-        features(label, env.observation_space),
+        seen.features,
         actions.space,
         lambda num: Environments(
-            label, [gymnasium.make(name, **endless) for _ in range(num)], actions
+            [gymnasium.make(name, **endless) for _ in range(num)], seen, actions
         ),
+        picture=seen.picture,
         dt=_seconds(env),
         max_episode_steps=limit or HostWorld.max_episode_steps,
         drawing=_model(env),
@@ -46,11 +49,10 @@ def make(name: str, **options: Any) -> HostWorld:
 class Environments:
     """Gymnasium's, one after the other."""
 
-    def __init__(self, label: str, envs: list[gymnasium.Env], actions: "Actions"):
-        self.label, self.envs, self.actions, num = label, envs, actions, len(envs)
-        size = spaces.flatdim(envs[0].observation_space)
+    def __init__(self, envs: list[gymnasium.Env], seen: "Observations", actions: "Actions"):
+        self.envs, self.seen, self.actions, num = envs, seen, actions, len(envs)
         model = _model(envs[0])
-        self._obs = np.zeros((num, size), np.float32)
+        self._obs = np.zeros((num, seen.features), np.float32)
         self._pose = np.zeros((num, 0 if model is None else model.nq), np.float32)
         self._ended = np.ones((num, 2), bool)  # terminated, truncated
 
@@ -73,22 +75,53 @@ class Environments:
         return self._told(reward)
 
     def _see(self, i: int, obs: Any) -> None:
-        env: Any = self.envs[i]
-        flat: Any = spaces.flatten(env.observation_space, obs)
-        if np.shape(flat) != self._obs[i].shape:  # one number would be taken for all of them
-            raise ValueError(
-                f"{self.label}: an observation of shape {np.shape(obs)} is not in its "
-                f"observation_space {env.observation_space}; reset gives (obs, info)"
-            )
-        self._obs[i] = flat
+        self._obs[i] = self.seen.vector(obs)
         if self._pose.shape[1]:
-            self._pose[i] = env.unwrapped.data.qpos
+            env: Any = self.envs[i].unwrapped
+            self._pose[i] = env.data.qpos
 
     def _told(self, reward: np.ndarray) -> Told:
         terminated, truncated = self._ended.T
         return Told(
             *(self._obs.copy(), reward, terminated.copy(), truncated.copy(), self._pose.copy())
         )
+
+
+class Observations:
+    """What stands between the observations of a Gymnasium space and our vectors."""
+
+    def __init__(self, label: str, space: spaces.Space):
+        """Raises ValueError for a space of which no vector of one length can be made."""
+        if not space.is_np_flattenable:
+            raise ValueError(f"{label}: observations are {space}, which is no vector of one length")
+        self.label, self.space, self.features = label, space, spaces.flatdim(space)
+        self._channels = -1  # the axis of a picture that counts its channels
+        self.picture = self._layout()
+
+    def _layout(self) -> tuple[int, int, int] | None:
+        """(height, width, channels) if this is a picture: bytes, the channels first or last."""
+        space = self.space
+        if not (isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) > 1):
+            return None
+        shape = space.shape if len(space.shape) > 2 else (*space.shape, 1)
+        if len(space.shape) == 3 and shape[0] < min(shape[1:]):
+            self._channels = 0
+            shape = (*shape[1:], shape[0])
+        return shape if len(shape) == 3 and min(shape[:2]) >= PICTURE else None
+
+    def vector(self, obs: Any) -> np.ndarray:
+        """(features,) float32 of one observation; a picture's are its rows, from 0 to 1. Stacks of
+        grey ones have the newest last in Gymnasium and EnvPool, and first here."""
+        flat: Any = spaces.flatten(self.space, obs)
+        if np.shape(flat) != (self.features,):  # one number would be taken for all of them
+            raise ValueError(
+                f"{self.label}: an observation of shape {np.shape(obs)} is not in its "
+                f"observation_space {self.space}; reset gives (obs, info)"
+            )
+        if self.picture is None:
+            return flat.astype(np.float32)
+        rows = np.moveaxis(flat.reshape(self.space.shape), self._channels, -1).reshape(self.picture)
+        return (rows if self.picture[2] == 3 else rows[..., ::-1]).ravel() / BYTE
 
 
 class Actions:
@@ -110,13 +143,6 @@ class Actions:
                 f"{label}: actions are {space}; learners here choose (Discrete) or give numbers "
                 "within bounds (a bounded Box)"
             )
-
-
-def features(label: str, space: spaces.Space) -> int:
-    """Numbers in an observation as one vector. Raises ValueError where that is not possible."""
-    if not space.is_np_flattenable:
-        raise ValueError(f"{label}: observations are {space}, which is no vector of one length")
-    return spaces.flatdim(space)
 
 
 def _model(env: gymnasium.Env) -> Any:

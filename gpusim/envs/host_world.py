@@ -68,11 +68,13 @@ class HostWorld(World):
         dt: float = 1.0,
         max_episode_steps: int = 1000,
         drawing: Any = None,
+        picture: tuple[int, int, int] | None = None,
     ):
-        """copies(N): N environments of the kind, not begun."""
+        """copies(N): N environments of the kind, not begun. picture: (height, width, channels) if
+        the features are a picture's numbers, from 0 to 1, row by row."""
         self.name, self.features, self.action_space = name, features, action_space
         self.copies, self.dt, self.max_episode_steps = copies, dt, max_episode_steps
-        self._drawing = drawing
+        self._drawing, self._picture = drawing, picture
 
     def batch(self, num: int) -> Batch:
         """`num` environments of their own, made when they first start."""
@@ -88,6 +90,10 @@ class HostWorld(World):
         return _first(self._alone.step(jax.tree.map(lambda x: x[None], state), action[None]))
 
     reset, step = start, transition  # nothing to compile
+
+    def picture(self, obs: Any) -> jax.Array | None:
+        """The picture that an observation is, if it is one."""
+        return None if self._picture is None else obs.reshape(self._picture)
 
     def drawing(self) -> Any:
         """The robot, where MuJoCo computes it and its model can be had."""

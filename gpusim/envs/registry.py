@@ -96,6 +96,7 @@ _PHYSICS = {
     "playground": "gpusim.envs.playground_world:make",
     "gym": "gpusim.envs.gymnasium_world:make",
     "envpool": "gpusim.envs.envpool_world:make",
+    "retro": "gpusim.envs.retro_world:make",
     "brax-spring": "gpusim.envs.brax_world:spring",
     "brax-positional": "gpusim.envs.brax_world:positional",
     "brax-generalized": "gpusim.envs.brax_world:generalized",
@@ -106,10 +107,17 @@ _NEEDS = {
     "playground": ("mujoco_playground", "playground"),
     "gym": ("gymnasium", "gymnasium"),
     "envpool": ("envpool", "envpool"),
+    "retro": ("stable_retro", "stable-retro"),
     **{name: ("brax", "brax") for name in _PHYSICS if name.startswith("brax")},
 }
-_HOSTED = ("gym", "envpool")  # physics that step on the host, outside of JAX
-_SUITES = ("brax", "playground", "gym", "envpool")  # of other people's environments, SUITE:NAME
+_HOSTED = ("gym", "envpool", "retro")  # physics that step on the host, outside of JAX
+_SUITES = (
+    "brax",
+    "playground",
+    "gym",
+    "envpool",
+    "retro",
+)  # of other people's environments, SUITE:NAME
 
 
 def register(world: Kind) -> Kind:
