@@ -6,7 +6,6 @@ pictures are drawn of it where they are looked at.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -65,7 +64,9 @@ class Filmed(World):
         sizes = len(self.camera_size) == 2 and min(map(count, self.camera_size))
         self.require(sizes, "camera_size", "a height and a width from 1 on")
         self.require(count(self.camera_frames), "camera_frames", "a whole number from 1 on")
-        self.require(0 < self.camera_far < math.inf, "camera_far", "a distance, m")
+        single = np.finfo(np.float32)
+        distance = single.tiny <= self.camera_far <= single.max
+        self.require(bool(distance), "camera_far", "a distance, m, that 32 bits hold")
         kinds = ", ".join(_CHANNELS)
         self.require(self.camera_image in _CHANNELS, "camera_image", f"one of {kinds}")
         self.require(self.agents == 1, "camera", "offered where several agents act")
