@@ -293,6 +293,12 @@ def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
         play.load(tmp_path / "nothing")
 
 
+def test_an_environment_in_which_the_policy_cannot_act_is_refused(trained):
+    why = "cannot act there: policies is 0 1: 2 numbers for the 1 agent.s. of cart"
+    with pytest.raises(ConfigError, match=why):
+        play.load(trained[0], said=[("policies", (0, 1))])
+
+
 @struct.dataclass
 class Feedback:
     """Acts in proportion to what is seen; of two choices, by the sign."""
