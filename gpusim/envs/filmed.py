@@ -107,6 +107,11 @@ class Filmed(World):
         """(height, width, frames * channels): the newest frame first; None without a camera."""
         if not self.camera:
             return None
+        if np.shape(obs) != (self.observation_size,):
+            raise ValueError(
+                f"{self.name}: a picture is drawn of one observation ({self.observation_size},), "
+                f"not of {np.shape(obs)}; many are drawn by jax.vmap(env.picture)(obs)"
+            )
         film: Film = self._film_of(obs)
         strips = jnp.arange(0, self.camera_size[0], self._rows)
         strip = lambda at, first: self._strip_kernel(at, film.numbers, first)

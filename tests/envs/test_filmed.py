@@ -194,6 +194,14 @@ def test_what_cannot_be_seen_is_refused(name: str, options: dict[str, Any], mess
         gpusim.make(name, **options)
 
 
+def test_many_observations_are_not_taken_for_one():
+    world = gpusim.make("hopper", camera="track", camera_frames=2)
+    assert world.observation_size == 12
+    for shape in ((3, 12), (6,)):
+        with pytest.raises(ValueError, match=r"hopper: a picture .* \(12,\), not of .*jax.vmap"):
+            world.picture(jnp.zeros(shape))
+
+
 def test_a_picture_of_one_s_own_is_not_the_camera_s():
     class Mine(InvertedPendulumPixels):
         def picture(self, obs):
