@@ -289,4 +289,10 @@ def _with_numbers(mj: Any, drawn: Any) -> Any:
             getattr(own, name)[limited] = np.asarray(value)[limited]
         else:
             getattr(own, name)[:] = np.asarray(value).reshape(getattr(own, name).shape)
+    own.body_subtreemass[:] = own.body_mass
+    for body in range(own.nbody - 1, 0, -1):
+        own.body_subtreemass[own.body_parentid[body]] += own.body_subtreemass[body]
+    if "body_ipos" in drawn:  # what the compiler found to be in the same place is so no longer
+        for same in (own.body_sameframe, own.geom_sameframe, own.site_sameframe):
+            same[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
     return own

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 import gpusim
 from gpusim.envs import randomize
 from gpusim.envs.engines import in_mjx, in_mujoco
-from gpusim.envs.mujoco_task import MujocoTask
+from gpusim.envs.mujoco_task import Moment, MujocoTask
 from gpusim.envs.tasks.brax.hopper import Hopper
 
 
@@ -76,3 +77,33 @@ def test_by_name():
     assert jax.eval_shape(world.reset, jax.random.key(0)).obs.shape == (11,)
     with pytest.raises(ValueError, match="no task on a MuJoCo model"):
         gpusim.make("tests.envs.ring:Ring", physics="mjx")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Shifted(MujocoTask):
+    """A ball with an arm, whose masses and centres of mass are another world's; nothing touches."""
+
+    mjcf: ClassVar[str] = """<mujoco><worldbody><body name="ball"><freejoint/>
+      <geom size=".2" mass="1" contype="0"/><body pos=".4 0 0"><joint name="j" axis="0 1 0"/>
+      <geom type="capsule" size=".05 .3" pos="0 0 .3" mass=".5" contype="0"/></body></body>
+      </worldbody><actuator><motor joint="j" gear="5"/></actuator></mujoco>"""
+    n_frames: int = 20
+
+    def vary(self, key: jax.Array) -> dict[str, jax.Array]:
+        mass, ipos = (jnp.asarray(x) for x in (self.model.body_mass, self.model.body_ipos))
+        return {"body_mass": mass * jnp.array([1, 2, 0.5]), "body_ipos": ipos + 0.05}
+
+    def observation(self, memory: Any, now: Moment) -> jax.Array:
+        return jnp.concatenate([now.state.qpos, now.derived.subtree_com.ravel()])
+
+    def rewards(self, past: Any, memory: Any, now: Moment) -> dict[str, jax.Array]:
+        return {"none": jnp.zeros(())}
+
+
+def test_c_mujoco_has_a_world_s_own_masses_and_centres_of_mass():
+    """What its compiler derived from the file's would stand for them."""
+    world, action = Shifted(), jnp.array([0.5])
+    start = jax.jit(world.start)(jax.random.key(0))
+    ours, theirs = (jax.jit(w.transition)(start, action) for w in (world, in_mujoco(world)))
+    np.testing.assert_allclose(ours.obs, theirs.obs, rtol=0, atol=2e-5)
+    assert np.abs(ours.obs - start.obs).max() > 0.005
