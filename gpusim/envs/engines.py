@@ -295,4 +295,16 @@ def _with_numbers(mj: Any, drawn: Any) -> Any:
     if "body_ipos" in drawn:  # what the compiler found to be in the same place is so no longer
         for same in (own.body_sameframe, own.geom_sameframe, own.site_sameframe):
             same[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
+    if "geom_size" in drawn:
+        around = {
+            mujoco.mjtGeom.mjGEOM_SPHERE: lambda x, y, z: x,
+            mujoco.mjtGeom.mjGEOM_CAPSULE: lambda x, y, z: x + y,
+            mujoco.mjtGeom.mjGEOM_CYLINDER: lambda x, y, z: np.hypot(x, y),
+            mujoco.mjtGeom.mjGEOM_ELLIPSOID: max,
+            mujoco.mjtGeom.mjGEOM_BOX: lambda x, y, z: np.sqrt(x * x + y * y + z * z),
+        }
+        for geom in range(own.ngeom):
+            if radius := around.get(mujoco.mjtGeom(int(own.geom_type[geom]))):
+                own.geom_rbound[geom] = radius(*own.geom_size[geom])
+        own.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE  # boxes of the file's sizes
     return own
