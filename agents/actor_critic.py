@@ -13,7 +13,7 @@ import optax
 from gpusim import sharding
 from gpusim.agents import networks, normalize, rewards, team
 from gpusim.agents.actor import rollout
-from gpusim.agents.config import ActorCriticConfig
+from gpusim.agents.config import CONVOLUTIONS, ActorCriticConfig
 from gpusim.agents.distributions import DISTRIBUTIONS
 from gpusim.agents.learner import Learner, TrainState, blank_but
 from gpusim.agents.policy import NetworkPolicy
@@ -293,11 +293,19 @@ class ActorCritic(Learner):
 
 def _eyes(config: ActorCriticConfig, world: World) -> networks.Eyes | None:
     """What sees a world's pictures; None where there are none. Raises ValueError for what is not
-    offered with them."""
+    offered with them, and for convolutions where there are none."""
     if world.picture_shape is None:
+        usual = ActorCriticConfig()
+        for name in CONVOLUTIONS:
+            if getattr(config, name) != getattr(usual, name):
+                told, words = (" ".join(map(str, getattr(c, name))) for c in (config, usual))
+                raise ValueError(
+                    f"{name} is {told}, but {world.name} is seen in numbers, not in pictures: it "
+                    f"would have no effect; leave it at {words} (docs/pixels.md)"
+                )
         return None
     for name in ("policies", "central_critic", "opponents"):
         if getattr(config, name):
             raise ValueError(f"{name} is not offered with pictures, in which {world.name} is seen")
-    convolutions = (config.conv_filters, config.conv_kernels, config.conv_strides)
-    return networks.Eyes(world.picture, *convolutions, config.activation)
+    filters, kernels, strides = (getattr(config, name) for name in CONVOLUTIONS)
+    return networks.Eyes(world.picture, filters, kernels, strides, config.activation)

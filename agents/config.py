@@ -85,6 +85,10 @@ class LearnerConfig:
             raise ValueError(f"{type(self).__name__}: {name} is {value}, needs to be {needs}")
 
 
+CONVOLUTIONS = ("conv_filters", "conv_kernels", "conv_strides")
+"""The settings of what sees pictures."""
+
+
 @dataclass(frozen=True)
 class ActorCriticConfig(LearnerConfig):
     """Learners of a Gaussian policy together with a value network."""
@@ -92,7 +96,7 @@ class ActorCriticConfig(LearnerConfig):
     FIXED: ClassVar[tuple[str, ...]] = (
         *LearnerConfig.FIXED,
         *("policy_hidden", "value_hidden", "activation", "distribution", "state_std"),
-        *("conv_filters", "conv_kernels", "conv_strides"),
+        *CONVOLUTIONS,
         *("memory", "normalize_observations", "normalize_rewards", "anneal"),
         *("policies", "central_critic", "opponents"),
     )
@@ -126,7 +130,8 @@ class ActorCriticConfig(LearnerConfig):
     """Of worlds seen in pictures: filters of each convolution before the hidden layers, which
     policy and value network share."""
     conv_kernels: tuple[int, ...] = (8, 4)
-    """Height and width of each convolution's filters, pixels of what it sees."""
+    """Height and width of each convolution's filters, pixels of what it sees; one of k pixels that
+    looks every s is computed, and compiled, as (k / s)² products of matrices."""
     conv_strides: tuple[int, ...] = (4, 2)
     """How far apart each convolution looks; kernels as large look at every pixel once, which is
     several times cheaper."""
@@ -174,10 +179,9 @@ class ActorCriticConfig(LearnerConfig):
         whole = self.opponents == 0 or self.num_envs // num_devices % self.opponents == 0
         worlds = f"a divisor of the {self.num_envs // num_devices} worlds of each device"
         self.require(whole, "opponents", worlds)
-        convolutions = ("conv_filters", "conv_kernels", "conv_strides")
-        for name in ("policy_hidden", "value_hidden", *convolutions):
+        for name in ("policy_hidden", "value_hidden", *CONVOLUTIONS):
             self.require(all(n >= 1 for n in getattr(self, name)), name, "of numbers from 1 on")
-        for name in convolutions:
+        for name in CONVOLUTIONS:
             count = len(self.conv_filters)
             each = f"a number for each of the convolutions, of which conv_filters names {count}"
             self.require(len(getattr(self, name)) == count > 0, name, each)

@@ -109,8 +109,7 @@ class Played:
         that is not seen in pictures."""
         player, world = self.player, self.player.env
         _check_seconds(seconds)
-        if world.picture_shape is None:
-            raise ConfigError(f"{player.config.env} is not seen in pictures (docs/pixels.md)")
+        _check_seen(player)
         every = len(self.episodes.total)
         again = Evaluation(world, every, player.episode_length, lambda state: state.obs)
         found = again(player.policy, self.key)
@@ -298,6 +297,7 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
         raise ConfigError("--min-return is nan, which no episode earns")
     if options.min_return > -math.inf and not options.save:
         raise ConfigError("--min-return says which episodes --save FILE keeps: say both")
+    _check_seconds(options.seconds)
     player = load(
         *(options.run, options.checkpoint, said),
         seed_index=options.seed_index,
@@ -306,6 +306,8 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
     if options.replay_nan:
         shell.say(f"{player.config.env}, {player.path}: {player.fault().text()}")
         return
+    if options.pictures:
+        _check_seen(player)
     there = _elsewhere(player, options.elsewhere) if options.elsewhere else None
     played = _played(player, _starts(player, options.seed), options.episodes)
     shell.say(played.text())
@@ -321,7 +323,11 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
         )
     if options.save:
         count = played.save(options.save, min_return=options.min_return)
-        shell.say(f"episodes: {options.save} holds {count} to learn from (--learner bc)")
+        told = f"episodes: {options.save} holds {count}"
+        if player.env.picture_shape:
+            shell.say(f"{told}, as numbers that pictures are drawn of, which bc does not see")
+        else:
+            shell.say(f"{told} to learn from (--learner bc)")
     if options.emission:
         count = played.emission(options.emission)
         shell.say(f"vehicles: {options.emission} holds {count:,} rows, one a vehicle and step")
@@ -340,6 +346,12 @@ def _check_seconds(seconds: float | None) -> None:
     """Raise ConfigError for what is no length of a film."""
     if seconds is not None and not seconds > 0:
         raise ConfigError(f"--seconds is {seconds}, needs to be positive")
+
+
+def _check_seen(player: Player) -> None:
+    """Raise ConfigError unless the policy sees pictures."""
+    if player.env.picture_shape is None:
+        raise ConfigError(f"{player.config.env} is not seen in pictures (docs/pixels.md)")
 
 
 @contextmanager

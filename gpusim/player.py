@@ -16,7 +16,7 @@ from gpusim.agents.evaluate import Match
 from gpusim.agents.learner import Policy
 from gpusim.config import ConfigError, TrainConfig
 from gpusim.envs.world import World
-from gpusim.run import archive, checkpoint, fault
+from gpusim.run import archive, blame, checkpoint, fault
 from gpusim.run.archive import CheckpointError
 from gpusim.suggest import nearest
 
@@ -76,7 +76,12 @@ def load(
     )
     # A learner on one device, for what it knows about the policy.
     kind = agents.find(agents.name_of(settings.learner)).Learner
-    learner = kind(settings.learner, env, devices=1, num_seeds=settings.num_seeds)
+    try:
+        learner = kind(settings.learner, env, devices=1, num_seeds=settings.num_seeds)
+    except ValueError as error:  # another environment than it learned in, say
+        if blame.environment(error):
+            raise  # its author is to see where
+        raise ConfigError(f"the policy of {run} cannot act there: {error}") from error
     if not 0 <= seed_index < settings.num_seeds:
         raise ConfigError(f"seed {seed_index} of {run}: it has {settings.num_seeds}, from 0 on")
     template = learner.essentials(learner.blank())

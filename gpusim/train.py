@@ -132,7 +132,7 @@ def _main(parse: Callable[[], Command]) -> int:
 def _run(command: Command, folder: Path) -> int:
     """Train, or say what would be done; the exit status. Raises what `_main` answers."""
     # Not above: it imports JAX, and --help or a mistyped flag are answered without.
-    from gpusim.run import clock, hosts, job
+    from gpusim.run import clock, hosts, job, memory
 
     here = hosts.current()
     try:
@@ -158,6 +158,8 @@ def _run(command: Command, folder: Path) -> int:
             return _complain(fault, 4)
         if isinstance(error, OSError):  # no checkpoint could be written
             return _complain(str(error), 5)
+        if lack := memory.exhausted(error, command.train):
+            return _complain(lack, 2)
         raise
     if not here.first:
         return 128 + run.interrupted_by if run.interrupted_by else 3 * run.diverged

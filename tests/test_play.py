@@ -293,6 +293,12 @@ def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
         play.load(tmp_path / "nothing")
 
 
+def test_an_environment_in_which_the_policy_cannot_act_is_refused(trained):
+    why = "cannot act there: policies is 0 1: 2 numbers for the 1 agent.s. of cart"
+    with pytest.raises(ConfigError, match=why):
+        play.load(trained[0], said=[("policies", (0, 1))])
+
+
 @struct.dataclass
 class Feedback:
     """Acts in proportion to what is seen; of two choices, by the sign."""
@@ -368,7 +374,7 @@ def test_what_is_not_elsewhere_is_told_before_anything_is_played(trained, monkey
         play.Played(cart_pole, none, none).in_gymnasium()
 
 
-def test_pictures_are_what_the_policy_saw(trained, tmp_path: Path):
+def test_pictures_are_what_the_policy_saw(trained, tmp_path: Path, capsys):
     image = pytest.importorskip("PIL.Image")
     small = {"conv_filters": (2,), "conv_kernels": (3,), "conv_strides": (3,)}
     learner = dataclasses.replace(PPO, activation="relu", **small)
@@ -392,6 +398,19 @@ def test_pictures_are_what_the_policy_saw(trained, tmp_path: Path):
         played.pictures(tmp_path / "a.avi")
     with pytest.raises(ConfigError, match=r"--seconds is -1\.0, needs to be positive"):
         played.pictures(tmp_path / "a.gif", seconds=-1.0)
+    file = tmp_path / "kept.npz"
+    assert play.main([str(tmp_path / "run"), "--episodes", "3", "--save", str(file)]) == 0
+    told = capsys.readouterr().out
+    assert "holds 3, as numbers that pictures are drawn of, which bc does not see" in told
+    assert file.exists()
+
+
+def test_what_pictures_are_not_for_is_told_before_anything_is_played(trained, capsys):
+    for more, why in (([], "cart is not seen in"), (["--seconds", "0"], "--seconds is 0.0, needs")):
+        assert play.main([str(trained[0]), "--pictures", "a.webp", *more]) == 2
+        told = capsys.readouterr()
+        assert why in told.err
+        assert told.out == ""
 
 
 def test_pictures_of_several_agents_are_side_by_side(tmp_path: Path):

@@ -31,7 +31,16 @@ def make(name: str, backend: str, **options: Any) -> "BraxWorld":
     if "a_min" not in inspect.signature(jnp.clip).parameters:
         # Brax 0.14 calls jnp.clip with names that JAX has given up
         fluid.jp = _OldNumpy()  # pyright: ignore[reportAttributeAccessIssue]
-    env = brax_envs.get_environment(NAMES[name], backend=backend, **options)
+    try:
+        env = brax_envs.get_environment(NAMES[name], backend=backend, **options)
+    except TypeError as error:
+        wrong = str(error).partition("unexpected keyword argument ")[2]
+        if not wrong:
+            raise
+        raise ValueError(
+            f"Brax's own {name} (brax-{backend}) has no option {wrong}; its options are its "
+            "constructor's, not those of gpusim's task of that name"
+        ) from error
     return BraxWorld(env, f"{name} (brax-{backend})")
 
 

@@ -289,4 +289,22 @@ def _with_numbers(mj: Any, drawn: Any) -> Any:
             getattr(own, name)[limited] = np.asarray(value)[limited]
         else:
             getattr(own, name)[:] = np.asarray(value).reshape(getattr(own, name).shape)
+    own.body_subtreemass[:] = own.body_mass
+    for body in range(own.nbody - 1, 0, -1):
+        own.body_subtreemass[own.body_parentid[body]] += own.body_subtreemass[body]
+    if "body_ipos" in drawn:  # what the compiler found to be in the same place is so no longer
+        for same in (own.body_sameframe, own.geom_sameframe, own.site_sameframe):
+            same[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
+    if "geom_size" in drawn:
+        around = {
+            mujoco.mjtGeom.mjGEOM_SPHERE: lambda x, y, z: x,
+            mujoco.mjtGeom.mjGEOM_CAPSULE: lambda x, y, z: x + y,
+            mujoco.mjtGeom.mjGEOM_CYLINDER: lambda x, y, z: np.hypot(x, y),
+            mujoco.mjtGeom.mjGEOM_ELLIPSOID: max,
+            mujoco.mjtGeom.mjGEOM_BOX: lambda x, y, z: np.sqrt(x * x + y * y + z * z),
+        }
+        for geom in range(own.ngeom):
+            if radius := around.get(mujoco.mjtGeom(int(own.geom_type[geom]))):
+                own.geom_rbound[geom] = radius(*own.geom_size[geom])
+        own.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE  # boxes of the file's sizes
     return own

@@ -6,7 +6,6 @@ pictures are drawn of it where they are looked at.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -65,7 +64,9 @@ class Filmed(World):
         sizes = len(self.camera_size) == 2 and min(map(count, self.camera_size))
         self.require(sizes, "camera_size", "a height and a width from 1 on")
         self.require(count(self.camera_frames), "camera_frames", "a whole number from 1 on")
-        self.require(0 < self.camera_far < math.inf, "camera_far", "a distance, m")
+        single = np.finfo(np.float32)
+        distance = single.tiny <= self.camera_far <= single.max
+        self.require(bool(distance), "camera_far", "a distance, m, that 32 bits hold")
         kinds = ", ".join(_CHANNELS)
         self.require(self.camera_image in _CHANNELS, "camera_image", f"one of {kinds}")
         self.require(self.agents == 1, "camera", "offered where several agents act")
@@ -106,6 +107,11 @@ class Filmed(World):
         """(height, width, frames * channels): the newest frame first; None without a camera."""
         if not self.camera:
             return None
+        if np.shape(obs) != (self.observation_size,):
+            raise ValueError(
+                f"{self.name}: a picture is drawn of one observation ({self.observation_size},), "
+                f"not of {np.shape(obs)}; many are drawn by jax.vmap(env.picture)(obs)"
+            )
         film: Film = self._film_of(obs)
         strips = jnp.arange(0, self.camera_size[0], self._rows)
         strip = lambda at, first: self._strip_kernel(at, film.numbers, first)

@@ -360,15 +360,17 @@ def begun(world: World, key: jax.Array, prepared: Any = None, ended: State | Non
     """
     state: Any
     if prepared is None:
+        hook = "start" if ended is None else "start_after"
         state = world.start(key) if ended is None else world.start_after(key, ended)
     elif type(world).start_after is not World.start_after:
         raise WorldError(f"world {world.name}: has prepared_starts, which know no start_after")
     else:
         key, of_which = jax.random.split(key)
         which = jax.random.randint(of_which, (), 0, world.prepared_starts)
-        state = world.begin_prepared(key, jax.tree.map(lambda x: jnp.asarray(x)[which], prepared))
+        one = jax.tree.map(lambda x: jnp.asarray(x)[which], prepared)
+        hook, state = "begin_prepared", world.begin_prepared(key, one)
     if not isinstance(state, State):
-        raise WorldError(f"world {world.name}: start gives a {type(state).__name__}, not a State")
+        raise WorldError(f"world {world.name}: {hook} gives a {type(state).__name__}, not a State")
     _check_obs(world, state.obs)
     _check_number(world.name, "reward", state.reward, float, world.each)
     for name in ("terminated", "truncated"):

@@ -51,7 +51,7 @@ EXACT = frozenset(
     "stop_gradient optimization_barrier device_put reshard neg abs sign max min clamp floor ceil "
     "round sort top_k argmax argmin reduce_max reduce_min cummax cummin jit pjit closed_call "
     "core_call remat checkpoint remat2 custom_jvp_call custom_vjp_call custom_vmap_call composite "
-    "cond scan while lanes bitcast_convert_type".split()
+    "cond scan while lanes lanes_empty bitcast_convert_type".split()
 )
 
 

@@ -29,6 +29,8 @@ from gpusim.suggest import unknown
 
 GROUPS = (0, 1, 2)
 """The groups of geoms that MuJoCo's viewer draws unless it is told otherwise."""
+LAST_GROUP = mujoco.mjNGROUP - 1
+"""A geom of a group beyond it counts as of it."""
 AMBIENT = 0.3
 """How bright a surface is that is seen from the side; one that faces the camera is 1."""
 _LEAST = 1e-15  # mjMINVAL
@@ -51,12 +53,14 @@ class Camera(NamedTuple):
 
 
 def find(model: Model, name: str, groups: Sequence[int] = GROUPS) -> Camera:
-    """The camera of this name, which draws geoms of these groups.
+    """The camera of this name, which draws geoms of these groups, from 0 to 5.
 
-    Raises ValueError for a name that there is not, Unsupported for a camera that is not like a
-    pinhole, or for a geom that rays do not know.
+    Raises ValueError for a name or a group that there is not, and where nothing is to be drawn;
+    Unsupported for a camera that is not like a pinhole, or for a geom that rays do not know.
     """
-    m = model.mj
+    m, said = model.mj, ", ".join(map(str, groups))
+    if any(group not in range(LAST_GROUP + 1) for group in groups):
+        raise ValueError(f"groups {said}: those of geoms are 0 to {LAST_GROUP}")
     index = mujoco.mj_name2id(m, mujoco.mjtObj.mjOBJ_CAMERA, name)
     if index < 0:
         names = [m.camera(i).name for i in range(m.ncam)]
@@ -65,17 +69,22 @@ def find(model: Model, name: str, groups: Sequence[int] = GROUPS) -> Camera:
             problem += '; write <camera name="..."/> into a body of it'
         raise ValueError(f"model {model.name}: {problem}")
     strange = _strange(m, index)
-    drawn = [g for g in rays.visible(m) if m.geom_group[g] in groups and _rgba(m, g)[3] > 0]
+    of_group = np.clip(m.geom_group, 0, LAST_GROUP)
+    drawn = [g for g in range(m.ngeom) if of_group[g] in groups and _rgba(m, g)[3] > 0]
     for g in drawn:
         if int(m.geom_type[g]) not in rays.KNOWN:
             kind = mujoco.mjtGeom(int(m.geom_type[g])).name[7:].lower()
             geom = f"geom '{m.geom(g).name}'" if m.geom(g).name else f"geom {g}"
-            strange = (
-                f"{geom}, a {kind} of group {m.geom_group[g]}, before a camera (groups "
-                f"{', '.join(map(str, groups))} are drawn)"
-            )
+            what = f"{geom}, a {kind} of group {of_group[g]}"
+            strange = f"{what}, before a camera (groups {said} are drawn)"
     if strange:
         raise Unsupported(f"model {model.name}: {strange} is not supported; see docs/pixels.md")
+    if not drawn:
+        there = ", ".join(map(str, sorted({*of_group.tolist()}))) or "none"
+        raise ValueError(
+            f"model {model.name}: camera '{name}' has nothing to draw: no geom of groups "
+            f"{said or 'none'} is visible; geoms are of groups {there}"
+        )
     colours = np.array([_rgba(m, g)[:3] for g in drawn], float).reshape(-1, 3)
     return Camera(index, tuple(drawn), np.clip(colours, 0, 1))
 
@@ -137,9 +146,8 @@ def image(
     model, dtype = model.astype(pose.xmat.dtype), pose.xmat.dtype
     eye, rows = placed(model, pose, of.index), height if rows is None else rows
     solids = [_before(model, pose, g, eye) for g in of.geoms]
-    view = pixel_rays(model, of.index, height, width)
-    down = np.array([0, view[-1, 1] - view[0, 1], 0]) / max(height - 1, 1)  # from row to row
-    start, uppermost = jnp.asarray(first, dtype) * down.astype(dtype), jnp.asarray(view, dtype)
+    view, down = pixel_rays(model, of.index, height, width, rows)
+    uppermost, start = jnp.asarray(view, dtype), jnp.asarray(first, dtype) * down.astype(dtype)
 
     def pixel(i: jax.Array, drawn: Image) -> Image:
         depth, rgb = jnp.full((), far, dtype), jnp.zeros(3, dtype)
@@ -156,13 +164,17 @@ def image(
     return Image(drawn.depth.reshape(rows, width), drawn.rgb.reshape(rows, width, 3))
 
 
-def pixel_rays(model: Model, index: int, height: int, width: int) -> np.ndarray:
-    """(height * width, 3) through the middles of the pixels, row by row, in the camera's frame; 1 m
-    long along its axis."""
+def pixel_rays(
+    model: Model, index: int, height: int, width: int, rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rows * width, 3) through the middles of the pixels of the uppermost rows, row by row, in the
+    camera's frame, 1 m long along its axis; and (3,) from a row to the next."""
     up = np.tan(np.radians(model.mj.cam_fovy[index]) / 2)
-    middles = lambda n: (2 * np.arange(n) + 1) / n - 1
-    y, x = np.meshgrid(-up * middles(height), up * width / height * middles(width), indexing="ij")
-    return np.stack([x.ravel(), y.ravel(), np.full(x.size, -1.0)], axis=1)
+    middles = lambda n, first: (2 * np.arange(first) + 1) / n - 1
+    across = up * width / height * middles(width, width)
+    y, x = np.meshgrid(-up * middles(height, rows), across, indexing="ij")
+    rays = np.stack([x.ravel(), y.ravel(), np.full(x.size, -1.0)], axis=1)
+    return rays, np.array([0, -2 * up / height, 0])
 
 
 class _Solid(NamedTuple):

@@ -14,11 +14,12 @@ from gpusim.config import ConfigError, TrainConfig
 
 def check(config: TrainConfig, learner: Learner) -> None:
     """Raise ConfigError if the state of a run and the observations of one rollout, which have to
-    be there at the same time, or the worlds of an evaluation, are more than the memory of the
-    devices of this process."""
-    own = _own(learner)
-    state, settings = learner.blank(), config.learner
+    be there at the same time, or the worlds of an evaluation, or the pictures that are looked at
+    together, are more than the memory of the devices of this process."""
+    own, settings = _own(learner), config.learner
     actors = config.num_seeds * learner.all_worlds.actors * len(own) // len(learner.devices)
+    _check_pictures(config, learner, actors, _memory(own))
+    state = learner.blank()
     seen = actors * settings.unroll_length * learner.world.observation_size * 4
     stored = _bytes(state.extra)
     needed, there = _bytes(state) + seen, _memory(own)
@@ -30,8 +31,7 @@ def check(config: TrainConfig, learner: Learner) -> None:
             f"eval_envs is {config.eval_envs}: evaluations need more than {_size(evaluated)} of "
             f"memory, of which there are {_size(there)}; try --eval-envs 128"
         )
-    flags = f"--num-envs {settings.num_envs}, --unroll-length {settings.unroll_length}"
-    flags += f", --num-seeds {config.num_seeds}" if config.num_seeds > 1 else ""
+    flags = _taking(config)
     flags += (
         f"; {_size(stored)} of it are for what the learner remembers" if stored > needed / 2 else ""
     )
@@ -39,6 +39,40 @@ def check(config: TrainConfig, learner: Learner) -> None:
         f"this needs more than {_size(needed)} of memory, of which there are {_size(there)}; "
         f"make less of what takes it: {flags}"
     )
+
+
+def _check_pictures(config: TrainConfig, learner: Learner, actors: int, there: int | None) -> None:
+    """Raise ConfigError if there is no room for the pictures of a minibatch, or of an evaluation:
+    asked before any is traced, since the rays of a large one alone are too many."""
+    shape = learner.world.picture_shape
+    if shape is None or there is None:
+        return
+    samples = actors * config.learner.unroll_length
+    learned = samples // getattr(config.learner, "num_minibatches", 1)
+    together = max(actors, learned, config.eval_envs or 0)
+    needed = 4 * math.prod(shape) * together
+    if needed > there:
+        raise ConfigError(
+            f"pictures of {' x '.join(map(str, shape))} numbers, {together:,} of them together, "
+            f"need more than {_size(needed)} of memory, of which there are {_size(there)}; make "
+            f"them smaller, or less of what takes it: {_taking(config)}, --eval-envs "
+            f"{config.eval_envs}"
+        )
+
+
+def exhausted(error: Exception, config: TrainConfig) -> str | None:
+    """What to say of an error that is a lack of memory, in a line; None of another one."""
+    if not isinstance(error, jax.errors.JaxRuntimeError) or "RESOURCE_EXHAUSTED" not in str(error):
+        return None
+    told = str(error).partition("RESOURCE_EXHAUSTED: ")[2].splitlines()[0].rstrip(".")
+    return f"{told}; make less of what takes memory: {_taking(config)}"
+
+
+def _taking(config: TrainConfig) -> str:
+    """The flags that take most of it."""
+    settings = config.learner
+    flags = f"--num-envs {settings.num_envs}, --unroll-length {settings.unroll_length}"
+    return flags + (f", --num-seeds {config.num_seeds}" if config.num_seeds > 1 else "")
 
 
 def used(learner: Learner) -> float:

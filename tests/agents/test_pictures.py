@@ -172,6 +172,21 @@ def test_convolutions_that_are_none_are_refused(changes, what):
         PPO(PPOConfig(**SMALL | changes), Dot(), devices=1)
 
 
+class Numbers(Pointed):
+    def picture(self, obs: jax.Array) -> None:
+        return None
+
+
+@pytest.mark.parametrize("name", ["ppo", "reinforce", "apg"])
+def test_convolutions_where_nothing_is_seen_in_pictures_are_refused(name):
+    """They had no effect, without a word."""
+    module, world = agents.find(name), Numbers()
+    module.Learner(module.Config(conv_kernels=(8, 4)), world, devices=1)  # as they are
+    what = "conv_kernels is 8 2, but Numbers is seen in numbers.*leave it at 8 4"
+    with pytest.raises(ValueError, match=what):
+        module.Learner(module.Config(conv_kernels=(8, 2)), world, devices=1)
+
+
 class Two(Dot):
     """Two agents, each with a picture of its own."""
 

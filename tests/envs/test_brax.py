@@ -108,6 +108,8 @@ def test_a_diverged_world_ends(original):
 
 
 def test_unknown_physics_and_names():
+    with pytest.raises(ValueError, match=r"own hopper \(brax-spring\) has no option 'camera'"):
+        gpusim.make("hopper", physics="brax-spring", camera="track")
     with pytest.raises(ValueError, match="did you mean 'brax-spring'"):
         gpusim.make("ant", physics="brax-sprong")
     with pytest.raises(ValueError, match="did you mean 'half_cheetah'"):

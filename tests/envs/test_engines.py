@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 import gpusim
 from gpusim.envs import randomize
 from gpusim.envs.engines import in_mjx, in_mujoco
-from gpusim.envs.mujoco_task import MujocoTask
+from gpusim.envs.mujoco_task import Moment, MujocoTask
 from gpusim.envs.tasks.brax.hopper import Hopper
 
 
@@ -76,3 +77,37 @@ def test_by_name():
     assert jax.eval_shape(world.reset, jax.random.key(0)).obs.shape == (11,)
     with pytest.raises(ValueError, match="no task on a MuJoCo model"):
         gpusim.make("tests.envs.ring:Ring", physics="mjx")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Shifted(MujocoTask):
+    """A ball with an arm, of masses, centres of mass and sizes of its own: it is so large that it
+    touches the ground."""
+
+    mjcf: ClassVar[str] = """<mujoco><worldbody><geom type="plane" size="0 0 1"/>
+      <body name="ball" pos="0 0 .29"><freejoint/><geom size=".2" mass="1"/>
+      <body pos=".4 0 0"><joint name="j" axis="0 1 0"/>
+      <geom type="capsule" size=".05 .3" pos="0 0 .3" mass=".5" contype="0"/></body></body>
+      </worldbody><actuator><motor joint="j" gear="5"/></actuator></mujoco>"""
+    n_frames: int = 20
+
+    def vary(self, key: jax.Array) -> dict[str, jax.Array]:
+        mass, ipos = (jnp.asarray(x) for x in (self.model.body_mass, self.model.body_ipos))
+        size = jnp.asarray(self.model.geom_size).at[1, 0].set(0.3)
+        return {"body_mass": mass * 2, "body_ipos": ipos + 0.05, "geom_size": size}
+
+    def observation(self, memory: Any, now: Moment) -> jax.Array:
+        return jnp.concatenate([now.state.qpos, now.derived.subtree_com.ravel()])
+
+    def rewards(self, past: Any, memory: Any, now: Moment) -> dict[str, jax.Array]:
+        return {"none": jnp.zeros(())}
+
+
+@pytest.mark.slow
+def test_c_mujoco_has_a_world_s_own_masses_and_sizes():
+    """What its compiler derived from the file's would stand for them."""
+    world, action = Shifted(), jnp.array([0.5])
+    start = jax.jit(world.start)(jax.random.key(0))
+    ours, theirs = (jax.jit(w.transition)(start, action) for w in (world, in_mujoco(world)))
+    np.testing.assert_allclose(ours.obs, theirs.obs, rtol=0, atol=1e-4)
+    assert np.abs(ours.obs - start.obs).max() > 0.005

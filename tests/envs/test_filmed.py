@@ -182,6 +182,9 @@ def test_c_mujoco_is_seen_through_the_same_camera():
         ("ant", {"camera": "track", "camera_size": (32,)}, "camera_size.*takes 2 values"),
         ("ant", {"camera": "track", "camera_frames": 0}, "camera_frames is 0, not a whole number"),
         ("ant", {"camera": "track", "camera_far": -1.0}, "camera_far is -1.0, not a distance"),
+        ("ant", {"camera": "track", "camera_far": 1e-40}, "camera_far is 1e-40, not a distance"),
+        ("ant", {"camera": "track", "camera_groups": ()}, "nothing to draw: .*groups none"),
+        ("ant", {"camera": "track", "camera_groups": (7,)}, "groups 7: those of geoms are 0 to 5"),
         ("ant", {"camera": "track", "camera_image": "grey"}, "camera_image.*'grey' is none of"),
         ("sumo", {"camera": "track"}, "camera is track, not offered where several agents act"),
     ],
@@ -189,6 +192,14 @@ def test_c_mujoco_is_seen_through_the_same_camera():
 def test_what_cannot_be_seen_is_refused(name: str, options: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         gpusim.make(name, **options)
+
+
+def test_many_observations_are_not_taken_for_one():
+    world = gpusim.make("hopper", camera="track", camera_frames=2)
+    assert world.observation_size == 12
+    for shape in ((3, 12), (6,)):
+        with pytest.raises(ValueError, match=r"hopper: a picture .* \(12,\), not of .*jax.vmap"):
+            world.picture(jnp.zeros(shape))
 
 
 def test_a_picture_of_one_s_own_is_not_the_camera_s():

@@ -267,6 +267,10 @@ def test_a_start_after_another_one_is_a_start_like_any():
         def start_after(self, key: jax.Array, ended: State) -> State:
             return State.of({"steps": 0, "ends": jnp.zeros(3)}, jnp.zeros(2))
 
+    class Nothing(Tally):
+        def start_after(self, key: jax.Array, ended: State) -> None:
+            return None
+
     class Both(Tally):
         prepared_starts = 2
 
@@ -275,6 +279,9 @@ def test_a_start_after_another_one_is_a_start_like_any():
 
     venv = autoreset(Wrong(), 2)
     with pytest.raises(WorldError, match=r"world Wrong: carry.ends is .* before a restart and"):
+        venv.step(venv.reset(jax.random.key(0)), jnp.zeros((2, 1)))
+    venv = autoreset(Nothing(), 2)
+    with pytest.raises(WorldError, match="Nothing: start_after gives a NoneType, not a State"):
         venv.step(venv.reset(jax.random.key(0)), jnp.zeros((2, 1)))
     with pytest.raises(WorldError, match="Both: has prepared_starts, which know no start_after"):
         autoreset(Both(), 2).reset(jax.random.key(0))

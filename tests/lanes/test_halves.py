@@ -122,3 +122,12 @@ def test_a_large_state_and_what_is_refused():
         jax.jit(jax.vmap(lanes.kernel(jnp.nextafter))).lower(*[some("float16", 4)] * 2)
     with pytest.raises(lanes.LanesError, match="dtype float8_e5m2 is not supported"):
         jax.jit(jax.vmap(lanes.kernel(lambda x: x + x))).lower(some("float8_e5m2", 4))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_array_that_a_loop_fills(dtype):
+    def filled(x):
+        fill = lambda k, a: a.at[k].set(x * k)
+        return lanes.fori_loop(0, 3, fill, lanes.empty((3,), dtype))
+
+    same(filled, some(dtype, 8))

@@ -194,12 +194,14 @@ def test_a_robot_far_away_is_seen_as_well():
 MESH = """<mujoco><asset><mesh name="m" vertex="0 0 0 1 0 0 0 1 0 0 0 1"/></asset>
   <worldbody><camera name="front"/><camera name="flat" projection="orthographic"/>
   <camera name="chip" sensorsize="0.1 0.1" focal="0.1 0.1" resolution="3 3"/>
-  <geom name="statue" type="mesh" mesh="m" group="{}"/></worldbody></mujoco>"""
+  <geom name="statue" type="mesh" mesh="m" group="{}"/><geom size="1" group="9"/>
+  </worldbody></mujoco>"""
 
 
 @pytest.mark.parametrize(
     ("text", "name", "message"),
     [
+        (MESH.format(3), "front", "'front' has nothing to draw: .* groups 0, 1, 2 .*groups 3, 5"),
         (MESH.format(3), "frnt", "unknown camera 'frnt'; did you mean 'front'.*chip, flat, front"),
         ("<mujoco/>", "front", "unknown camera 'front'.*none.*write <camera name=\"...\"/>"),
         (MESH.format(0), "front", "geom 'statue', a mesh of group 0, before a camera"),
@@ -213,6 +215,28 @@ def test_what_cannot_be_seen_is_named(text: str, name: str, message: str):
         camera.find(model, name)
 
 
-def test_a_mesh_of_a_group_that_is_not_drawn_matters_not():
+def test_groups_are_those_of_mujoco():
+    """A mesh of a group that is not drawn matters not; a group beyond the last one is the last."""
     model = physics.load(mujoco.MjModel.from_xml_string(MESH.format(3)))
-    assert camera.find(model, "front").geoms == ()
+    assert camera.find(model, "front", (0, 5)).geoms == (1,)
+    for groups in ((0, 6), (-1,)):
+        with pytest.raises(ValueError, match=f"groups {groups[0]}.*: those of geoms are 0 to 5"):
+            camera.find(model, "front", groups)
+
+
+def test_colours_and_what_is_invisible_are_the_renderers():
+    """A geom's own colour covers its material's, also where one of them is transparent."""
+    text = """<mujoco>
+      <asset><material name="none" rgba="1 1 1 0"/><material name="m" rgba="0 1 0 1"/></asset>
+      <worldbody><camera name="eye"/><geom size="1" rgba="1 0 0 1" material="none"/>
+      <geom size="1" rgba="1 0 0 0" material="m"/><geom size="1" material="none"/>
+      <geom size="1" material="m"/></worldbody></mujoco>"""
+    m = mujoco.MjModel.from_xml_string(text)
+    scene, data = mujoco.MjvScene(m, 10), mujoco.MjData(m)
+    mujoco.mj_forward(m, data)
+    every = mujoco.mjtCatBit.mjCAT_ALL
+    mujoco.mjv_updateScene(m, data, mujoco.MjvOption(), None, mujoco.MjvCamera(), every, scene)
+    theirs = {g.objid: g.rgba[:3] for g in scene.geoms[: scene.ngeom] if g.rgba[3] > 0}
+    found = camera.find(physics.load(m), "eye")
+    assert found.geoms == tuple(theirs) == (0, 3)
+    np.testing.assert_array_equal(found.colours, [*theirs.values()])

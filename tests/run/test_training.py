@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
@@ -18,7 +20,7 @@ from gpusim import config, play, train
 from gpusim.checkpoint import main as checkpoint_main
 from gpusim.metrics import MOMENTARY
 from gpusim.report import replay
-from gpusim.run import archive, clock, summary, training
+from gpusim.run import archive, clock, memory, summary, training
 from gpusim.run.job import prepare
 from gpusim.run.sinks import Row
 
@@ -296,6 +298,11 @@ def test_some_checkpoints_are_kept_for_good(tmp_path: Path):
         (["--num-envs", "2e9"], "GiB; make less of what takes it: --num-envs 2000000000"),
         (["--eval-envs", "2e9"], "eval_envs is 2000000000: evaluations need more than "),
         (["--num-envs", "8", "--num-seeds", "1_000_000_000"], "--num-seeds 1000000000"),
+        (["--conv-filters", "8", "16"], "conv_filters is 8 16, but hopper is seen in numbers"),
+        (
+            ["--env.camera", "track", "--env.camera-size", "100000", "100000"],
+            "pictures of 100000 x 100000 x 9 numbers, 16 of them together, need more than 5,3",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line_and_writes_nothing(
@@ -307,6 +314,16 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(
     assert error.startswith("gpusim.train: ")
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_lack_of_memory_is_told_in_a_line(tmp_path: Path):
+    with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+        jax.block_until_ready(jax.jit(lambda: jnp.zeros(2**44))())
+    said = config.parse(flags(tmp_path / "run", 2)).train
+    told = memory.exhausted(caught.value, said)
+    assert told is not None
+    assert re.fullmatch(r"Out of memory .*; make less of what .*: --num-envs \d+, --unr.*", told)
+    assert memory.exhausted(ValueError("RESOURCE_EXHAUSTED: of another kind"), said) is None
 
 
 def test_a_replay_that_has_no_room_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -71,7 +71,7 @@ def _any_world(s, eqn, x):
 
 @rule("lanes_empty")
 def _empty(s, eqn):
-    shape, t = eqn.params["shape"], s.number_type(eqn.params["dtype"])
+    shape, t = eqn.params["shape"], s.lane_type(eqn.params["dtype"])
     blank = s.g.blank(t, math.prod(shape))
     return [np.array(s.g.items(blank), np.int64).reshape(shape)]
 
