@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from gpusim.physics.collision import convex
+from gpusim.physics.collision.gjk import simplex_weights
 from gpusim.physics.collision.groups import KINDS
 from gpusim.physics.collision.hulls import hulls
-from gpusim.physics.collision.shapes import BOX, CYLINDER, ELLIPSOID, MESH, PLANE, Shape
+from gpusim.physics.collision.shapes import (
+    BOX,
+    CYLINDER,
+    ELLIPSOID,
+    MESH,
+    PLANE,
+    Shape,
+)
 from tests.physics.harness import over_worlds
 
 NAMES = ("plane", "hfield", "sphere", "capsule", "ellipsoid", "cylinder", "box", "mesh")
@@ -139,7 +147,7 @@ def test_on_a_flat_face_a_curved_shape_touches_exactly(kind: tuple[int, int]):
             np.testing.assert_allclose(point[k, first[k]], middle, atol=1e-13)
 
 
-@pytest.mark.parametrize("kind", [(PLANE, MESH), (MESH, MESH), (ELLIPSOID, MESH)])
+@pytest.mark.parametrize("kind", [(PLANE, MESH), (MESH, MESH), (ELLIPSOID, MESH), (CYLINDER, MESH)])
 def test_corners_amid_faces_touch_too(kind: tuple[int, int]):
     """A box on whose faces are corners 1e-5 m high: MuJoCo takes those faces for flat ones."""
     words = lambda numbers: " ".join(map(str, np.ravel(numbers)))
@@ -149,6 +157,7 @@ def test_corners_amid_faces_touch_too(kind: tuple[int, int]):
     below = {
         PLANE: 'type="plane" size="1 1 1"', MESH: 'type="mesh" mesh="prism"',
         ELLIPSOID: 'type="ellipsoid" size="0.9 0.9 0.12"',
+        CYLINDER: 'type="cylinder" size="0.2 0.12"',
     }[kind[0]]  # fmt: skip
     m = mujoco.MjModel.from_xml_string(
         MODEL.format(words(stone), words(PRISM), below, 'type="mesh" mesh="stone"')
@@ -163,13 +172,29 @@ def test_corners_amid_faces_touch_too(kind: tuple[int, int]):
         mujoco.mj_forward(m, d)
         data.append(d)
         assert d.ncon
-    m.opt.ccd_iterations, m.opt.ccd_tolerance = 400, 1e-9
+    # How far C searches decides whether an edge or its lower end lies on a cap: to the end here.
+    m.opt.ccd_iterations, m.opt.ccd_tolerance = 2000, 1e-14 if kind[0] == CYLINDER else 1e-9
     for d in data:
         mujoco.mj_forward(m, d)
-    bounds = np.array(CLOSE if kind in SEARCHED else EXACT)
-    assert compare(kind, m, data, bounds) >= len(data)
+    if kind[0] == CYLINDER:  # as high to rounding: C has one end of the edge or both
+        data = [d for d in data if d.ncon != 2 or np.ptp(d.contact.dist) > 1e-10]
+    bounds = np.array(CLOSE if kind[0] == ELLIPSOID else EXACT)
+    assert compare(kind, m, data, bounds) >= len(data) > 55
     alone = [d for d in data if d.ncon == 1]
     assert len(alone) > 10
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nothing_lies_between_corners_of_an_edge(dtype):
+    """Rounding of them gives them a volume, which the origin does not lie in."""
+    rng, eps = np.random.default_rng(0), np.finfo(dtype).eps
+    first, last = rng.uniform(-1, 1, (2, 2000, 3))
+    t = np.clip((first * (first - last)).sum(1) / ((last - first) ** 2).sum(1), 0, 1)
+    far = np.linalg.norm(first + t[:, None] * (last - first), axis=1)
+    corners = np.stack([first, last, first, first], 1)
+    corners = (corners * (1 + eps * rng.integers(-1, 2, corners.shape))).astype(dtype)
+    point = (over_worlds(simplex_weights, dtype)(corners)[:, :, None] * corners).sum(1)
+    np.testing.assert_allclose(np.linalg.norm(point, axis=1), far, atol=100 * eps)
 
 
 def check(kind: tuple[int, int], m: mujoco.MjModel, rng: np.random.Generator) -> None:

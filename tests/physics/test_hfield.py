@@ -83,6 +83,34 @@ def test_contacts_are_c_s(shape: str, margin: float):
     assert seen > 50
 
 
+@pytest.mark.parametrize("tilt", [0.0, 1e-6, 1e-3])
+def test_a_cylinder_on_flat_ground_touches_where_it_stands(tilt: float):
+    """Each prism under its cap has a point; under the cap, or 2 cm beside it: where faces
+    lie on each other any point of them is as deep."""
+    m, data = on_flat_ground("cylinder", 0.149, tilt)
+    for ours, d in zip(found(m, data), data, strict=True):
+        assert len(ours) == d.ncon > 1
+        np.testing.assert_allclose(ours[:, 0], d.contact.dist, atol=2e-7)
+        local = (ours[:, 1:4] - d.xpos[2]) @ d.xmat[2].reshape(3, 3)
+        assert (np.hypot(*local.T[:2]) < 0.12 + 0.02).all()
+
+
+def on_flat_ground(shape: str, height: float, tilt: float):
+    """100 poses of a shape."""
+    rng, heights = np.random.default_rng(4), " ".join(["0"] * 63)
+    text = MODEL.format(
+        shape=SHAPES[shape], margin=0, heights=heights, brick="0 0 0 1 0 0 0 1 0 0 0 1"
+    )
+    m, out = mujoco.MjModel.from_xml_string(text), []
+    for _ in range(100):
+        d = mujoco.MjData(m)
+        d.qpos[:3] = *rng.uniform([-0.4, -0.3], [0.4, 0.3]), height
+        mujoco.mju_euler2Quat(d.qpos[3:], [tilt, 0, rng.uniform(-3, 3)], "XYZ")
+        mujoco.mj_forward(m, d)
+        out.append(d)
+    return m, out
+
+
 @pytest.mark.parametrize("shape", ["box", pytest.param("mesh", marks=pytest.mark.slow)])
 def test_depths_are_those_of_separating_axes(shape: str):
     m, data = scene(shape, 0.0)

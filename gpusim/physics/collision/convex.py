@@ -9,7 +9,7 @@ from jax import lax
 
 from gpusim import lanes
 from gpusim.physics.collision.epa import Deepest, deepest
-from gpusim.physics.collision.features import ALIGNED, corners, normals
+from gpusim.physics.collision.features import ALIGNED, corners, normals, over_face
 from gpusim.physics.collision.gjk import nearest
 from gpusim.physics.collision.manifold import manifold, nothing
 from gpusim.physics.collision.shapes import (
@@ -24,8 +24,8 @@ from gpusim.physics.collision.shapes import (
     Touch,
     one,
 )  # fmt: skip
-from gpusim.physics.collision.support import Difference, core, difference, radius
-from gpusim.physics.linalg import cross, dot
+from gpusim.physics.collision.support import Difference, core, corner_of, difference, radius
+from gpusim.physics.linalg import Array, cross, dot
 
 # Lengths in m. C has one of them, ccd_tolerance, by default 1e-6.
 _TOUCHING = 1e-6  # cores nearer than this: how deep they lie in each other is asked for
@@ -87,7 +87,8 @@ def penetration(kinds: tuple[int, int], a: Shape, b: Shape, reach: jax.Array) ->
     deep = lambda _: deepest(support, -between, tolerance, sharp)
     found = lax.cond(touching, deep, lambda _: apart, None)
     if not sharp:
-        found = _at_a_face(kinds, (a, b), support, found)
+        moved = a._replace(pos=between[None]), b._replace(pos=0 * b.pos)
+        found = _at_a_face(kinds, moved, support, found)
     on_a = found.on_a + b.pos[0]
     if ELLIPSOID in kinds:  # curved everywhere: it touches where it reaches farthest
         normal = found.normal
@@ -103,38 +104,73 @@ def _at_a_face(
 ) -> Deepest:
     """Exactly at a flat face, where the search of a curved shape has ended beside that within its
     tolerance: depths along any direction are upper bounds, and this one is as small.
+
+    Only where what touches the face, the other shape's farthest point, lies in it; on_a and the
+    shapes are relative to the same point. Corners that rounding does not tell from the farthest
+    one touch too, others of those at which the search has ended do not.
     """
     for k, (kind, shape) in enumerate(zip(kinds, shapes, strict=True)):
         if kind not in (HFIELD, CYLINDER, BOX, MESH):
             continue
-        normal = _face_normal(
-            kind, shape, found.features[:, k], -found.normal if k else found.normal
-        )
-        normal = -normal if k else normal
+        sign = -1 if k else 1
+        normal, face = _face(kind, shape, found.features[:, k], sign * found.normal)
+        normal = sign * normal
         new = support(normal)
         reach = dot(normal, new.point)
         rounding = 32 * float(np.finfo(reach.dtype).eps) * jnp.abs(new.point).max()
         better = (dot(normal, found.normal) > ALIGNED) & (reach <= found.depth + rounding)
-        # What touches the face is a point of the other shape.
-        on_a = new.on_a if k else new.on_a - new.point + normal * reach
-        there = Deepest(reach, normal, on_a, found.features)
+        other = new.on_a if k else new.on_a - new.point
+        better &= _over(kind, shape, face, other, rounding)
+        features = _touching(kinds, shapes, 1 - k, found.features, new.features, normal, rounding)
+        there = Deepest(reach, normal, other + (0 if k else normal * reach), features)
         found = jax.tree.map(lambda x, y, better=better: jnp.where(better, x, y), there, found)
     return found
 
 
-def _face_normal(kind: int, shape: Shape, features: jax.Array, out: jax.Array) -> jax.Array:
-    """(3,) of the face of a shape, of those at some corners, that looks most along `out`; which it
-    is itself where corners amid a face of a mesh have none."""
+def _touching(kinds, shapes, k: int, old: Array, new: Array, normal: Array, rounding: Array):
+    """Corners (3, 2) with those of shape k that lie lower than its farthest one replaced by it."""
+    if kinds[k] not in (BOX, MESH):
+        return old
+    out = normal if k == 0 else -normal
+    height = lambda corner: dot(out, corner_of(kinds[k], shapes[k], corner))
+    lower = jnp.stack([height(c) for c in old[:, k]]) < height(new[k]) - rounding
+    return old.at[:, k].set(jnp.where(lower, new[k], old[:, k]))
+
+
+def _face(kind: int, shape: Shape, features: jax.Array, out: jax.Array) -> tuple[Array, Array]:
+    """The normal (3,) of the face of a shape, of those at some corners, that looks most along
+    `out`, and its number; -1 where corners amid a face of a mesh have none."""
     mat = shape.mat[0]
     if kind == HFIELD:  # the prism's upper side
         p, q, r = jnp.asarray(shape.corners)[3:]
         up = cross((q - p)[None], (r - p)[None])[0]
-        return dot(mat, up * (jnp.sign(up[2]) * lax.rsqrt(dot(up, up))))
+        return dot(mat, up * (jnp.sign(up[2]) * lax.rsqrt(dot(up, up)))), jnp.int32(0)
     if kind == MESH:
         faces = normals(kind, shape, corners(features), out)
         there = np.arange(faces.normal.shape[0]) < faces.count
-        most = faces.normal[jnp.argmax(jnp.where(there, dot(faces.normal, out), -2))]
-        return jnp.where(faces.count > 0, most, out)
+        k = jnp.argmax(jnp.where(there, dot(faces.normal, out), -2))
+        some = faces.count > 0
+        return jnp.where(some, faces.normal[k], out), jnp.where(some, faces.face[k], -1)
     local = dot(out, mat)
-    along = np.arange(3) == (2 if kind == CYLINDER else jnp.argmax(jnp.abs(local)))
-    return dot(mat, jnp.where(along, jnp.where(local < 0, -1, 1), 0).astype(out.dtype))
+    axis = jnp.int32(2) if kind == CYLINDER else jnp.argmax(jnp.abs(local)).astype(jnp.int32)
+    side = jnp.where(np.arange(3) == axis, jnp.where(local < 0, -1, 1), 0)
+    return dot(mat, side.astype(out.dtype)), axis
+
+
+def _over(kind: int, shape: Shape, face: Array, point: Array, rounding: Array) -> jax.Array:
+    """() whether a point (3,) lies over a face of a shape, and not beside it."""
+    size = jnp.asarray(shape.size[0])
+    local = dot(point - shape.pos[0], shape.mat[0])
+    if kind == CYLINDER:
+        reach = size[0] + rounding
+        return local[0] * local[0] + local[1] * local[1] <= reach * reach
+    if kind == BOX:
+        return ((jnp.abs(local) <= size + rounding) | (np.arange(3) == face)).all()
+    if kind == HFIELD:
+        p = jnp.asarray(shape.corners)[3:, :2]
+        edge, to = p[np.array([1, 2, 0])] - p, local[:2] - p
+        side = edge[:, 0] * to[:, 1] - edge[:, 1] * to[:, 0]
+        room = rounding * jnp.abs(edge).max()
+        return (side >= -room).all() | (side <= room).all()
+    assert shape.hull is not None
+    return over_face(shape.hull, face, local, rounding) & (face >= 0)

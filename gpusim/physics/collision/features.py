@@ -12,9 +12,9 @@ from jax import lax
 
 from gpusim import lanes
 from gpusim.physics import rolled
-from gpusim.physics.collision.hulls import Hulls
+from gpusim.physics.collision.hulls import Hull, Hulls
 from gpusim.physics.collision.shapes import BOX, CAPSULE, CYLINDER, MESH, Shape
-from gpusim.physics.linalg import Array, dot, rowdot
+from gpusim.physics.linalg import Array, cross, dot, rowdot
 
 ALIGNED, ACROSS = float(np.cos(0.0889)), float(np.sin(0.0889))  # two directions are so, within 5°
 _RIM = np.arange(16) * np.pi / 8  # a cap counts as a polygon of 16
@@ -204,3 +204,18 @@ def _of_ring(t: Hulls, corner: Array, k: Array) -> jax.Array:
     """Vertex k of a corner's face; of those there are not, the last."""
     start, stop = jnp.asarray(t.ring)[corner]
     return jnp.asarray(t.rings)[jnp.minimum(start + k, stop - 1)]
+
+
+def over_face(hull: Hull, corner: Array, point: Array, room: Array) -> jax.Array:
+    """() whether a point (3,) in the geom's axes lies over a corner's face, and not beside it."""
+    t, inside = hull.tables, jnp.asarray(True)
+    start, stop = jnp.asarray(t.ring)[corner]
+    vertices, normal = jnp.asarray(t.vertices), jnp.asarray(t.normals)[corner]
+
+    def trip(k: Array, inside: jax.Array) -> jax.Array:
+        a = vertices[_of_ring(t, corner, k)]
+        b = vertices[_of_ring(t, corner, jnp.where(k + 1 < stop - start, k + 1, 0))]
+        side = cross((b - a)[None], normal[None])[0]  # inwards: rings go around against normals
+        return inside & (dot(point - a, side) >= -room * jnp.sqrt(dot(side, side)))
+
+    return rolled.loop_while(_longest(t), stop - start, trip, inside)

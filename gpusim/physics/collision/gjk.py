@@ -114,8 +114,11 @@ def simplex_weights(p: jax.Array) -> jax.Array:
     # Inside: volumes of the four tetrahedra around the origin.
     volume = rowdot(p[_OPPOSITE[:, 0]], cross(p[_OPPOSITE[:, 1]], p[_OPPOSITE[:, 2]]))
     whole = volume.sum()
-    inside = (jnp.min(volume * jnp.sign(whole)) > 0) & (whole != 0)
-    volume = volume / jnp.where(whole == 0, 1, whole)
+    size2 = rowdot(p, p).max()
+    # Of corners in a plane, rounding would decide.
+    least = 16 * float(np.finfo(dtype).eps) * size2 * jnp.sqrt(size2)
+    inside = (jnp.min(volume * jnp.sign(whole)) > 0) & (jnp.abs(whole) > least)
+    volume = volume / jnp.where(inside, whole, 1)
     distances = jnp.concatenate([rowdot(p, p), on_edge, on_face])
     k = jnp.argmin(distances)
     every = jnp.concatenate([jnp.asarray(eye), edge, face])

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from gpusim.physics.collision.hulls import farthest
@@ -79,3 +80,13 @@ def core(kind: int, shape: Shape, direction: jax.Array) -> tuple[jax.Array, jax.
         return pos + dot(mat, local), (d[2] < 0).astype(jnp.int32)
     bits = jnp.array([1, 2, 4], jnp.int32)
     return pos + dot(mat, up * size), (bits * (d >= 0)).sum()
+
+
+def corner_of(kind: int, shape: Shape, number: Array) -> jax.Array:
+    """The corner (3,) of a box or mesh that has a number, in the world's axes."""
+    if kind == MESH:
+        assert shape.hull is not None
+        local = jnp.asarray(shape.hull.tables.vertices)[number]
+    else:
+        local = jnp.where((number & np.array([1, 2, 4])) > 0, 1, -1) * jnp.asarray(shape.size[0])
+    return shape.pos[0] + dot(shape.mat[0], local)
