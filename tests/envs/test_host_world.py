@@ -17,9 +17,10 @@ from gpusim import config, train  # noqa: E402
 from gpusim.agents.evaluate import Evaluation  # noqa: E402
 from gpusim.agents.ppo import PPO, PPOConfig  # noqa: E402
 from gpusim.envs import registry  # noqa: E402
-from gpusim.envs.gymnasium_world import Actions, features  # noqa: E402
+from gpusim.envs.gymnasium_world import Actions, Observations  # noqa: E402
 from gpusim.envs.vec_env import autoreset  # noqa: E402
 from gpusim.run import archive, clock, job, opening, sinks  # noqa: E402
+from gpusim.run.summary import Run  # noqa: E402
 from tests.envs import gymnasium_oracle  # noqa: E402, F401  (its MuJoCo tasks without imageio)
 
 made: list[Any] = []
@@ -188,7 +189,43 @@ def test_other_spaces():
     with pytest.raises(ValueError, match="gym:X: actions are MultiDiscrete"):
         Actions("gym:X", spaces.MultiDiscrete([2, 3]))
     with pytest.raises(ValueError, match="no vector of one length"):
-        features("gym:X", spaces.Sequence(spaces.Discrete(2)))
+        Observations("gym:X", spaces.Sequence(spaces.Discrete(2)))
+
+
+class Seen(gymnasium.Env):
+    """Which half of a picture is lit says what to choose."""
+
+    observation_space = spaces.Box(0, 255, (32, 32), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = 20
+        return self._obs(), {}
+
+    def step(self, action):
+        self.left -= 1
+        reward = float(action == self.right)
+        return self._obs(), reward, self.left == 0, False, {}
+
+    def _obs(self):
+        self.right = int(self.np_random.integers(2))
+        obs = np.zeros((32, 32), np.uint8)
+        at = self.np_random.integers(8) + 16 * self.right
+        obs[:, at : at + 8] = 255
+        return obs
+
+
+gymnasium.register("Seen-v0", Seen)
+
+
+@pytest.mark.slow
+def test_pictures_of_the_hosts_are_looked_at(tmp_path):
+    flags = ["--num-envs", "8", "--unroll-length", "64", "--total-steps", "16000"]
+    flags += ["--evaluations", "1", "--learning-rate", "1e-3", "--policy-hidden", "32"]
+    train.main(["--env", "gym:Seen-v0", *flags, "--out", str(tmp_path / "run")])
+    found = Run.read(tmp_path / "run").evaluation
+    assert found["evaluation_return"] > 19  # by chance 10, at best 20
 
 
 @jax.tree_util.register_static
@@ -337,3 +374,26 @@ def _seeds(key: jax.Array, num: int) -> list[int]:
 def test_cartpole_is_learned(tmp_path):
     run = gpusim.train("gym:CartPole-v1", total_steps=60_000, out=tmp_path / "run", evaluations=2)
     assert run.evaluation["evaluation_return"] >= 475
+
+
+@pytest.mark.parametrize(
+    ("shape", "turned"),
+    [
+        ((40, 50, 3), lambda obs: obs),  # colours
+        ((40, 50), lambda obs: obs[..., None]),
+        ((40, 50, 4), lambda obs: obs[..., ::-1]),  # stacked, the newest first
+        ((4, 40, 50), lambda obs: np.stack(list(obs[::-1]), -1)),
+        ((7, 7, 3), None),  # too small for convolutions
+        ((400,), None),
+    ],
+)
+def test_bytes_in_rows_and_columns_are_a_picture(shape, turned):
+    seen = Observations("gym:X", spaces.Box(0, 255, shape, np.uint8))
+    obs = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    if turned is None:
+        assert seen.picture is None
+        np.testing.assert_array_equal(seen.vector(obs), obs.ravel())
+    else:
+        expected = turned(obs) / 255
+        assert seen.picture == expected.shape
+        np.testing.assert_allclose(seen.vector(obs).reshape(seen.picture), expected, rtol=1e-6)
