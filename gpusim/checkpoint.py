@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="run folder that gpusim.train wrote")
     folder = parser.parse_args(argv).run / "checkpoints"
     best = [folder / archive.BEST] if (folder / archive.BEST).exists() else []
-    found = [*archive.checkpoints(folder), *best]
+    found = [*archive.checkpoints(folder), *best, *archive.all_good(folder)]
     if not found:
         return shell.complain("gpusim.checkpoint", f"{folder} holds no checkpoint")
     sound = []

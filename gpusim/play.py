@@ -167,19 +167,29 @@ class Played:
     def time_space(self, path: str | Path) -> Path:
         """Draw where the vehicles of the median episode are over time, a .png. Raises ConfigError
         for a world that has no vehicles, or another name."""
-        path = Path(path)
-        if path.suffix != ".png":
-            raise ConfigError(f"{path}: the diagram is a .png")
+        path = _diagram(path)
         moved, length = self._vehicles()
         episode = median(self.episodes)
         one = jax.tree.map(lambda x: x[: int(length[episode]) + 1, episode], moved)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            picture = vehicles.diagram(one, self.player.env.dt)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-        write_atomic(path, lambda file: picture.save(file, format="png"))
-        return path
+        return _drawn(path, vehicles.diagram, one, self.player.env.dt)
+
+    def capacity(self, path: str | Path) -> Path:
+        """Draw what leaves the road over what comes, a .png, a point for each episode: the mean of
+        its second half. Raises ConfigError for a world that does not measure `inflow` and
+        `outflow`, or another name."""
+        path, player = _diagram(path), self.player
+        known = jax.eval_shape(player.env.start, jax.random.key(0)).metrics
+        if not known.keys() >= {"inflow", "outflow"}:
+            raise ConfigError(
+                f"{player.config.env} measures no inflow and outflow (docs/traffic.md)"
+            )
+        watch = lambda state: (state.metrics["inflow"], state.metrics["outflow"])
+        again = Evaluation(player.env, len(self.episodes.total), player.episode_length, watch)
+        found = again(player.policy, self.key)
+        length = np.asarray(found.length).astype(int)
+        halves = [slice(n // 2 + 1, n + 1) for n in length]
+        flows = ([x[half, i].mean() for i, half in enumerate(halves)] for x in found.watched)
+        return _drawn(path, vehicles.capacity, *map(np.asarray, flows))
 
     def _vehicles(self) -> tuple[Any, np.ndarray]:
         """What moved in the episodes, (T + 1, N, n) of each column, and their lengths."""
@@ -331,6 +341,8 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
     if options.emission:
         count = played.emission(options.emission)
         shell.say(f"vehicles: {options.emission} holds {count:,} rows, one a vehicle and step")
+    if options.capacity:
+        shell.say(f"what leaves over what comes: {played.capacity(options.capacity)}")
     if options.time_space:
         shell.say(f"time and space of the median episode: {played.time_space(options.time_space)}")
     if options.pictures:
@@ -346,6 +358,24 @@ def _check_seconds(seconds: float | None) -> None:
     """Raise ConfigError for what is no length of a film."""
     if seconds is not None and not seconds > 0:
         raise ConfigError(f"--seconds is {seconds}, needs to be positive")
+
+
+def _diagram(path: str | Path) -> Path:
+    """Where a diagram is to be written. Raises ConfigError for another name than .png."""
+    if Path(path).suffix != ".png":
+        raise ConfigError(f"{path}: the diagram is a .png")
+    return Path(path)
+
+
+def _drawn(path: Path, draw: Callable[..., Any], *of: Any) -> Path:
+    """What is drawn of something, written to a file."""
+    try:
+        picture = draw(*of)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, lambda file: picture.save(file, format="png"))
+    return path
 
 
 def _check_seen(player: Player) -> None:
@@ -422,6 +452,10 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, Any
     parser.add_argument(
         "--time-space", type=Path, metavar="FILE.png",
         help="of traffic: draw where the vehicles of the median episode are over time",
+    )  # fmt: skip
+    parser.add_argument(
+        "--capacity", type=Path, metavar="FILE.png",
+        help="of traffic that comes and leaves: draw how much of it does (--env.inflow-range)",
     )  # fmt: skip
     for name, kinds in (("video", "mp4, webm, mov"), ("gif", "gif, webp")):
         parser.add_argument(

@@ -26,6 +26,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
             "dry_run",
             "checkpoint_seconds",
             "keep_checkpoints",
+            "keep_best",
             "archive_steps",
         ),
         *("tensorboard", "csv", "wandb", "profile"),

@@ -26,7 +26,7 @@ class TrainConfig:
 
     env: str = "ant"
     """Environment: a name, path/to/file.py:Class or package.module:Class; brax:NAME@spring,
-    playground:NAME; on the host, slowly, gym:ID, envpool:ID."""
+    playground:NAME; on the host, slowly, gym:ID, envpool:ID, retro:GAME."""
     physics: str = "mujoco"
     """What computes it: mujoco; mjx, the same through XLA; brax-spring, brax-positional,
     brax-generalized, playground."""
@@ -55,6 +55,9 @@ class TrainConfig:
     interruption write one too. None is begun while one is being written, unless it is 0."""
     keep_checkpoints: int = 3
     """How many of the newest checkpoints are kept."""
+    keep_best: int = 1
+    """How many of the best evaluations' checkpoints are kept: best.npz, and if more, so many as
+    best-STEPS.npz, best.npz's among them."""
     archive_steps: int | None = None
     """Keep for good the first checkpoint after every so many steps."""
     max_failures: int = 3
@@ -92,7 +95,13 @@ class TrainConfig:
 
     def check(self, num_devices: int) -> None:
         """Raise ConfigError if this cannot run on so many devices."""
-        lowest = {"seed": 0, "evaluations": 0, "eval_envs": 1, "keep_checkpoints": 1}
+        lowest = {
+            "seed": 0,
+            "evaluations": 0,
+            "eval_envs": 1,
+            "keep_checkpoints": 1,
+            "keep_best": 1,
+        }
         lowest |= {"num_seeds": 1}
         lowest |= {"checkpoint_seconds": 0, "episode_length": 1, "max_seconds": 0, "patience": 1}
         lowest |= {"archive_steps": 1, "max_failures": 0, "evaluation_steps": 1, "max_updates": 1}

@@ -163,8 +163,8 @@ def make(name: str, *, physics: str = "mujoco", **options: Any) -> "World":
     name: a registered one, "path/to/file.py:Class" or "package.module:Class". physics: "mujoco";
     "mjx", the same task by MJX through XLA; or somebody else's, whose environments and options are
     his own: "playground", or Brax's "brax-spring", "brax-positional", "brax-generalized" (see
-    docs/brax.md). "playground:NAME" and "brax:NAME@spring" say both in one name; so do "gym:ID" and
-    "envpool:ID", environments that step on the host (docs/adapters.md).
+    docs/brax.md). "playground:NAME" and "brax:NAME@spring" say both in one name; so do "gym:ID",
+    "envpool:ID" and "retro:GAME", environments that step on the host (docs/adapters.md).
 
     Raises ValueError for a name, physics or option that is not known.
     """

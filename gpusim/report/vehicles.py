@@ -1,4 +1,5 @@
-"""Vehicles of episodes of traffic: as a table in a file, and as a diagram of time and space."""
+"""Vehicles of episodes of traffic: as a table in a file, as a diagram of time and space, and what a
+road lets through."""
 
 import csv
 import io
@@ -62,12 +63,9 @@ def diagram(
 
     Raises ValueError without the package pillow.
     """
-    try:
-        from PIL import Image, ImageDraw
-    except ImportError:
-        raise ValueError("a diagram needs pillow: pip install pillow") from None
-    left, above, right, below = FRAME
-    wide, high = size[0] - left - right, size[1] - above - below
+    pil, _ = _pillow()
+    left, above, _, _ = FRAME
+    wide, high = _inner(size)
     seen = np.asarray(vehicles.here).astype(bool) & (np.asarray(vehicles.road) == 0)
     step, which = np.nonzero(seen)
     position, speed = (np.asarray(x)[step, which] for x in (vehicles.position, vehicles.speed))
@@ -84,24 +82,73 @@ def diagram(
         for along in range(math.ceil(wide / steps)):
             at = np.clip(row - up, 0, high - 1), np.minimum(column + along, wide - 1)
             pixels[at] = colours
-    image = Image.new("RGB", size, "white")
-    image.paste(Image.fromarray(pixels), (left, above))
-    draw = ImageDraw.Draw(image)
-    draw.rectangle((left - 1, above - 1, left + wide, above + high), outline="black")
-    last = (steps - 1) * dt
-    for k in range(5):
-        x, y = left + k * wide // 4, above + high - k * high // 4
-        draw.line((x, above + high, x, above + high + 5), fill="black")
-        draw.text((x, above + high + 8), f"{k * last / 4:.0f}", fill="black", anchor="ma")
-        draw.line((left - 5, y, left, y), fill="black")
-        draw.text((left - 8, y), f"{k * end / 4:.0f}", fill="black", anchor="rm")
-    draw.text((left + wide // 2, size[1] - 6), "time, s", fill="black", anchor="ms")
-    draw.text((6, 4), "place, m", fill="black")
+    image, draw = _framed(size, ((steps - 1) * dt, "time, s"), (end, "place, m"))
+    image.paste(pil.fromarray(pixels), (left, above))
     legend = _colours(np.linspace(1, 0, high))[:, None].repeat(14, axis=1).astype(np.uint8)
-    image.paste(Image.fromarray(legend), (left + wide + 20, above))
+    image.paste(pil.fromarray(legend), (left + wide + 20, above))
     draw.text((left + wide + 40, above), f"{fastest:.0f} m/s", fill="black")
     draw.text((left + wide + 40, above + high), "0", fill="black", anchor="ls")
     return image
+
+
+def capacity(
+    inflow: np.ndarray, outflow: np.ndarray, *, size: tuple[int, int] = (640, 420), parts: int = 12
+) -> Any:
+    """What leaves a road over what comes, cars/h, a grey point an episode: a PIL.Image. In blue the
+    mean and standard deviation of as many in each of `parts` of them by inflow.
+
+    inflow, outflow: (N,). Raises ValueError without the package pillow.
+    """
+    left, above, _, _ = FRAME
+    wide, high = _inner(size)
+    end = _round_up(float(max(inflow.max(), outflow.max(), 1.0)))
+    image, draw = _framed(size, (end, "inflow, cars/h"), (end, "outflow, cars/h"))
+    place = lambda x, y: (left + x / end * wide, above + high - y / end * high)
+    draw.line((*place(0, 0), *place(end, end)), fill="lightgrey")  # what comes leaves
+    for x, y in zip(inflow, outflow, strict=True):
+        a, b = place(x, y)
+        draw.ellipse((a - 2, b - 2, a + 2, b + 2), fill="silver")
+    order = np.argsort(inflow)
+    groups = [g for g in np.array_split(order, parts) if len(g)]
+    means = [(inflow[g].mean(), outflow[g].mean(), outflow[g].std()) for g in groups]
+    draw.line([place(x, y) for x, y, _ in means], fill="navy", width=2)
+    for x, y, spread in means:
+        draw.line((*place(x, y - spread), *place(x, y + spread)), fill="navy")
+    return image
+
+
+def _inner(size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of what is drawn within the frame, pixels."""
+    left, above, right, below = FRAME
+    return size[0] - left - right, size[1] - above - below
+
+
+def _framed(size: tuple[int, int], along: tuple[float, str], up: tuple[float, str]) -> Any:
+    """An empty picture with axes from 0 to the end of each, and what they are of: PIL's Image, and
+    what draws in it."""
+    pil, pil_draw = _pillow()
+    left, above, _, _ = FRAME
+    wide, high = _inner(size)
+    image = pil.new("RGB", size, "white")
+    draw = pil_draw.Draw(image)
+    draw.rectangle((left - 1, above - 1, left + wide, above + high), outline="black")
+    for k in range(5):
+        x, y = left + k * wide // 4, above + high - k * high // 4
+        draw.line((x, above + high, x, above + high + 5), fill="black")
+        draw.text((x, above + high + 8), f"{k * along[0] / 4:.0f}", fill="black", anchor="ma")
+        draw.line((left - 5, y, left, y), fill="black")
+        draw.text((left - 8, y), f"{k * up[0] / 4:.0f}", fill="black", anchor="rm")
+    draw.text((left + wide // 2, size[1] - 6), along[1], fill="black", anchor="ms")
+    draw.text((6, 4), up[1], fill="black")
+    return image, draw
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image, ImageDraw
+    except ImportError:
+        raise ValueError("a diagram needs pillow: pip install pillow") from None
+    return Image, ImageDraw
 
 
 def _round_up(x: float) -> float:

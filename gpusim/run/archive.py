@@ -43,6 +43,18 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.npz") if re.fullmatch(r"\d{12}", path.stem))
 
 
+def good(folder: Path, steps: int) -> Path:
+    """The checkpoint in `folder` of an evaluation, one of the best, after so many steps."""
+    return folder / f"best-{steps:012d}.npz"
+
+
+def all_good(folder: Path) -> list[Path]:
+    """Those that there are, oldest first."""
+    return sorted(
+        path for path in folder.glob("best-*.npz") if re.fullmatch(r"best-\d{12}", path.stem)
+    )
+
+
 def newest(folder: Path, told: Callable[[str], Any] = lambda line: None) -> tuple[Path, Archive]:
     """The newest checkpoint in `folder` that is sound; `told` hears of those that are not.
 
@@ -68,12 +80,17 @@ def find(folder: Path, which: str) -> Path:
 
     Raises CheckpointError, saying which there are.
     """
-    steps = f"{int(which):012d}.npz" if which.isdecimal() else which
-    for path in (folder / BEST if which == "best" else folder / steps, Path(which)):
+    steps = int(which) if which.isdecimal() else -1
+    names = (
+        [folder / BEST] if which == "best" else [folder / f"{steps:012d}.npz", good(folder, steps)]
+    )
+    for path in (*names, folder / which, Path(which)):
         if path.is_file():
             return path
-    there = [str(int(path.stem)) for path in checkpoints(folder)]
-    there += ["best"] if (folder / BEST).exists() else []
+    kept = {
+        int(path.stem.removeprefix("best-")) for path in (*checkpoints(folder), *all_good(folder))
+    }
+    there = [*map(str, sorted(kept)), *(["best"] if (folder / BEST).exists() else [])]
     raise CheckpointError(f"{folder} holds no checkpoint {which}; there are: {', '.join(there)}")
 
 

@@ -35,6 +35,7 @@ class Position(NamedTuple):
     seconds_before: float  # wall time spent by earlier processes
     evaluation: dict[str, float]
     best: float = -math.inf  # evaluated return
+    good: tuple[tuple[float, int], ...] = ()  # the best evaluated returns and their steps
     worse: int = 0  # evaluations in a row that were no better
     diverged: bool = False
 
@@ -107,9 +108,18 @@ class Keeper:
         self.saved_at = self.job.phases.elapsed()
 
     def save_best(self, here: Position) -> None:
-        """Begin the checkpoint of the best evaluation so far, kept apart."""
-        path = self.checkpoints / archive.BEST
-        self._begin("the best checkpoint", here, functools.partial(checkpoint.write, path), 0)
+        """Begin what is kept apart of this evaluation: the best one's checkpoint if it is that, and
+        one of several good ones' if they are kept."""
+        self._begin("the best checkpoint", here, functools.partial(self._save_best, here), 0)
+
+    def _save_best(self, here: Position, leaves: checkpoint.Snapshot, **about: Any) -> None:
+        if here.worse == 0:
+            checkpoint.write(self.checkpoints / archive.BEST, leaves, **about)
+        if self.job.config.keep_best > 1:
+            good = [archive.good(self.checkpoints, steps) for _, steps in here.good]
+            checkpoint.write(archive.good(self.checkpoints, here.steps), leaves, **about)
+            for path in set(archive.all_good(self.checkpoints)) - set(good):
+                path.unlink()
 
     def finish(self, here: Position) -> None:
         """The last checkpoint. Raises OSError if it cannot be written."""
@@ -203,6 +213,7 @@ class Keeper:
             "evaluation": here.evaluation,
             "best": here.best if math.isfinite(here.best) else None,
             "worse": here.worse,
+            "good": here.good,
             "config": configs.to_yaml(self.job.config),
         }
         return {"step": here.steps, "extra": extra}

@@ -45,7 +45,9 @@ def claim(job: Job, resume: bool, stack: ExitStack) -> None:
         raise ConfigError(str(error)) from error
     remove_parts(job.folder)
     if not resume:  # of a run that ended before its first checkpoint, whose best is not this one's
-        (job.folder / "checkpoints" / archive.BEST).unlink(missing_ok=True)
+        folder = job.folder / "checkpoints"
+        for path in (folder / archive.BEST, *archive.all_good(folder)):
+            path.unlink(missing_ok=True)
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -76,7 +78,8 @@ def position(job: Job, resume: bool, display: sinks.Display) -> Position:
         state = dataclasses.replace(state, envs=fresh.envs, memory=fresh.memory)
     best, worse = past.get("best"), past.get("worse", 0)
     best = -math.inf if best is None else best
-    return Position(state, steps, past["seconds"], past["evaluation"], best, worse)
+    good = tuple((float(reached), int(steps)) for reached, steps in past.get("good", ()))
+    return Position(state, steps, past["seconds"], past["evaluation"], best, good, worse)
 
 
 def _restored(job: Job, state: TrainState) -> TrainState:

@@ -89,6 +89,18 @@ def test_the_vehicles_of_a_world_are_those_it_counts(name: str):
         assert (np.asarray(found.position)[k][here[k]] >= 0).all()
 
 
+def test_what_a_road_lets_through_is_drawn():
+    """Half as much leaves as comes: the line of means goes through points at half the height."""
+    inflow = np.linspace(200, 2000, 48)
+    image = np.asarray(vehicles.capacity(inflow, inflow / 2, size=(640, 420))).astype(int)
+    left, above, right, below = vehicles.FRAME
+    wide, high = 640 - left - right, 420 - above - below
+    blue = (image == (0, 0, 128)).all(-1)
+    for share in (0.25, 0.5, 0.75):
+        rows = np.flatnonzero(blue[:, left + round(share * wide)])
+        assert abs(rows.mean() - (above + high - share / 2 * high)) < 2
+
+
 def test_from_a_run(tmp_path: Path):
     run = gpusim.train(
         "WaveAttenuationPO", out=tmp_path / "run", num_envs=8, unroll_length=4, num_minibatches=2,
@@ -100,6 +112,8 @@ def test_from_a_run(tmp_path: Path):
     assert played.time_space(tmp_path / "waves.png").stat().st_size > 1000
     with pytest.raises(ValueError, match=r"the diagram is a \.png"):
         played.time_space(tmp_path / "waves.gif")
+    with pytest.raises(ValueError, match="measures no inflow and outflow"):
+        played.capacity(tmp_path / "capacity.png")
     with pytest.raises(ValueError, match="a table is written as"):
         played.emission(tmp_path / "cars.txt")
     assert not (tmp_path / "cars.txt").exists()

@@ -413,18 +413,27 @@ def test_the_first_checkpoint_does_not_wait(tmp_path: Path):
 
 def test_the_best_is_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = tmp_path / "run"
-    run(folder, 6, "--evaluations", "6", "--keep-checkpoints", "1")
+    flags = ["--evaluations", "6", "--keep-checkpoints", "1", "--keep-best", "2"]
+    run(folder, 4, *flags)
+    run(folder, 6, *flags)  # and goes on
     returns = {row["steps"]: row["evaluation_return"] for row in rows(folder)}
     best = archive.read(folder / "checkpoints" / "best.npz")
     assert best.extra["evaluation"]["evaluation_return"] == max(returns.values())
     assert returns[best.step] == max(returns.values())
+    second = sorted(returns, key=lambda steps: (-returns[steps], -steps))[:2]
+    good = archive.all_good(folder / "checkpoints")
+    assert [archive.read(path).step for path in good] == sorted(second)
+    assert best.step in second
     assert checkpoint_main([str(folder)]) == 0
     said = capsys.readouterr().out
-    assert said.count(" sound") == 2
+    assert said.count(" sound") == 4
     assert play.main([str(folder), "--episodes", "4", "--checkpoint", "best"]) == 0
     assert f"return  {max(returns.values()):10,.1f}" in capsys.readouterr().out
     assert play.main([str(folder), "--checkpoint", "77"]) == 2
-    assert "no checkpoint 77; there are: 384, best" in capsys.readouterr().err
+    there = ", ".join(map(str, sorted({*second, 6 * CALL})))
+    assert f"no checkpoint 77; there are: {there}, best" in capsys.readouterr().err
+    assert play.main([str(folder), "--episodes", "4", "--checkpoint", str(second[1])]) == 0
+    assert f"return  {returns[second[1]]:10,.1f}" in capsys.readouterr().out
     (folder / "checkpoints" / "best.npz").write_bytes(b"")
     assert checkpoint_main([str(folder)]) == 1
     assert checkpoint_main([str(tmp_path)]) == 2

@@ -10,6 +10,7 @@ by a rule of our own (`changed`).
 import dataclasses
 import functools
 import itertools
+import math
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -48,7 +49,8 @@ class Road(NamedTuple):
     """What the bottleneck is between two steps."""
 
     stages: tuple[Queue, ...]  # three; leading axis over the lanes of each
-    due: jax.Array  # (2,) cars that want to come in: human, controlled
+    inflow: jax.Array  # () cars an hour that want to come in, in this episode
+    due: jax.Array  # (2,) how many of them are due: human, controlled
     entered: jax.Array  # () int32: cars that have come in
     left: jax.Array  # (WINDOW,) cars that left in the last steps, the newest first
     key: jax.Array  # of the noise and the lanes to come
@@ -73,6 +75,8 @@ class Bottleneck(World):
     """N."""
     inflow: float = 2500.0
     """Cars an hour for N = 1; they enter at 10 m/s in lanes drawn at random."""
+    inflow_range: tuple[float, float] | None = None
+    """From where to where each episode draws an inflow of its own, instead of that."""
     penetration: float = 0.1
     """The share of cars that are controlled."""
     lane_changing: bool = False
@@ -90,6 +94,14 @@ class Bottleneck(World):
     def __post_init__(self):
         if self.scaling not in (1, 2):
             raise ValueError(f"{self.name}: scaling is {self.scaling}, not 1 or 2")
+        low, high = self.inflows
+        if not 0 <= low <= high < math.inf:
+            raise ValueError(f"{self.name}: inflow is from {low:g} to {high:g} cars an hour")
+
+    @property
+    def inflows(self) -> tuple[float, float]:
+        """Between which an episode's inflow is, cars an hour for N = 1."""
+        return self.inflow_range or (self.inflow, self.inflow)
 
     @property
     def lanes(self) -> tuple[int, int, int]:
@@ -116,8 +128,11 @@ class Bottleneck(World):
             jax.tree.map(lambda a, n=n: jnp.stack([a] * n), q)
             for q, n in zip(lane, self.lanes, strict=True)
         )
-        due = jax.random.uniform(use, (2,))
-        road = Road(stages, due, jnp.zeros((), jnp.int32), jnp.zeros(WINDOW), key)
+        due, (low, high) = jax.random.uniform(use, (2,)), self.inflows
+        drawn = jax.random.uniform(jax.random.fold_in(use, 1), minval=low, maxval=high)
+        road = Road(
+            stages, self.scaling * drawn, due, jnp.zeros((), jnp.int32), jnp.zeros(WINDOW), key
+        )
         still = jnp.zeros(self.action_space.shape)
         return jax.lax.fori_loop(0, self.warmup, lambda _, road: self.drive(road, still), road)
 
@@ -188,7 +203,7 @@ class Bottleneck(World):
     def _come_in(self, road: Road, key: jax.Array) -> Road:
         """The car that has been due for longest, into a lane drawn at random, if that has room."""
         shares = jnp.asarray([1 - self.penetration, self.penetration])
-        due = road.due + self.inflow * self.scaling * shares * self.dt / 3600
+        due = road.due + road.inflow * shares * self.dt / 3600
         waited = (due - 1) / jnp.maximum(shares, 1e-6)  # up to a factor: since when
         kind = jnp.where(waited[1] > waited[0], 1, 0)
         q, lanes = road.stages[0], self.lanes[0]
@@ -284,6 +299,7 @@ class Bottleneck(World):
         return {
             "mean_speed": speed / jnp.maximum(cars, 1),
             "cars": cars,
+            "inflow": road.inflow,
             "outflow": self.outflow(road, WINDOW),
             "entered": road.entered,
         }

@@ -27,7 +27,12 @@ def lanes(slots: int, *lists: list[Car]) -> Queue:
 def road(world: Any, first: Queue, second: Queue | None = None) -> Any:
     empty = [lanes(n, *[[]] * k) for n, k in zip(SLOTS[1:], world.lanes[1:], strict=True)]
     start = bottleneck.Road(
-        (), jnp.zeros(2), jnp.zeros((), jnp.int32), jnp.zeros(20), jax.random.key(0)
+        (),
+        jnp.array(2500.0),
+        jnp.zeros(2),
+        jnp.zeros((), jnp.int32),
+        jnp.zeros(20),
+        jax.random.key(0),
     )
     return start._replace(stages=(first, second or empty[0], empty[1]))
 
@@ -123,15 +128,21 @@ def test_no_car_is_lost_and_none_runs_into_another():
 
 
 def test_the_bottleneck_is_one():
-    """More comes than leaves, and the queue grows upstream of where lanes join."""
-    world: Any = gpusim.make("bottleneck0", controller="human", warmup=0)
-    idle = jnp.zeros((4, 20))
-    body = lambda state, _: (jax.vmap(world.step)(state, idle), None)
-    first = jax.jit(jax.vmap(world.reset))(jax.random.split(jax.random.key(0), 4))
-    last, _ = jax.jit(lambda s: jax.lax.scan(body, s, length=840))(first)
-    upstream = last.carry.stages[0].count.sum(1)
-    assert (upstream > 20).all()
-    assert (last.metrics["outflow"] < 2000).all()
+    """As much leaves as comes, unless too much does: then the queue grows upstream of where lanes
+    join."""
+    options: Any = {"controller": "human", "warmup": 0, "inflow_range": (400.0, 3000.0)}
+    world: Any = gpusim.make("bottleneck0", **options)
+    idle = jnp.zeros((12, 20))
+    body = lambda state, _: (state := jax.vmap(world.step)(state, idle), state.metrics["outflow"])
+    first = jax.jit(jax.vmap(world.reset))(jax.random.split(jax.random.key(0), 12))
+    last, outflow = jax.jit(lambda s: jax.lax.scan(body, s, length=840))(first)
+    inflow, outflow = last.metrics["inflow"], outflow[420:].mean(0)
+    few, many = inflow < 1600, inflow > 2400
+    assert few.sum() > 2
+    assert many.sum() > 2
+    np.testing.assert_allclose(outflow[few], inflow[few], rtol=0.05)
+    assert (outflow[many] < 2000).all()
+    assert (last.carry.stages[0].count.sum(1)[many] > 20).all()
 
 
 def test_a_car_changes_to_the_emptier_lane_and_only_a_human_does():
@@ -157,3 +168,5 @@ def test_stages_are_as_long_as_flows_edges():
     assert STAGES == (550.0, 280.0, 155.0)
     with pytest.raises(ValueError, match="scaling is 3, not 1 or 2"):
         gpusim.make("bottleneck0", scaling=3)
+    with pytest.raises(ValueError, match="inflow is from 900 to 800 cars an hour"):
+        gpusim.make("bottleneck0", inflow_range=(900.0, 800.0))
