@@ -293,6 +293,13 @@ def _with_numbers(mj: Any, drawn: Any) -> Any:
     for body in range(own.nbody - 1, 0, -1):
         own.body_subtreemass[own.body_parentid[body]] += own.body_subtreemass[body]
     if "body_ipos" in drawn:  # what the compiler found to be in the same place is so no longer
+        turns = (own.body_simple == 1) & (own.body_dofnum > 0)
+        moved = (own.body_ipos != mj.body_ipos).any(1) & turns
+        for body in np.flatnonzero(moved).tolist():  # C has a diagonal of its inertia, and no more
+            raise ValueError(
+                f"C MuJoCo cannot move the centre of mass of {mj.body(body).name or body}, a lone "
+                "body that its compiler found to turn about it: leave its body_ipos as it is"
+            )
         for same in (own.body_sameframe, own.geom_sameframe, own.site_sameframe):
             same[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
     if "geom_size" in drawn:

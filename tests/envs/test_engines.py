@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 
 import gpusim
-from gpusim.envs import randomize
+from gpusim.envs import engines, randomize
 from gpusim.envs.engines import in_mjx, in_mujoco
 from gpusim.envs.mujoco_task import Moment, MujocoTask
 from gpusim.envs.tasks.brax.hopper import Hopper
@@ -111,3 +112,14 @@ def test_c_mujoco_has_a_world_s_own_masses_and_sizes():
     ours, theirs = (jax.jit(w.transition)(start, action) for w in (world, in_mujoco(world)))
     np.testing.assert_allclose(ours.obs, theirs.obs, rtol=0, atol=1e-4)
     assert np.abs(ours.obs - start.obs).max() > 0.005
+
+
+def test_c_mujoco_cannot_move_the_centre_of_a_lone_body():
+    """Of which C keeps a diagonal inertia: it would go on as if nothing were moved."""
+    text = """<mujoco><worldbody><body name="ball"><freejoint/><geom size=".1"/></body>
+      </worldbody></mujoco>"""
+    mj = mujoco.MjModel.from_xml_string(text)  # pyright: ignore[reportAttributeAccessIssue]
+    same = engines._with_numbers(mj, {"body_ipos": mj.body_ipos})
+    np.testing.assert_array_equal(same.body_ipos, mj.body_ipos)
+    with pytest.raises(ValueError, match="cannot move the centre of mass of ball, a lone body"):
+        engines._with_numbers(mj, {"body_ipos": mj.body_ipos + 0.01})
