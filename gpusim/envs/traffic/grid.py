@@ -8,7 +8,7 @@ same numbers. Cars of crossing streets do not collide here: the yellow clears a 
 
 import dataclasses
 import functools
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,7 @@ class City(NamedTuple):
     across: jax.Array  # (crossings,) bool: east and west have green or are to get it
     yellow: jax.Array  # (crossings,) bool: both directions have yellow or red
     since: jax.Array  # (crossings,) since when, s; it stays as it was when the yellow ended
+    time: jax.Array  # () of the episode, s
     left: jax.Array  # () cars that left in the last step
     key: jax.Array  # of the noise to come
 
@@ -73,6 +74,10 @@ class TrafficLightGrid(World):
     """Most cars in one street and direction. More do not come in."""
     inflow: float = 300.0
     """Cars an hour in every street and direction; they enter at 30 m/s."""
+    controller: Literal["policy", "fixed"] = "policy"
+    """Who switches the lights; fixed: all together, `green` after they became green."""
+    green: float = 31.0
+    """Of a light that is switched by a fixed cycle, s."""
     switch_time: float = 3.0
     """Of a yellow light, s."""
     target_velocity: float = 50.0
@@ -120,13 +125,17 @@ class TrafficLightGrid(World):
         due = jax.random.uniform(use, (n,))
         entered = jnp.ones(n, jnp.int32)
         zero = jnp.zeros(())
-        city = City(first(streets), due, entered, off, off, jnp.zeros(lights), zero, key)
+        city = City(first(streets), due, entered, off, off, jnp.zeros(lights), zero, zero, key)
         nothing = jnp.zeros(self.each)
         return State.of(city, self.observation(city), reward=nothing, metrics=self._metrics(city))
 
     def transition(self, state: State, action: jax.Array) -> State:
         """The lights, then the cars."""
-        city = self.drive(self.switched(state.carry, action.reshape(-1) > 0))
+        city, wanted = state.carry, action.reshape(-1) > 0
+        if self.controller == "fixed":
+            cycles = (city.time + np.array([0.0, self.dt])) // (self.green + self.switch_time)
+            wanted = jnp.broadcast_to(cycles[1] > cycles[0], wanted.shape)
+        city = self.drive(self.switched(city._replace(time=city.time + self.dt), wanted))
         return State.of(
             city,
             self.observation(city),

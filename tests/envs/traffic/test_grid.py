@@ -153,3 +153,16 @@ def test_the_lights_share_what_standing_cars_cost():
     delay = np.mean((35 - v[here]) / 35)
     np.testing.assert_allclose(world.reward(city), -(delay + 0.2 * 3) / 9, rtol=1e-6)
     assert here.sum() == 12
+
+
+def test_a_fixed_cycle_switches_all_lights_together():
+    world: Any = gpusim.make("grid0", controller="fixed")
+    body = lambda state, action: (state := world.step(state, action), state.carry)
+    start = world.reset(jax.random.key(0))
+    actions = jax.random.normal(jax.random.key(1), (80, 9))  # which nobody obeys
+    _, city = jax.jit(lambda s: jax.lax.scan(body, s, actions))(start)
+    yellow, across = np.asarray(city.yellow), np.asarray(city.across)
+    after = np.arange(1, 81)
+    expected = ((after >= 34) & (after < 37)) | ((after >= 68) & (after < 71))
+    np.testing.assert_array_equal(yellow, expected[:, None].repeat(9, 1))
+    np.testing.assert_array_equal(across, ((after >= 34) & (after < 68))[:, None].repeat(9, 1))
