@@ -1,7 +1,7 @@
 """Games of stable-retro as worlds that step on the host; made by `registry.make`.
 
-Seen as sonic-on-ray and its like see them: grey, shrunk, the last few pictures stacked. There is
-one emulator in a process, so each game is a process (`emulator.py`), and all of them play at once.
+Seen as sonic-on-ray and its like see them: grey, shrunk, the last few pictures stacked. There can
+be one emulator in a process, so each game is a process (`retro_emulator.py`); all play at once.
 """
 
 import contextlib
@@ -83,7 +83,7 @@ class Emulator:
 
     def __init__(self, label: str, arguments: list[str]):
         """Raises ValueError, with its own last line, if it cannot begin."""
-        program = Path(__file__).with_name("emulator.py")
+        program = Path(__file__).with_name("retro_emulator.py")
         self.label, self._errors = label, tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(program), *arguments],

@@ -35,7 +35,7 @@ class Position(NamedTuple):
     seconds_before: float  # wall time spent by earlier processes
     evaluation: dict[str, float]
     best: float = -math.inf  # evaluated return
-    good: tuple[tuple[float, int], ...] = ()  # the best evaluated returns and their steps
+    good: tuple[tuple[float, int], ...] = ()  # the best evaluated returns, and at which steps
     worse: int = 0  # evaluations in a row that were no better
     diverged: bool = False
 

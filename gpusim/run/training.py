@@ -179,9 +179,10 @@ def _look_at(
         reached = here.evaluation["evaluation_return"]
         better = reached > here.best
         here = here._replace(best=max(here.best, reached), worse=0 if better else here.worse + 1)
-        good = sorted((*here.good, (reached, here.steps)), reverse=True)[: config.keep_best]
-        here = here._replace(good=tuple(good))
-        if better or (config.keep_best > 1 and (reached, here.steps) in good):
+        this = (reached, here.steps)
+        if math.isfinite(reached):
+            here = here._replace(good=tuple(sorted((*here.good, this))[-config.keep_best :]))
+        if better or (config.keep_best > 1 and this in here.good):
             keeper.save_best(here)
     now = {"steps_per_second": _speed(job), "memory": memory.used(job.learner)}
     values = seeds.together(each) | now

@@ -1,8 +1,8 @@
 """One game of stable-retro in a process of its own, which holds one emulator at most.
 
-A program, not imported by gpusim: `python emulator.py GAME HEIGHT WIDTH CHOICES OPTIONS`, the last
-two JSON. It prints a line about the game, then answers each line that it reads, {"seed": ...} or
-{"choice": ...}, with a line [reward, terminated, truncated] and a picture's bytes, grey and shrunk.
+A program, not imported by gpusim: `python retro_emulator.py GAME HEIGHT WIDTH CHOICES OPTIONS`, the
+last two JSON. It prints a line about the game, then answers each line that it reads, {"seed": ...}
+or {"choice": ...}, with a line [reward, terminated, truncated] and the bytes of a grey picture.
 """
 
 import json
