@@ -78,7 +78,7 @@ def deepest(support: Difference, start: Array, tolerance: float, sharp: bool) ->
         return lax.cond(state.done, lambda s: s, grow, state)
 
     state = lanes.fori_loop(0, VERTICES - 4, trip, state)
-    return _answer(state, sharp)
+    return _answer(_under_the_origin(state, inside.least), sharp)
 
 
 def _tetrahedron(support: Difference, start: Array) -> Support:
@@ -298,6 +298,40 @@ def _filled(state: _Polytope, v: Array, point: Array, inside: _Inside) -> _Polyt
     return state._replace(done=end != start)
 
 
+def _under_the_origin(state: _Polytope, least: Array) -> _Polytope:
+    """With that face, of all in the plane of the nearest one, in which the foot of the origin lies:
+    where sides of both shapes lie on each other there are many, and only in that one is what
+    belongs to the foot a mean of touching points."""
+    flat = 64 * float(np.finfo(state.reach.dtype).eps)
+
+    def least_share(corner: Array) -> jax.Array:
+        p = state.points[jnp.stack(_unpacked(corner))] - state.normal * state.reach
+        return _shares(state, p).min()
+
+    def look(i: jax.Array, best: tuple) -> tuple:
+        corner = rolled.at(state.corners, i)
+        share = least_share(corner)
+        there = jnp.abs(rolled.at(state.offsets, i) - state.reach) <= least
+        there &= dot(rolled.at(state.normals, i), state.normal) > 1 - flat
+        better = there & (share > best[0])
+        return jnp.where(better, share, best[0]), jnp.where(better, corner, best[1])
+
+    def search(best: tuple) -> tuple:
+        return rolled.loop_while(_FACES, state.n_faces, look, best)
+
+    own = least_share(state.corner), state.corner
+    best = lax.cond(own[0] < -1e-6, search, lambda best: best, own)
+    return state._replace(corner=best[1])
+
+
+def _shares(state: _Polytope, p: Array) -> jax.Array:
+    """Weights (3,) in the foot of the origin of the first three corners, p (n, 3) from it; -inf of
+    a face that has no extent."""
+    areas = jnp.stack([dot(state.normal, _cross(p[i], p[j])) for i, j in ((1, 2), (2, 0), (0, 1))])
+    whole = areas.sum()
+    return jnp.where(whole > 0, areas / jnp.where(whole > 0, whole, 1), -jnp.inf)
+
+
 def _answer(state: _Polytope, sharp: bool) -> Deepest:
     """Where the set ends, as a mean of the face's corners.
 
@@ -307,10 +341,9 @@ def _answer(state: _Polytope, sharp: bool) -> Deepest:
     face = jnp.stack(_unpacked(state.corner))
     corners = jnp.concatenate([face, state.last[None]])
     p = state.points[corners] - state.normal * state.reach
-    areas = jnp.stack([dot(state.normal, _cross(p[i], p[j])) for i, j in ((1, 2), (2, 0), (0, 1))])
-    whole = areas.sum()
-    inside = (whole > 0) & (sharp | (areas.min() > -1e-6 * whole))
-    own = jnp.append(areas, 0) / jnp.where(inside, whole, 1)
+    shares = _shares(state, p)
+    inside = (shares > -jnp.inf).all() & (sharp | (shares.min() > -1e-6))
+    own = jnp.append(jnp.where(inside, shares, 0), 0)
     weights = lax.cond(inside, lambda _: own, lambda _: simplex_weights(p), None)
     on_a = dot(weights, state.on_a[corners])
     return Deepest(state.reach, state.normal, on_a, state.features[face])
