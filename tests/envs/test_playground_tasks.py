@@ -109,6 +109,7 @@ def test_a_task_is_playground_s_for_long(name: str, monkeypatch: pytest.MonkeyPa
     compare(beside(name, monkeypatch, tmp_path), 1000, bound)
 
 
+@pytest.mark.slow
 def test_a_hand_with_options_is_playground_s(monkeypatch: pytest.MonkeyPatch, tmp_path):
     """What is usually nothing, one or rare; goals are reached often."""
     shared = {"success_threshold": 2.6, "history_len": 3, "ema_alpha": 0.7}

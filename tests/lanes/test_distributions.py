@@ -33,6 +33,7 @@ def check(fn, tolerance=1e-4):
                 np.testing.assert_array_equal(a, e)
 
 
+@pytest.mark.slow
 def test_gamma_and_its_kin():
     """Each is drawn until one is accepted: a wrong bit would be another number altogether."""
 

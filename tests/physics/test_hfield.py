@@ -83,7 +83,9 @@ def test_contacts_are_c_s(shape: str, margin: float):
     assert seen > 50
 
 
-@pytest.mark.parametrize("tilt", [0.0, 1e-5, 1e-3])
+@pytest.mark.parametrize(
+    "tilt", [0.0, *(pytest.param(t, marks=pytest.mark.slow) for t in (1e-5, 1e-3))]
+)
 def test_a_cylinder_on_flat_ground_touches_where_it_stands(tilt: float):
     """Each prism under its cap has a point, and that lies under it; where the cap is tilted, up to
     1 cm beside it: the search ends at 1e-7 m of depth."""
@@ -95,7 +97,7 @@ def test_a_cylinder_on_flat_ground_touches_where_it_stands(tilt: float):
         assert (np.hypot(*local.T[:2]) < 0.12 + 1e-6 + 10 * tilt).all()
 
 
-@pytest.mark.parametrize("tilt", [0.0, 1e-6])
+@pytest.mark.parametrize("tilt", [0.0, pytest.param(1e-6, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shape", ["box", pytest.param("mesh", marks=pytest.mark.slow)])
 def test_a_brick_on_flat_ground_touches_where_it_stands(shape: str, tilt: float):
     """Each prism under it has a point, and that lies under it."""

@@ -84,7 +84,8 @@ def penetration(kinds: tuple[int, int], a: Shape, b: Shape, reach: jax.Array) ->
     touching = ~near.apart | (near.distance < _TOUCHING)
     sharp = all(k in (HFIELD, SPHERE, CAPSULE, BOX, MESH) for k in kinds)
     tolerance = 16 * float(np.finfo(between.dtype).eps) if sharp else _DEPTH
-    deep = lambda _: deepest(support, -between, tolerance, sharp)
+    flat = HFIELD in kinds and bool({BOX, MESH, CYLINDER} & {*kinds})  # others have several points
+    deep = lambda _: deepest(support, -between, tolerance, sharp, flat)
     found = lax.cond(touching, deep, lambda _: apart, None)
     if not sharp:
         moved = a._replace(pos=between[None]), b._replace(pos=0 * b.pos)

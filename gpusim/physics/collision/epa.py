@@ -64,9 +64,12 @@ class _Inside(NamedTuple):
     least: jax.Array  # () m, what rounding makes of a corner, several times
 
 
-def deepest(support: Difference, start: Array, tolerance: float, sharp: bool) -> Deepest:
+def deepest(
+    support: Difference, start: Array, tolerance: float, sharp: bool, flat: bool
+) -> Deepest:
     """The nearest surface point of the difference; start: (3,) a direction to begin with; sharp:
-    whether both shapes are polyhedra.
+    whether both shapes are polyhedra; flat: whether sides of both may lie on each other, and the
+    point is to be in both nevertheless.
     """
     corners = _tetrahedron(support, start)
     inside = _Inside(corners.point.mean(0), _rounding(corners))
@@ -78,7 +81,9 @@ def deepest(support: Difference, start: Array, tolerance: float, sharp: bool) ->
         return lax.cond(state.done, lambda s: s, grow, state)
 
     state = lanes.fori_loop(0, VERTICES - 4, trip, state)
-    return _answer(_under_the_origin(state, inside.least), sharp)
+    if flat:
+        state = _under_the_origin(state, inside.least)
+    return _answer(state, sharp)
 
 
 def _tetrahedron(support: Difference, start: Array) -> Support:
@@ -302,18 +307,21 @@ def _under_the_origin(state: _Polytope, least: Array) -> _Polytope:
     """With that face, of all in the plane of the nearest one, in which the foot of the origin lies:
     where sides of both shapes lie on each other there are many, and only in that one is what
     belongs to the foot a mean of touching points."""
-    flat = 64 * float(np.finfo(state.reach.dtype).eps)
+    parallel = 1 - 64 * float(np.finfo(state.reach.dtype).eps)
 
     def least_share(corner: Array) -> jax.Array:
         p = state.points[jnp.stack(_unpacked(corner))] - state.normal * state.reach
         return _shares(state, p).min()
 
     def look(i: jax.Array, best: tuple) -> tuple:
+        there = jnp.abs(rolled.at(state.offsets, i) - state.reach) <= least
+        there &= dot(rolled.at(state.normals, i), state.normal) > parallel
+        return lax.cond(there, compare, lambda i, best: best, i, best)
+
+    def compare(i: jax.Array, best: tuple) -> tuple:
         corner = rolled.at(state.corners, i)
         share = least_share(corner)
-        there = jnp.abs(rolled.at(state.offsets, i) - state.reach) <= least
-        there &= dot(rolled.at(state.normals, i), state.normal) > 1 - flat
-        better = there & (share > best[0])
+        better = share > best[0]
         return jnp.where(better, share, best[0]), jnp.where(better, corner, best[1])
 
     def search(best: tuple) -> tuple:
