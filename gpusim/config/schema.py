@@ -95,14 +95,8 @@ class TrainConfig:
 
     def check(self, num_devices: int) -> None:
         """Raise ConfigError if this cannot run on so many devices."""
-        lowest = {
-            "seed": 0,
-            "evaluations": 0,
-            "eval_envs": 1,
-            "keep_checkpoints": 1,
-            "keep_best": 1,
-        }
-        lowest |= {"num_seeds": 1}
+        lowest = {"seed": 0, "evaluations": 0, "eval_envs": 1, "num_seeds": 1}
+        lowest |= {"keep_checkpoints": 1, "keep_best": 1}
         lowest |= {"checkpoint_seconds": 0, "episode_length": 1, "max_seconds": 0, "patience": 1}
         lowest |= {"archive_steps": 1, "max_failures": 0, "evaluation_steps": 1, "max_updates": 1}
         lowest |= {"stop_return": -math.inf}

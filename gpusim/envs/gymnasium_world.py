@@ -12,11 +12,10 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from gpusim.envs.host_world import HostWorld, Told
+from gpusim.envs.host_world import BYTE, HostWorld, Told
 from gpusim.envs.world import Box, Discrete
 
 PICTURE = 32  # rows and columns of bytes that convolutions look at; fewer are numbers
-BYTE = np.float32(255)
 NO_LIMIT = -1  # what gymnasium.make takes for it: the time limit is ours
 
 

@@ -22,6 +22,10 @@ from gpusim.envs.world import Batch, Box, Discrete, State, World, sound
 logging.getLogger("jax._src.callback").disabled = True
 
 
+BYTE = np.float32(255)
+"""The brightest that a byte of a picture can be."""
+
+
 class Told(NamedTuple):
     """What the host tells of N worlds after a step, or at their starts: NumPy's arrays there, and
     JAX's in the program."""

@@ -111,13 +111,7 @@ _NEEDS = {
     **{name: ("brax", "brax") for name in _PHYSICS if name.startswith("brax")},
 }
 _HOSTED = ("gym", "envpool", "retro")  # physics that step on the host, outside of JAX
-_SUITES = (
-    "brax",
-    "playground",
-    "gym",
-    "envpool",
-    "retro",
-)  # of other people's environments, SUITE:NAME
+_SUITES = ("brax", "playground", *_HOSTED)  # of other people's environments, SUITE:NAME
 
 
 def register(world: Kind) -> Kind:

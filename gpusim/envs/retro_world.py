@@ -16,11 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from gpusim.envs.host_world import HostWorld, Told
+from gpusim.envs.host_world import BYTE, HostWorld, Told
 from gpusim.envs.world import Discrete
 from gpusim.suggest import nearest
-
-BYTE = np.float32(255)
 
 
 def make(
@@ -41,12 +39,8 @@ def make(
     """
     retro: Any = importlib.import_module("stable_retro")
     label = f"retro:{name}"
-    for option, value in (
-        ("height", height),
-        ("width", width),
-        ("frames", frames),
-        ("frame_skip", frame_skip),
-    ):
+    counts = {"height": height, "width": width, "frames": frames, "frame_skip": frame_skip}
+    for option, value in counts.items():
         if value < 1:
             raise ValueError(f"{label}: {option} is {value}, not 1 or more")
     known = retro.data.list_games()
