@@ -116,10 +116,18 @@ def show(
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
-    """Write a result with the facts of the machine."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"facts": facts(), **result}, indent=1) + "\n", encoding="utf-8")
+    """Write a result with the facts of the machine, whole or not at all, and say where."""
+    keep(path, result)
     print(f"written to {path}")
+
+
+def keep(path: Path, result: dict[str, Any]) -> None:
+    """Write a result with the facts of the machine, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    text = json.dumps({"facts": facts(), **result}, indent=1) + "\n"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def rate(count: float, seconds: Sequence[float]) -> Spread:

@@ -1,5 +1,6 @@
 """The field's models: `python -m bench.corpus DIR...` loads every MJCF below, steps those that load
-against C MuJoCo, and prints a table a suite.
+against C MuJoCo, smaller ones first, and prints a table a suite. Each result is kept as it comes:
+the same command goes on where an interrupted one stopped.
 
 A file that is no model of its own (it is included by others, or C refuses it) is not counted. Each
 model is stepped in a process of its own, from states of real motion, in both precisions; errors are
@@ -37,7 +38,7 @@ class Args:
     """Load only, without stepping."""
     moments: int = 12
     """States that each model is stepped from."""
-    seconds: float = 300
+    seconds: float = 900
     """A model that takes longer is given up."""
     out: Path | None = None
     """JSON file; by default bench/results/corpus.json."""
@@ -50,26 +51,31 @@ def main(args: Args) -> None:
     if args.child is not None:
         print(json.dumps(step(args.child, args.moments)))
         return
-    results = [r for d in args.dirs for r in folder(args, d)]
-    report(results)
-    common.write(args.out or common.RESULTS / "corpus.json", {"models": results})
-
-
-def folder(args: Args, where: Path) -> list[dict[str, Any]]:
-    """What becomes of each model of a folder."""
-    results = []
-    for path in sorted(where.rglob("*.xml")):
-        if args.only not in str(path):
-            continue
-        result = load(path)
-        if result is None:
-            continue
-        result["suite"] = suite(where, path)
-        if not result["refused"] and not args.load:
-            result |= _stepped(args, path)
+    out = args.out or common.RESULTS / "corpus.json"
+    found = [m for where in args.dirs for m in folder(args, where)]
+    done = {} if not out.exists() else {r["file"]: r for r in json.loads(out.read_text())["models"]}
+    found.sort(key=lambda m: m[1]["nv"] * (m[1].get("pairs", 0) + 10))
+    for path, result in found:
+        if not args.load and not result["refused"]:
+            earlier = done.get(result["file"], {})
+            stepped = "float64" in earlier or "error" in earlier
+            result.update(earlier if stepped else _stepped(args, path))
         print(json.dumps(result), file=sys.stderr, flush=True)
-        results.append(result)
-    return results
+        done[result["file"]] = result
+        common.keep(out, {"models": list(done.values())})
+    report([result for _, result in found])
+    print(f"written to {out}")
+
+
+def folder(args: Args, where: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The models of a folder as far as loading says."""
+    paths = [p for p in sorted(where.rglob("*.xml")) if args.only in str(p)]
+    loaded = [(p, load(p)) for p in paths]
+    return [
+        (p, {"file": str(p.relative_to(where.parent)), "suite": suite(where, p), **r})
+        for p, r in loaded
+        if r is not None
+    ]
 
 
 def suite(where: Path, path: Path) -> str:
@@ -101,7 +107,7 @@ def load(path: Path) -> dict[str, Any] | None:
         return None
     if not m.nv:
         return None
-    result: dict[str, Any] = {"file": str(path), "nv": m.nv, "refused": ""}
+    result: dict[str, Any] = {"nv": m.nv, "refused": ""}
     try:
         model = physics.load(m)
         result["pairs"] = len(model.topology.pairs)
@@ -147,7 +153,7 @@ def step(path: Path, count: int) -> dict[str, Any]:
         state, derived = stepped(physics.load(m), found, dtype)
         whole = np.flatnonzero(derived.contacts_dropped == 0)  # others are reported, not compared
         if name == "float64":
-            result["dropped"] = count - len(whole)
+            result["dropped"] = len(found.before) - len(whole)
         if not len(whole):
             return result | {"error": "more contacts than the list has places in every state"}
         some = lambda tree, whole=whole: jax.tree.map(lambda x: x[whole], tree)
