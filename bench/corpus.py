@@ -53,13 +53,14 @@ def main(args: Args) -> None:
         return
     out = args.out or common.RESULTS / "corpus.json"
     found = [m for where in args.dirs for m in folder(args, where)]
-    done = {} if not out.exists() else {r["file"]: r for r in json.loads(out.read_text())["models"]}
+    earlier = json.loads(out.read_text(encoding="utf-8"))["models"] if out.exists() else []
+    done = {r["file"]: r for r in earlier}
     found.sort(key=lambda m: m[1]["nv"] * (m[1].get("pairs", 0) + 10))
     for path, result in found:
         if not args.load and not result["refused"]:
-            earlier = done.get(result["file"], {})
-            stepped = "float64" in earlier or "error" in earlier
-            result.update(earlier if stepped else _stepped(args, path))
+            known = done.get(result["file"], {})
+            stepped = "float64" in known or "error" in known
+            result.update(known if stepped else _stepped(args, path))
         print(json.dumps(result), file=sys.stderr, flush=True)
         done[result["file"]] = result
         common.keep(out, {"models": list(done.values())})

@@ -84,7 +84,7 @@ def test_brax_s_other_learners_train_it(name):
 
 
 @pytest.mark.filterwarnings("ignore:Brax System")
-@pytest.mark.parametrize("name", ["hopper", "ant"])
+@pytest.mark.parametrize("name", ["hopper", pytest.param("ant", marks=pytest.mark.slow)])
 def test_brax_s_viewer_shows_a_trajectory(name):
     """Its links stand where MuJoCo puts the bodies."""
     world = gpusim.make(name)

@@ -66,6 +66,7 @@ def values(env: Any, *observations: list[float]) -> np.ndarray:
     return np.asarray(learner.value_network.apply(params, obs))
 
 
+@pytest.mark.slow
 def test_values_are_those_of_the_probes():
     np.testing.assert_allclose(values(ConstantReward, [0.0]), [1], atol=0.05)
     np.testing.assert_allclose(values(LateReward, [0.0], [1.0]), [0.5, 1], atol=0.05)

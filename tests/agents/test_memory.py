@@ -84,6 +84,7 @@ def test_without_memory_it_cannot_be_known():
     np.testing.assert_allclose(last_actions(learner, state), [0, 0], atol=0.2)
 
 
+@pytest.mark.slow
 def test_the_policy_gradient_remembers_too():
     config = reinforce.Config(
         num_envs=64, unroll_length=9, updates_per_call=800, learning_rate=1e-2, anneal=False,

@@ -124,6 +124,7 @@ def test_what_is_not_on_the_picture_is_not_seen():
         assert (left != right).all()
 
 
+@pytest.mark.slow
 def test_reinforce_sees_too():
     module: Any = agents.find("reinforce")
     names = {field.name for field in dataclasses.fields(module.Config)}

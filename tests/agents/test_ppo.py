@@ -102,6 +102,7 @@ def test_policy_finds_the_best_action(distribution):
     assert metrics["action_std"] < TINY.initial_std
 
 
+@pytest.mark.slow
 def test_the_spread_may_depend_on_what_is_seen():
     """Where it matters what is done the policy becomes sure, elsewhere it stays unsure."""
     matters = Probe(
@@ -118,6 +119,7 @@ def test_the_spread_may_depend_on_what_is_seen():
     np.testing.assert_allclose(actions(learner, state, [1.0]), [0.5], atol=0.1)
 
 
+@pytest.mark.slow
 def test_scaled_rewards_teach_the_same():
     """Rewards a thousand times as large: values are of the order of one, the policy is the same."""
     large = Probe(reward=lambda *x: 1000 * ObsActionReward.reward(*x), observe=ObsReward.observe)
@@ -161,6 +163,7 @@ def test_choices_are_learned():
     assert (drawn == 0).mean() > 0.8
 
 
+@pytest.mark.slow
 def test_a_shared_time_group_learns_too():
     """3 minibatches of 8 steps: times are shared by groups of 3 worlds."""
     config = replace(TINY, num_envs=33, num_minibatches=3)
@@ -317,6 +320,7 @@ def test_pmap_and_shard_map_give_the_same_bits():
 # ---- the trained policy ----
 
 
+@pytest.mark.slow
 def test_training_improves_the_evaluated_return():
     config = replace(TINY, discount=0.95, updates_per_call=100)
     learner = make(MASS, config)

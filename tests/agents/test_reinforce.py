@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from probes import ActionReward, ConstantReward, CutShort, LateReward, ObsActionReward, ObsReward
 
 from gpusim import agents, config, play, train
@@ -41,6 +42,7 @@ def actions(env, *observations):
     return np.asarray(learner.policy(state).act((), jnp.array(observations))[1])[:, 0]
 
 
+@pytest.mark.slow
 def test_values_are_those_of_the_probes():
     np.testing.assert_allclose(values(ConstantReward, [0.0]), [1], atol=0.05)
     np.testing.assert_allclose(values(ObsReward, [-1.0], [1.0]), [-1, 1], atol=0.05)

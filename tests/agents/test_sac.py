@@ -44,20 +44,26 @@ def test_rewards_are_learned():
     np.testing.assert_allclose(found, [0.0, -0.09], atol=0.05)
 
 
+@pytest.mark.slow
 def test_returns_are_discounted():
     """V(0) = 0.5 V(1) = 0.5, with little entropy to be paid for."""
     found = values(LateReward, (0, 0.0), (1, 0.0))
     np.testing.assert_allclose(found, [0.5, 1.0], atol=0.2)
 
 
+@pytest.mark.slow
 def test_what_is_cut_short_is_worth_what_would_follow():
     np.testing.assert_allclose(values(CutShort, (0, 0.0)), 2.0, atol=0.4)  # 1 / (1 - 0.5)
 
 
 @pytest.mark.parametrize(
-    ("env", "obs", "best"), [(ActionReward, 0.0, 0.5), (ObsActionReward, 1.0, 0.5),
-                             (ObsActionReward, -1.0, -0.5)],
-)  # fmt: skip
+    ("env", "obs", "best"),
+    [
+        (ActionReward, 0.0, 0.5),
+        pytest.param(ObsActionReward, 1.0, 0.5, marks=pytest.mark.slow),
+        pytest.param(ObsActionReward, -1.0, -0.5, marks=pytest.mark.slow),
+    ],
+)
 def test_the_policy_finds_the_best_action(env, obs, best):
     learner, state = trained(env)
     _, action = learner.policy(state).act((), jnp.array([[obs]]))
@@ -79,6 +85,7 @@ def test_choices_are_refused():
         Sac(TINY, ChoiceReward, devices=1)
 
 
+@pytest.mark.slow
 def test_it_trains_resumes_and_plays(tmp_path: Path):
     folder = tmp_path / "run"
     flags = (

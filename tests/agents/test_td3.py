@@ -31,7 +31,11 @@ def trained(env, **changes):
 
 @pytest.mark.parametrize(
     ("env", "obs", "best"),
-    [(ActionReward, 0.0, 0.5), (ObsActionReward, 1.0, 0.5), (ObsActionReward, -1.0, -0.5)],
+    [
+        (ActionReward, 0.0, 0.5),
+        pytest.param(ObsActionReward, 1.0, 0.5, marks=pytest.mark.slow),
+        pytest.param(ObsActionReward, -1.0, -0.5, marks=pytest.mark.slow),
+    ],
 )
 def test_the_policy_finds_the_best_action(env, obs, best):
     learner, state = trained(env)

@@ -45,6 +45,7 @@ def test_physics(tmp_path):
     assert f"{ratio:.2f}" in screen
 
 
+@pytest.mark.slow
 def test_pictures(tmp_path):
     small = ["--cameras=inverted_pendulum:side", "--size", "8", "9", "--num=4", "--repeats=1"]
     out = f"--out={tmp_path}/p.json"

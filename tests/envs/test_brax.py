@@ -39,6 +39,7 @@ def assert_close(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), a, b)
 
 
+@pytest.mark.slow
 def test_vectorized_under_brax_wrappers(original):
     (expected, none), (actual, one) = rollout(original), rollout(lanes.vectorize(original))
     assert (none, one) == (0, 1)

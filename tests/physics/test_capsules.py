@@ -149,7 +149,9 @@ def step_of(name: str, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["written out", "elliptic", "list"])
+@pytest.mark.parametrize(
+    "name", ["written out", "elliptic", pytest.param("list", marks=pytest.mark.slow)]
+)
 def test_a_world_does_not_feel_that_capsules_are_parallel_beside_it(name: str, dtype):
     found = moments(model(name), angles=(0.0, 0.3))
     qpos, qvel = (found.given[f].astype(dtype) for f in ("qpos", "qvel"))

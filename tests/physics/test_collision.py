@@ -90,7 +90,9 @@ def test_contacts_are_c_s(kind: tuple[int, int]):
     check(kind, model(kind, rng), rng)
 
 
-@pytest.mark.parametrize("kind", [(PLANE, MESH), (MESH, MESH)])
+@pytest.mark.parametrize(
+    "kind", [(PLANE, MESH), pytest.param((MESH, MESH), marks=pytest.mark.slow)]
+)
 def test_contacts_of_hulls_with_many_vertices(kind: tuple[int, int]):
     """Those have tables of which vertices may be the farthest in a direction."""
     rng = np.random.default_rng(50 + sum(kind))
@@ -218,7 +220,11 @@ def compare(kind: tuple[int, int], m: mujoco.MjModel, data: list[mujoco.MjData],
     return seen
 
 
-@pytest.mark.parametrize("kind", SEARCHED, ids=lambda k: f"{NAMES[k[0]]}-{NAMES[k[1]]}")
+@pytest.mark.parametrize(
+    "kind",
+    [k if BOX in k else pytest.param(k, marks=pytest.mark.slow) for k in SEARCHED],
+    ids=lambda k: f"{NAMES[k[0]]}-{NAMES[k[1]]}",
+)
 def test_single_precision_knows_how_deep(kind: tuple[int, int]):
     """No contact of shapes that lie deep in each other is lost, and no depth is far off."""
     rng = np.random.default_rng(7 + sum(kind))

@@ -28,7 +28,17 @@ def exact(m: mujoco.MjModel) -> mujoco.MjModel:
     return m
 
 
-@pytest.mark.parametrize("name", FEATURES)
+# What others here or in test_collision.py show too.
+SLOW = (
+    "box box", "box mesh", "mesh mesh", "sphere mesh", "capsule mesh", "capsule cylinder",
+    "capsule ellipsoid", "implicitfast in flight, a part welded on", "implicitfast in a fluid",
+    "implicitfast ellipsoids in a fluid", "implicit ellipsoids in a fluid",
+    "implicitfast across branches", "noslip 6", "noslip elliptic 4", "noslip elliptic 6",
+)  # fmt: skip
+SOME = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in FEATURES]
+
+
+@pytest.mark.parametrize("name", SOME)
 def test_a_step_is_c_s(name: str):
     m = mujoco.MjModel.from_xml_string(FEATURES[name])
     loaded = physics.load(m)

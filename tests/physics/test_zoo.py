@@ -117,7 +117,11 @@ PILE = """
   <actuator><motor joint="swing" gear="3"/></actuator>
 </mujoco>
 """.replace('<joint axis="0 1 0.3"', '<joint name="swing" axis="0 1 0.3"')
-ZOO = pytest.mark.parametrize("xml", [TERRAIN, MACHINE, PILE], ids=["terrain", "machine", "pile"])
+ZOO = pytest.mark.parametrize(
+    "xml",
+    [TERRAIN, MACHINE, pytest.param(PILE, marks=pytest.mark.slow)],
+    ids=["terrain", "machine", "pile"],
+)
 
 
 @functools.cache
