@@ -29,6 +29,9 @@ class PPOConfig(ActorCriticConfig):
     desired_kl: float | None = None
     """After every update make the steps longer by half if the policy moved less than half as far
     (nats), shorter if more than twice as far; None: leave it to learning_rate and anneal."""
+    mirror: bool = False
+    """Learn from the mirror image of every sample too, where a world has one (`World.mirrored`: of
+    our robots those whose left is their right)."""
     max_kl: float | None = None
     """Make no more gradient steps of an update once the policy has moved so far (nats)."""
 
@@ -47,6 +50,8 @@ class PPOConfig(ActorCriticConfig):
         for name in ("value_clip", "desired_kl", "max_kl"):
             value = getattr(self, name)
             self.require(value is None or 0 < value < inf, name, "positive and finite, or None")
+        alone = not (self.mirror and (self.memory or self.policies or self.central_critic))
+        self.require(alone, "mirror", "off with memory, policies or central_critic")
         mine = self.num_envs // num_devices
         if self.memory and mine % self.num_minibatches:
             worlds = near(self.num_envs, lambda n: n % (num_devices * self.num_minibatches) == 0)

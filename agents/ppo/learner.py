@@ -16,8 +16,11 @@ from gpusim import sharding
 from gpusim.agents import losses
 from gpusim.agents.actor_critic import ActorCritic, Trajectory
 from gpusim.agents.learner import TrainState
+from gpusim.agents.ppo.config import PPOConfig
 from gpusim.agents.returns import gae
 from gpusim.agents.shuffle import shuffle, shuffle_worlds
+from gpusim.agents.symmetry import Mirror
+from gpusim.envs.world import World
 from gpusim.metrics import Metric
 
 
@@ -45,6 +48,10 @@ class PPO(ActorCritic):
         "gradient_steps": Metric("Gradient steps of an update that were made"),
     }
 
+    def __init__(self, config: PPOConfig, world: World, **options: Any):
+        self.mirror = Mirror.of(world) if config.mirror else None
+        super().__init__(config, world, **options)
+
     def update(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
         """Play, judge, learn; then let the observations played be part of the statistics."""
         state = self.annealed(state)
@@ -55,6 +62,8 @@ class PPO(ActorCritic):
         batch, metrics = self.judge(memory, trajectory, reward)
         metrics |= {"reward": trajectory.reward.mean()}
         state, params, optimizer, learn_metrics = self.learn(state, batch, learn_key)
+        if self.mirror is not None and seen is not None:
+            seen = self.mirror.balanced(seen)
         return self.learned(state, seen, params, optimizer), metrics | learn_metrics
 
     def storage(self, obs: Any, params: Any) -> dict[str, Any]:
@@ -113,7 +122,7 @@ class PPO(ActorCritic):
             take = lambda x, slots: _flat(x[..., slots, :], 2)
 
         def step(params, optimizer, chosen):
-            samples = jax.tree.map(lambda x: take(x, chosen), batch)
+            samples = self.with_images(jax.tree.map(lambda x: take(x, chosen), batch))
             return self.gradient_step(params, optimizer, self.loss, samples, cost, stride=stride)
 
         def rest(params, optimizer, chosen):
@@ -142,6 +151,15 @@ class PPO(ActorCritic):
         metrics = {name: jnp.nanmean(values) for name, values in metrics.items()}
         metrics |= {"skipped_updates": skipped} | (made if config.max_kl is not None else {})
         return state, params, optimizer, metrics
+
+    def with_images(self, batch: Batch) -> Batch:
+        """Each sample, and its mirror image, which is as good and was as probable; the batch itself
+        unless that is wanted."""
+        if self.mirror is None:
+            return batch
+        obs, action = self.mirror.image(batch.obs, batch.action)
+        images = batch._replace(obs=obs, action=action)
+        return jax.tree.map(lambda x, y: jnp.concatenate([x, y], -1), batch, images)
 
     def loss(
         self, params: Any, batch: Batch, entropy_cost: Any

@@ -176,6 +176,12 @@ class MujocoTask(Filmed):
         """() bool: has the episode ended, whatever the time?"""
         return jnp.zeros((), bool)
 
+    def image(self) -> Any:
+        """What a mirror that swaps left and right shows of `observation`: a `Signed`, or a dict of
+        such (see `physics/mirror.py`), made with `self.mirror`. Learners ask for it (`--mirror`);
+        a task that is not the same in a mirror has none."""
+        raise NotImplementedError(f"environment {self.name!r} does not say what a mirror shows")
+
     # ---- the world
 
     def start(self, key: jax.Array) -> State:
@@ -300,7 +306,31 @@ class MujocoTask(Filmed):
             metrics["contacts_dropped"] = now.derived.contacts_dropped.astype(reward.dtype)
         return reward, metrics
 
+    def mirrored(self, obs: Any, action: Any) -> tuple[Any, Any]:
+        """`image` of an observation, and the motors' of an action."""
+        image: Any = self.image()
+        kinds = type(self).__mro__
+        says = lambda hook: next(i for i, kind in enumerate(kinds) if hook in vars(kind))
+        for hook in ("observation", "control"):
+            if says(hook) < says("image"):
+                raise NotImplementedError(
+                    f"environment {self.name!r} has {hook} of its own, and image of "
+                    f"{kinds[says('image')].__name__}: write one of its own too"
+                )
+        if isinstance(obs, Mapping):
+            return {name: image[name](x) for name, x in obs.items()}, self.mirror.ctrl(action)
+        return image(obs), self.mirror.ctrl(action)
+
     # ---- facts
+
+    @functools.cached_property
+    def mirror(self) -> physics.Mirror:
+        """What becomes of the model's numbers where left is right. Raises WorldError for a model
+        that is not its own mirror image."""
+        try:
+            return physics.mirror(self.model.mj)
+        except ValueError as error:
+            raise WorldError(f"environment {self.name!r}: {error}") from None
 
     @functools.cached_property
     def model(self) -> physics.Model:

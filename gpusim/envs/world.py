@@ -217,6 +217,14 @@ class World(abc.ABC):
                 "1, of an observation that an episode begins with"
             )
 
+    # ---- what a learner may ask
+
+    def mirrored(self, obs: Any, action: Any) -> tuple[Any, Any]:
+        """An agent's observation (features,), or a dict of such, and action in a mirror in which
+        the task is the same: what left and right limbs have changes places, what points to the side
+        changes its sign. No other number changes, and the image's image is what it was."""
+        raise NotImplementedError(f"world {self.name} does not say what a mirror shows of it")
+
     # ---- what can be drawn
 
     def drawing(self) -> Any:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from gpusim.envs.mujoco_task import Moment
 from gpusim.envs.tasks.brax.locomotion import Locomotion, within
+from gpusim.physics.mirror import Signed, joined
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,3 +34,8 @@ class Ant(Locomotion):
         """Height, attitude and joint angles, then all velocities: (27,)."""
         first = 2 if self.exclude_current_positions_from_observation else 0
         return jnp.concatenate([now.state.qpos[first:], now.state.qvel])
+
+    def image(self) -> Signed:
+        """Of the same numbers."""
+        first = 2 if self.exclude_current_positions_from_observation else 0
+        return joined(self.mirror.qpos.part(first), self.mirror.qvel)

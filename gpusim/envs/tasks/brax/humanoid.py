@@ -13,6 +13,7 @@ import numpy as np
 
 from gpusim.envs.mujoco_task import Moment
 from gpusim.envs.tasks.brax.locomotion import Locomotion, within
+from gpusim.physics.mirror import AXIAL, POLAR, Signed, joined
 
 # MuJoCo packs a symmetric matrix as xx yy zz xy xz yz; this unpacks it row by row.
 _SYMMETRIC = np.array([0, 3, 4, 3, 1, 5, 4, 5, 2], np.int32)
@@ -62,6 +63,15 @@ class Humanoid(Locomotion):
                 self._link_velocities(now).ravel(),  # (11, 6) -> (66,)
                 derived.qfrc_actuator,
             ]
+        )
+
+    def image(self) -> Signed:
+        """Of the same numbers."""
+        first = 2 if self.exclude_current_positions_from_observation else 0
+        mirror, tensor = self.mirror, np.outer(POLAR, POLAR).ravel()
+        return joined(
+            *(mirror.qpos.part(first), mirror.qvel),
+            *(mirror.of_bodies(tensor, [1]), mirror.of_bodies(POLAR, AXIAL), mirror.qvel),
         )
 
     def _link_velocities(self, now: Moment) -> jax.Array:

@@ -10,6 +10,7 @@ from gpusim.envs.mujoco_task import Moment
 from gpusim.envs.tasks.gymnasium.spatial import Memory, Spatial
 from gpusim.envs.tasks.gymnasium.task import effort
 from gpusim.envs.world import WorldError
+from gpusim.physics.mirror import AXIAL, POLAR, Signed, joined
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +64,13 @@ class Ant(Spatial):
         if self.include_cfrc_ext_in_observation:
             parts.append(self.contact_forces(memory, now)[1:].ravel())
         return jnp.concatenate(parts)
+
+    def image(self) -> Signed:
+        """Of the same numbers."""
+        parts = self._image_of_motion()
+        if self.include_cfrc_ext_in_observation:
+            parts.append(self.mirror.of_bodies(AXIAL, POLAR))
+        return joined(*parts)
 
     def rewards(self, past: Memory, memory: Memory, now: Moment) -> dict[str, jax.Array]:
         """Forward speed, plus a bonus for health, minus effort and contact forces."""

@@ -14,6 +14,9 @@ import jax.numpy as jnp
 from gpusim.envs.mujoco_task import Moment
 from gpusim.envs.tasks.gymnasium.spatial import Memory, Spatial
 from gpusim.envs.tasks.gymnasium.task import effort, within
+from gpusim.physics.mirror import AXIAL, POLAR, Signed, joined
+
+MOMENTS = [1, 1, 1, -1, 1, -1]  # xx yy zz xy xz yz of an inertia, in a mirror
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +53,19 @@ class Body(Spatial):
         if self.include_cfrc_ext_in_observation:
             parts.append(self.contact_forces(memory, now)[1:].ravel())
         return jnp.concatenate(parts)
+
+    def image(self) -> Signed:
+        """Of the same numbers."""
+        mirror, parts = self.mirror, self._image_of_motion()
+        if self.include_cinert_in_observation:
+            parts.append(mirror.of_bodies(MOMENTS, POLAR, [1]))
+        if self.include_cvel_in_observation:
+            parts.append(mirror.of_bodies(AXIAL, POLAR))
+        if self.include_qfrc_actuator_in_observation:
+            parts.append(mirror.qvel.part(6))
+        if self.include_cfrc_ext_in_observation:
+            parts.append(mirror.of_bodies(AXIAL, POLAR))
+        return joined(*parts)
 
     def measure(self, past: Memory, memory: Memory, now: Moment) -> dict[str, jax.Array]:
         """Position, velocity; length and speed of each tendon, by its number."""

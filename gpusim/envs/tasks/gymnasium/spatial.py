@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from gpusim.envs.mujoco_task import Moment
 from gpusim.envs.tasks.gymnasium.task import GymnasiumTask
+from gpusim.physics.mirror import Signed
 
 
 class Memory(NamedTuple):
@@ -69,3 +70,7 @@ class Spatial(GymnasiumTask):
         """Coordinates and velocities, as they are shown."""
         first = 2 * self.exclude_current_positions_from_observation
         return [now.state.qpos[first:], now.state.qvel]
+
+    def _image_of_motion(self) -> list[Signed]:
+        first = 2 * self.exclude_current_positions_from_observation
+        return [self.mirror.qpos.part(first), self.mirror.qvel]

@@ -17,6 +17,7 @@ from gpusim.envs.mujoco_task import Before, Moment
 from gpusim.envs.tasks.playground.joystick import Feet, Joystick, Steps, moving
 from gpusim.envs.tasks.playground.robot import advanced, beyond, square, weighted
 from gpusim.envs.world import PRIVILEGED
+from gpusim.physics.mirror import AXIAL, POLAR, Signed, joined, rows
 
 RANGES = ((-1.0, 1.0), (-0.5, 0.5), (-1.0, 1.0))  # of commands: m/s, m/s, rad/s
 STANDING = 0.1  # how likely a command is to stand
@@ -215,6 +216,16 @@ class G1JoystickFlatTerrain(Joystick):
             seen.air_time,
         ]
         return {"state": jnp.concatenate(state), PRIVILEGED: jnp.concatenate(state + more)}
+
+    def image(self) -> dict[str, Signed]:
+        """Of the same numbers. (The reward is not quite the same in a mirror: see `_hips`.)"""
+        mirror, feet = self.mirror, self.image_of_feet
+        joints, speeds = mirror.qpos.part(7), mirror.qvel.part(6)
+        state = [POLAR, AXIAL, POLAR, [1, -1, -1], joints, speeds, mirror.ctrl]
+        state += [rows(feet, [1]), rows(feet, [1])]
+        more = [AXIAL, POLAR, POLAR, POLAR, AXIAL, joints, speeds, [1], mirror.ctrl]
+        more += [rows(feet, [1]), rows(feet, POLAR), rows(feet, [1])]
+        return {"state": joined(*state), PRIVILEGED: joined(*state, *more)}
 
     def rewards(self, past: Memory, memory: Memory, now: Moment) -> dict[str, jax.Array]:
         """Obeying in the gait, without falling, leaning, bending needlessly."""

@@ -21,6 +21,7 @@ from gpusim.envs.tasks.playground.pushes import Kicks, in_steps
 from gpusim.envs.tasks.playground.robot import above_zero, advanced, beyond, square, weighted
 from gpusim.envs.world import PRIVILEGED
 from gpusim.physics import State as Physics
+from gpusim.physics.mirror import AXIAL, POLAR, Signed, joined, rows
 
 STIFFNESS, DAMPING = 35.0, 0.5  # N m/rad, N m s/rad of the joints
 AMPLITUDE = (1.5, 0.8, 1.2)  # of commands: m/s forwards, m/s to the left, rad/s
@@ -197,6 +198,15 @@ class Go1JoystickFlatTerrain(Joystick):
             *((seen.force, memory.kicks.now[None]) if self.pushes else (jnp.zeros(4),)),
         ]
         return {"state": jnp.concatenate(state), PRIVILEGED: jnp.concatenate(state + more)}
+
+    def image(self) -> dict[str, Signed]:
+        """Of the same numbers."""
+        mirror, feet = self.mirror, self.image_of_feet
+        joints, speeds = mirror.qpos.part(7), mirror.qvel.part(6)
+        state = [POLAR, AXIAL, POLAR, joints, speeds, mirror.ctrl, [1, -1, -1]]
+        more = [AXIAL, POLAR, POLAR, POLAR, AXIAL, joints, speeds, mirror.ctrl]
+        more += [rows(feet, [1]), rows(feet, POLAR), rows(feet, [1]), POLAR, [1]]
+        return {"state": joined(*state), PRIVILEGED: joined(*state, *more)}
 
     def rewards(self, past: Memory, memory: Memory, now: Moment) -> dict[str, jax.Array]:
         """Obeying, without falling, swaying, wasting power, dragging feet; not below zero."""

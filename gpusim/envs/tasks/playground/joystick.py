@@ -114,6 +114,13 @@ class Joystick(Robot):
             "linvel": Noisy(self.reading(now, "local_linvel"), 0.1),
         }
 
+    @property
+    def image_of_feet(self) -> list[int]:
+        """(feet,) which becomes the i-th in a mirror."""
+        mj = self.model.mj
+        bodies = [int(mj.site_bodyid[mj.site(name).id]) for name in self.feet]
+        return [bodies.index(self.mirror.bodies[body]) for body in bodies]
+
     # ---- terms that both have
 
     def tracking_of(self, command: jax.Array, now: Moment) -> tuple[jax.Array, jax.Array]:

@@ -11,9 +11,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gpusim.envs.mujoco_task import Moment
 from gpusim.envs.tasks.roboschool.humanoid import Body, Humanoids, angles
+from gpusim.physics.mirror import Signed, joined, rows
 
 HALF_LENGTH, HALF_WIDTH = 26.25, 12.5  # m, of the stadium
 PATIENCE = 150  # steps until a flag moves that is not reached
@@ -151,6 +153,15 @@ class HumanoidFlagrun(Humanoids):
         torso += [0.3 * (c * vx + s * vy), 0.3 * (c * vy - s * vx), 0.3 * vz, roll, pitch]
         joints = jnp.stack([self._stretch(body), self._speeds(body)], axis=1).ravel()
         return jnp.clip(jnp.concatenate([jnp.stack(torso), joints, memory.seen]), -5, 5)
+
+    def image(self) -> Signed:
+        """Of one robot."""
+        if self.robots > 1:
+            return dataclasses.replace(self, robots=1).image()
+        torso = [1, -1, 1, 1, -1, 1, -1, 1]  # what points or leans to the side
+        joints = self.mirror.qpos.part(7, self.joints)
+        each = rows(joints.index, [1, 1])
+        return joined(torso, Signed(each.index, np.repeat(joints.sign, 2)), rows([1, 0], [1]))
 
     def earned(self, past: Any, memory: Any, body: Body) -> dict[str, jax.Array]:
         """The terms () of the reward."""

@@ -16,6 +16,7 @@ from gpusim.envs.tasks.roboschool.flagrun import HumanoidFlagrun
 from gpusim.envs.tasks.roboschool.harder import HumanoidFlagrunHarder
 from gpusim.envs.tasks.roboschool.humanoid import APART, Body, angles
 from gpusim.envs.tasks.roboschool.terrain import Terrain
+from gpusim.physics.mirror import Signed, joined, rows
 
 AHEAD = np.arange(-0.4, 1.7, 0.4)  # m before the torso, where the scan looks
 ASIDE = np.arange(-0.8, 0.9, 0.4)  # m to its left
@@ -78,6 +79,11 @@ class HumanoidFlagrunRough(HumanoidFlagrun):
         """As on flat ground, and (30,) the scan: row by row from behind to ahead, from right to
         left in each."""
         return jnp.concatenate([super().seen(memory, body), self.scan(body)])
+
+    def image(self) -> Signed:
+        """With the rows of the scan the other way round."""
+        scan = np.arange(len(AHEAD) * len(ASIDE)).reshape(len(AHEAD), -1)[:, ::-1]
+        return joined(super().image(), rows(scan.ravel(), [1]))
 
     def scan(self, body: Body) -> jax.Array:
         """(30,) m: heights around a robot, above the ground below it."""
