@@ -88,6 +88,9 @@ def test_the_image_of_a_step_is_the_step_of_the_image(name, options, mirrored, b
     image = step(at.replace(carry=there), its_action)
     for x, y in zip(jax.tree.leaves(image.obs), jax.tree.leaves(obs), strict=True):
         off = np.abs(x - y) / (1 + np.abs(y))
+        if name.startswith("Go1"):  # whose unit that measures velocity is on its right
+            linear = [0, 1, 2] if len(x) == 48 else [0, 1, 2, *range(51, 54), *range(57, 60)]
+            off = np.delete(off, linear)
         assert off.max() < bound, (off.argmax(), off.max())
     np.testing.assert_allclose(image.reward, after.reward, rtol=bound)
 
@@ -107,7 +110,8 @@ LEGS = """
     <geom type="capsule" size=".03" fromto="0 0 0 0 {out} -.3" mass="{mass}"/></body>
   <body name="right" pos="0 {y} 0"><joint name="right_hip" axis="1 0 0" range="-60 30"/>
     <geom type="capsule" size=".03" fromto="0 0 0 0 -.1 -.3" mass=".5"/></body>
-</body></worldbody><actuator><motor joint="left_hip" gear="{gear}"/><{motor}/></actuator></mujoco>"""
+</body></worldbody>
+<actuator><motor joint="left_hip" gear="{gear}"/><{motor}/></actuator></mujoco>"""
 
 
 def _legs(**changes: Any) -> mujoco.MjModel:
@@ -143,11 +147,11 @@ def test_a_task_with_another_observation_needs_another_image():
         def observation(self, memory, now):
             return now.state.qvel[:6]
 
-    with pytest.raises(NotImplementedError, match="Blind.*observation of its own.*image of Ant"):
+    with pytest.raises(NotImplementedError, match=r"Blind.*observation of its own.*image of Ant"):
         Blind().mirrored(np.zeros(6), np.zeros(8))
 
 
 def test_a_world_without_an_image_says_so():
     assert MujocoTask.mirrored is not World.mirrored
-    with pytest.raises(NotImplementedError, match="half_cheetah.*mirror"):
+    with pytest.raises(NotImplementedError, match=r"half_cheetah.*mirror"):
         gpusim.make("half_cheetah").mirrored(np.zeros(17), np.zeros(6))
