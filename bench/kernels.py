@@ -1,7 +1,8 @@
 """What it takes to compile kernels: `python -m bench.kernels`.
 
 For every environment, ours and Brax's, and MJX's steps: operations, seconds of each phase, and
-bytes of machine code. Nothing is cached; each has a process of its own, confined to one processor.
+bytes of machine code; `--models FILE.xml ...` adds a physics step of each of these. Nothing is
+cached; each has a process of its own, confined to one processor.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ BUDGETS = {
     "brax-spring ant": 4,
     "brax-generalized humanoid": 20,
 }  # seconds
+ROBOT = 20  # likewise, of a model of the field's
 PHASES = ("JAX traces", "to LLVM IR", "LLVM", "in all")
 
 
@@ -32,6 +34,8 @@ class Args:
 
     functions: tuple[str, ...] = ()
     """Which, by the beginnings of their names; by default all."""
+    models: tuple[Path, ...] = ()
+    """MJCF files of robots."""
     out: Path | None = None
     """JSON file; by default bench/results/kernels.json."""
     child: str | None = None
@@ -44,7 +48,8 @@ def main(args: Args) -> None:
         print(json.dumps(environment(args.child)))
         return
     names = (*common.ROBOTS, *FUNCTIONS)
-    results = measure(name for name in names if name.startswith(args.functions or ("",)))
+    some = [name for name in names if name.startswith(args.functions or ("",))]
+    results = measure([*some, *map(str, args.models)])
     report(results)
     common.write(args.out or common.RESULTS / "kernels.json", {"kernels": results})
 
@@ -54,20 +59,29 @@ def measure(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     run = lambda name: common.child(
         "bench.kernels", ["--child", name], threads=1, GPUSIM_CACHE="off"
     )
-    return {name: run(name) for name in names}
+    shown = lambda name: "/".join(Path(name).with_suffix("").parts[-3:])  # of a file
+    return {shown(name) if name.endswith(".xml") else name: run(name) for name in names}
 
 
 def environment(name: str) -> dict[str, Any]:
-    """The step's kernel of one of our environments, or of a function of `bench.functions`."""
+    """The step's kernel of one of our environments, of a function of `bench.functions`, or of the
+    physics of an MJCF file."""
     import jax
+    import jax.numpy as jnp
 
     import gpusim
+    from gpusim import physics
 
     key = jax.random.key(0)
     if name in FUNCTIONS:
         function = FUNCTIONS[name]()
         shapes = jax.eval_shape(function.start, key), jax.eval_shape(function.draw, key)
         return phases(function.step, *shapes)
+    if name.endswith(".xml"):
+        model = physics.load(name)
+        state = jax.eval_shape(lambda: physics.init(model, model.mj.qpos0, jnp.zeros(model.nv)))
+        step = lambda state, ctrl: physics.step(model, state, ctrl)
+        return phases(step, state, jax.ShapeDtypeStruct((model.nu,), state.qpos.dtype))
     env = gpusim.make(name)
     state = jax.eval_shape(env.start, key)
     action = jax.ShapeDtypeStruct((env.action_size,), state.reward.dtype)
@@ -105,7 +119,7 @@ def report(results: dict[str, dict[str, Any]]) -> None:
             name,
             f"{r['operations']:,}",
             *(f"{r['seconds'][phase]:.2f}" for phase in PHASES),
-            str(BUDGETS.get(name, "")),
+            str(BUDGETS.get(name, "" if "/" not in name else ROBOT)),
             f"{r['operations'] / r['seconds']['to LLVM IR']:,.0f}",
             f"{r['code_bytes']:,}",
         ]
