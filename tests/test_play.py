@@ -16,9 +16,11 @@ from gpusim.agents.ppo import PPOConfig
 from gpusim.config import ConfigError, TrainConfig
 from gpusim.envs import Discrete, Moment, MujocoTask, State, World, registry
 from gpusim.envs.world import episode_keys
+from gpusim.played import Played, record
+from gpusim.player import Player, load
 from gpusim.report import replay
 from gpusim.run import archive, training
-from gpusim.run.showing import Frame
+from gpusim.run.showing import Frame, tracks
 
 CART = """
 <mujoco>
@@ -145,13 +147,13 @@ def trained(tmp_path_factory):
     return folder, training.train(CONFIG, folder, display=Silent())
 
 
-def episodes_of(player: play.Player, count: int = 6) -> Episodes:
-    return play.record(player, player.evaluation_key, count)
+def episodes_of(player: Player, count: int = 6) -> Episodes:
+    return record(player, player.evaluation_key, count)
 
 
 def test_plays_what_training_evaluated(trained):
     folder, run = trained
-    episodes = episodes_of(play.load(folder))
+    episodes = episodes_of(load(folder))
     told = run.evaluation
     np.testing.assert_allclose(episodes.total.mean(), told["evaluation_return"], rtol=1e-4)
     np.testing.assert_allclose(episodes.total.std(), told["evaluation_std"], rtol=1e-3)
@@ -160,13 +162,13 @@ def test_plays_what_training_evaluated(trained):
 
 def test_record_watches_what_is_evaluated(trained):
     """With a constant push that moves the cart 0.5 m: off the table from half of the starts."""
-    player = play.load(trained[0])
+    player = load(trained[0])
     trained_policy: Any = player.policy
     params = jax.tree.map(jnp.zeros_like, trained_policy.params)
     params["params"]["MLP_0"]["Dense_2"]["bias"] += 0.27
     policy = dataclasses.replace(trained_policy, params=params)
     key = jax.random.key(3)
-    episodes = play.record(player._replace(policy=policy), key, 16)
+    episodes = record(player._replace(policy=policy), key, 16)
     told = Evaluation(player.env, 16, 25)(policy, key).summary()
     assert len(set(np.asarray(episodes.length).tolist())) > 1
     np.testing.assert_allclose(episodes.total.mean(), told["return_mean"], rtol=1e-4)
@@ -175,7 +177,7 @@ def test_record_watches_what_is_evaluated(trained):
 
 
 def test_recorded_positions_are_those_of_one_world_stepped_alone(trained):
-    player = play.load(trained[0])
+    player = load(trained[0])
     episodes = episodes_of(player)
     state = player.env.reset(episode_keys(jax.random.split(player.evaluation_key, 6)[2])[1])
     step, act = jax.jit(player.env.step), jax.jit(player.policy.act)
@@ -210,7 +212,7 @@ def made_up(totals, lengths, steps=4):
 
 
 def test_tracks_are_median_best_and_worst_cut_at_their_ends():
-    shown = play.tracks(made_up([5.0, 1.0, 9.0, 4.0, 7.0], [4, 1, 3, 2, 4]))
+    shown = tracks(made_up([5.0, 1.0, 9.0, 4.0, 7.0], [4, 1, 3, 2, 4]))
     assert [t.label for t in shown] == ["median (5)", "best (9)", "worst (1)"]
     assert [np.asarray(t.qpos)[:, 0].tolist() for t in shown] == [
         [0, 1, 2, 3, 4],
@@ -219,13 +221,13 @@ def test_tracks_are_median_best_and_worst_cut_at_their_ends():
     ]
     np.testing.assert_array_equal(shown[1].extras["return"], [0, 1, 2, 3])
     np.testing.assert_array_equal(shown[1].extras["v"], [2, 2, 2, 2])
-    assert len(play.tracks(made_up([5.0], [4]))) == 1
+    assert len(tracks(made_up([5.0], [4]))) == 1
 
 
 def test_track_ends_where_the_world_blew_up():
     episodes = made_up([3.0], [4])
     episodes.watched.pose[3] = np.nan
-    (track,) = play.tracks(episodes)
+    (track,) = tracks(episodes)
     assert np.asarray(track.qpos)[:, 0].tolist() == [0, 1, 2]
     np.testing.assert_array_equal(track.extras["return"], [0, 1, 2])
 
@@ -288,15 +290,15 @@ def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path):
     with pytest.raises(
         archive.CheckpointError, match=r"is float32\[1, 6\] in it, .* float32\[1, 7\]"
     ):
-        play.load(tmp_path)
+        load(tmp_path)
     with pytest.raises(ConfigError, match="is not a run folder"):
-        play.load(tmp_path / "nothing")
+        load(tmp_path / "nothing")
 
 
 def test_an_environment_in_which_the_policy_cannot_act_is_refused(trained):
     why = "cannot act there: policies is 0 1: 2 numbers for the 1 agent.s. of cart"
     with pytest.raises(ConfigError, match=why):
-        play.load(trained[0], said=[("policies", (0, 1))])
+        load(trained[0], said=[("policies", (0, 1))])
 
 
 @struct.dataclass
@@ -314,15 +316,15 @@ class Feedback:
         return memory, choices if found.ndim < obs.ndim else jnp.clip(found, -1, 1)
 
 
-def played(name: str, gains: Any, **options: Any) -> play.Played:
+def played(name: str, gains: Any, **options: Any) -> Played:
     """64 episodes of at most 100 steps."""
     config = TrainConfig(env=name, episode_length=100, learner=PPO)
     none: Any = None
     policy: Any = Feedback(jnp.asarray(gains))
     world = envs.make(name, **options)
-    player = play.Player(config, world, policy, Path("none"), Path("none"), none, none)
+    player = Player(config, world, policy, Path("none"), Path("none"), none, none)
     key = jax.random.key(5)
-    return play.Played(player, key, play.record(player, key, 64))
+    return Played(player, key, record(player, key, 64))
 
 
 @pytest.mark.parametrize(
@@ -366,12 +368,12 @@ def test_what_is_not_elsewhere_is_told_before_anything_is_played(trained, monkey
 
     assert "--in gymnasium: cart is no task of Gymnasium's" in complaint(trained[0], "gymnasium")
     none: Any = None
-    cart_pole = play.Player(CONFIG, envs.make("CartPole-v1"), *[none] * 5)
+    cart_pole = Player(CONFIG, envs.make("CartPole-v1"), *[none] * 5)
     with pytest.raises(ConfigError, match="--in mujoco: CartPole-v1 is no task on a MuJoCo model"):
-        play.Played(cart_pole, none, none).in_mujoco()
+        Played(cart_pole, none, none).in_mujoco()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"--in gymnasium: .*pip install gymnasium"):
-        play.Played(cart_pole, none, none).in_gymnasium()
+        Played(cart_pole, none, none).in_gymnasium()
 
 
 def test_pictures_are_what_the_policy_saw(trained, tmp_path: Path, capsys):

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import gpusim
-from gpusim import play, view
+from gpusim import view
 from gpusim.envs import MujocoTask
+from gpusim.player import load
 from gpusim.report import replay, scene
 from gpusim.report.triangles import triangles
 from tests.report.conftest import NAMES
@@ -107,7 +108,7 @@ def run(tmp_path_factory):
 
 def test_worlds_step_with_the_policy(run):
     """The same as the policy and the world by hand."""
-    player = play.load(run)
+    player = load(run)
     show = view.Show(player, 3)
     before = show.state
     show.step({"speed": 1.5})
@@ -123,7 +124,7 @@ def test_worlds_step_with_the_policy(run):
 
 
 def test_pushes(run):
-    show = view.Show(play.load(run), 2)
+    show = view.Show(load(run), 2)
     mj = show.world.drawing()
     speed = show.state.world.carry.physics.qvel
     show.push(mj, 1, np.array([[5.0, 0, 0], [0, 7.0, 0]]))
@@ -134,8 +135,8 @@ def test_pushes(run):
 def test_a_newer_checkpoint_is_taken(run, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run.folder, copy)
-    show = view.Show(play.load(copy), 1)
-    still = view.Show(play.load(copy), 1, follow=False)
+    show = view.Show(load(copy), 1)
+    still = view.Show(load(copy), 1, follow=False)
     assert not show.look()
     (copy / "checkpoints" / "000000009999.npz").write_bytes(b"half")
     assert not show.look()
@@ -168,7 +169,7 @@ def test_in_a_browser(run):
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.skip("no Chromium on this machine")
-    live = view.View(view.Show(play.load(run), 1), port=0)
+    live = view.View(view.Show(load(run), 1), port=0)
     assert live.server.get_host() == "127.0.0.1"
     loop = threading.Thread(target=live.run, args=(120.0,))
     loop.start()
