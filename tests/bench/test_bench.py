@@ -9,6 +9,7 @@ import pytest
 
 from bench import common, learners
 from bench import compile as bench_compile
+from bench.tuning import __main__ as tuning
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--num-envs=16", "--unroll-length=2", "--num-minibatches=2", "--num-epochs=1",
@@ -134,3 +135,29 @@ def test_a_moment_belongs_to_the_most_specific_event():
 def test_spread():
     assert common.Spread.of([3.0, 1.0, 2.0]) == common.Spread(median=2.0, low=1.0, high=3.0)
     assert common.amount(1234567) == "1,230,000"
+
+
+def test_a_search_ranks_by_what_every_seed_holds(tmp_path):
+    """The first is at the goal soonest and loses it, the last never comes there."""
+    search = tuning.Search({"learning_rate": {"choice": [0.1]}}, trials=1, steps=300, goal=10)
+    ends = {
+        "loses it": [[12, 12, 12], [12, 12, 9]],
+        "soon": [[9, 11, 12], [11, 12, 14]],
+        "late": [[9, 9, 12], [9, 9, 14]],
+        "never": [[1, 2, 3], [1, 2, 9]],
+    }
+    found = []
+    for name, seeds in ends.items():
+        run = tmp_path / name
+        (run / "seeds").mkdir(parents=True)
+        (run / "config.yaml").write_text("learner: ppo\nppo:\n  learning_rate: 0.1\n")
+        for k, returns in enumerate(seeds):
+            rows = [{"steps": 100 * (i + 1), "evaluation_return": x} for i, x in enumerate(returns)]
+            text = "\n".join(json.dumps(row) for row in [{"steps": 50}, *rows])
+            (run / "seeds" / f"{k}.jsonl").write_text(text)
+        found.append({"name": name, **tuning.judged(run, search)})
+    found.sort(key=lambda run: run["score"])
+    assert [run["name"] for run in found] == ["soon", "late", "loses it", "never"]
+    assert found[0]["steps_to_goal"] == 150  # of the median seed, here between the two
+    assert (found[0]["returns"], found[0]["values"]) == ([12, 14], {"learning_rate": 0.1})
+    assert found[3]["steps_to_goal"] is None
