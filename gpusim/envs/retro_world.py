@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -148,7 +149,9 @@ class Emulator:
         return self._process.stdout.readline()
 
     def _last_words(self) -> str:
-        self._process.wait()
+        status = self._process.wait()
+        if status < 0:
+            return f"killed by {signal.Signals(-status).name} (out of memory, perhaps)"
         self._errors.seek(0)
         told = self._errors.read().decode(errors="replace").strip().splitlines()
         return told[-1] if told else "without a word"

@@ -1,5 +1,7 @@
 """Games of stable-retro: what is told is what its own emulator says."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -71,6 +73,15 @@ def test_a_state_is_that_which_the_game_begins_with():
     keys = jax.random.split(jax.random.key(0), 1)
     plain, said = (np.asarray(world.batch(1).reset(keys).obs) for world in same)
     np.testing.assert_array_equal(plain, said)
+
+
+def test_an_emulator_that_is_killed_is_told():
+    world = gpusim.make(f"retro:{GAME}")
+    emulators: Any = world.copies(1)
+    emulators.restart(np.zeros(1, np.uint32), np.ones(1, bool))
+    emulators.games[0]._process.kill()
+    with pytest.raises(RuntimeError, match="the emulator has ended: killed by SIGKILL"):
+        emulators.step(np.zeros(1, np.int32))
 
 
 @pytest.mark.parametrize(
