@@ -76,7 +76,7 @@ def test_a_state_is_that_which_the_game_begins_with():
 
 
 def test_an_emulator_that_is_killed_is_told():
-    world = gpusim.make(f"retro:{GAME}")
+    world: Any = gpusim.make(f"retro:{GAME}")
     emulators: Any = world.copies(1)
     emulators.restart(np.zeros(1, np.uint32), np.ones(1, bool))
     emulators.games[0]._process.kill()
