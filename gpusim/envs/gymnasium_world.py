@@ -95,6 +95,7 @@ class Observations:
             raise ValueError(f"{label}: observations are {space}, which is no vector of one length")
         self.label, self.space, self.features = label, space, spaces.flatdim(space)
         self._channels = -1  # the axis of a picture that counts its channels
+        self._brightest = BYTE  # of a picture's numbers
         self.picture = self._layout()
 
     def _layout(self) -> tuple[int, int, int] | None:
@@ -102,6 +103,7 @@ class Observations:
         space = self.space
         if not (isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) > 1):
             return None
+        self._brightest = np.float32(space.high.max())
         shape = space.shape if len(space.shape) > 2 else (*space.shape, 1)
         if len(space.shape) == 3 and shape[0] < min(shape[1:]):
             self._channels = 0
@@ -120,7 +122,7 @@ class Observations:
         if self.picture is None:
             return flat.astype(np.float32)
         rows = np.moveaxis(flat.reshape(self.space.shape), self._channels, -1).reshape(self.picture)
-        return (rows if self.picture[2] == 3 else rows[..., ::-1]).ravel() / BYTE
+        return (rows if self.picture[2] == 3 else rows[..., ::-1]).ravel() / self._brightest
 
 
 class Actions:
@@ -134,9 +136,12 @@ class Actions:
             self.theirs = lambda choice: choice + space.start
         elif isinstance(space, spaces.Box) and space.is_bounded():
             self.space = Box(int(np.prod(space.shape)))
-            middle, half = (space.high + space.low) / 2, (space.high - space.low) / 2
-            shape = lambda x: x.reshape(*x.shape[:-1], *space.shape)
-            self.theirs = lambda x: (middle + half * shape(x)).astype(space.dtype)
+            # In 64 bits: the sum of two bounds need not be a number of the space's own type.
+            low, high = space.low.astype(float), space.high.astype(float)
+            middle, half = low / 2 + high / 2, high / 2 - low / 2
+            shape = lambda x: x.reshape((*x.shape[:-1], *space.shape))
+            whole = np.rint if np.issubdtype(space.dtype, np.integer) else np.asarray
+            self.theirs = lambda x: whole(middle + half * shape(x)).astype(space.dtype)
         else:
             raise ValueError(
                 f"{label}: actions are {space}; learners here choose (Discrete) or give numbers "

@@ -5,10 +5,10 @@ last two JSON. It prints a line about the game, then answers each line that it r
 or {"choice": ...}, with a line [reward, terminated, truncated] and the bytes of a grey picture.
 """
 
+import functools
 import json
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ def main(game: str, height: str, width: str, choices: str, options: str) -> None
     os.dup2(2, 1)  # what an emulator prints is no answer
     env: Any = retro.make(game, render_mode="rgb_array", **json.loads(options))
     buttons = pressed(env, json.loads(choices))
-    shrunk = shrinking(env.observation_space.shape, int(height), int(width))
+    size = int(height), int(width)
     say(answers, {"choices": len(buttons)})
     for line in sys.stdin:
         told = json.loads(line)
@@ -33,7 +33,7 @@ def main(game: str, height: str, width: str, choices: str, options: str) -> None
         else:
             obs, reward, terminated, truncated, _ = env.step(buttons[told["choice"]])
             result = (float(reward), bool(terminated), bool(truncated))
-        say(answers, result, shrunk(obs).tobytes())
+        say(answers, result, shrunk(obs, *size).tobytes())
 
 
 def say(answers: Any, line: Any, picture: bytes = b"") -> None:
@@ -51,7 +51,11 @@ def pressed(env: Any, choices: list[list[str]]) -> list[np.ndarray]:
         choices = [[], *([button] for button in known if button in allowed)]
     for button in {button for choice in choices for button in choice} - set(known):
         raise ValueError(f"there is no button {button!r}; there are {', '.join(known)}")
-    return [np.array([button in choice for button in env.buttons], np.int8) for choice in choices]
+    masks = [np.array([button in choice for button in env.buttons], np.int8) for choice in choices]
+    for choice, mask in zip(choices, masks, strict=True):
+        if (env.action_to_array(mask)[0] != mask).any():
+            raise ValueError(f"the game does not take {'+'.join(choice)}: nothing would be pressed")
+    return masks
 
 
 def names(env: Any, group: list[int]) -> list[str]:
@@ -59,12 +63,14 @@ def names(env: Any, group: list[int]) -> list[str]:
     return [name for i, name in enumerate(env.buttons) if any(combo >> i & 1 for combo in group)]
 
 
-def shrinking(shape: tuple[int, ...], height: int, width: int) -> Callable[[Any], np.ndarray]:
-    """How pictures (rows, columns, 3) become (height, width), each number its area's mean."""
-    down, across = mean_of(shape[0], height), mean_of(shape[1], width)
-    return lambda obs: np.rint(down @ (obs @ GREY) @ across.T).astype(np.uint8)
+def shrunk(obs: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(height, width) of a picture (rows, columns, 3), each number its area's mean. Consoles may
+    show another number of rows or columns while a game goes on."""
+    down, across = mean_of(obs.shape[0], height), mean_of(obs.shape[1], width)
+    return np.rint(down @ (obs @ GREY) @ across.T).astype(np.uint8)
 
 
+@functools.cache
 def mean_of(many: int, few: int) -> np.ndarray:
     """(few, many) float32: which part of each of the few are the many, in a row."""
     edges = np.linspace(0, many, few + 1)[:, None]

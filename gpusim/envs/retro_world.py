@@ -8,9 +8,11 @@ import contextlib
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,16 @@ import numpy as np
 
 from gpusim.envs.host_world import BYTE, HostWorld, Told
 from gpusim.envs.world import Discrete
-from gpusim.suggest import nearest
+from gpusim.suggest import nearest, unknown
+
+THEIRS = ("state", "scenario", "info", "players")
+"""Options of `stable_retro.make` that a game may be given; the others would change what a step
+takes and gives, or write files."""
 
 
 def make(
     name: str,
+    /,
     *,
     height: int = 80,
     width: int = 80,
@@ -35,14 +42,22 @@ def make(
 
     height, width: of a picture; frames: stacked, the newest first. frame_skip: frames for which a
     choice is held. choices: "RIGHT B RIGHT+B NOTHING", buttons that are pressed together; "": every
-    button of the game alone, and nothing. options: those of `stable_retro.make`, such as state.
+    button of the game alone, and nothing. options: of `stable_retro.make`, those in `THEIRS`.
+
+    Raises ValueError for what the game has not: it would be played otherwise without a word.
     """
     retro: Any = importlib.import_module("stable_retro")
     label = f"retro:{name}"
     counts = {"height": height, "width": width, "frames": frames, "frame_skip": frame_skip}
     for option, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{label}: {option} is {value}, not 1 or more")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{label}: {option} is {value!r}, not a whole number from 1 on")
+    if not isinstance(choices, str):
+        raise ValueError(f'{label}: choices are {choices!r}, not buttons as "NOTHING LEFT LEFT+B"')
+    for option in options:
+        if option not in THEIRS:
+            known = [*counts, "choices", *THEIRS]
+            raise ValueError(unknown(f"option of {label}:", option, known))
     known = retro.data.list_games()
     if name not in known:
         hint = nearest(name, known)
@@ -54,6 +69,7 @@ def make(
             f"{label}: stable-retro has no ROM of it; import yours: python -m stable_retro.import "
             "FOLDER"
         ) from error
+    _check_files(label, retro.data, name, options)
     buttons = [[b for b in c.split("+") if b != "NOTHING"] for c in choices.split()]
     command = [name, str(height), str(width), json.dumps(buttons), json.dumps(options)]
     first = Emulator(label, command)
@@ -70,6 +86,19 @@ def make(
         max_episode_steps=4_500,
         picture=(height, width, frames),
     )
+
+
+def _check_files(label: str, data: Any, game: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for a file that stable-retro has not: without its scenario a game earns
+    nothing and never ends."""
+    for option, ending, found in (
+        ("state", ".state", data.list_states),
+        ("scenario", ".json", data.list_scenarios),
+        ("info", ".json", lambda game: ["data"]),
+    ):
+        value = str(options.get(option) or "")  # no state at all: as the game is switched on
+        if value and not data.get_file_path(game, value.removesuffix(ending) + ending):
+            raise ValueError(unknown(f"{option} of {label}:", value, found(game)))
 
 
 class Emulator:
@@ -120,7 +149,9 @@ class Emulator:
         return self._process.stdout.readline()
 
     def _last_words(self) -> str:
-        self._process.wait()
+        status = self._process.wait()
+        if status < 0:
+            return f"killed by {signal.Signals(-status).name} (out of memory, perhaps)"
         self._errors.seek(0)
         told = self._errors.read().decode(errors="replace").strip().splitlines()
         return told[-1] if told else "without a word"

@@ -177,6 +177,29 @@ def test_actions_fill_the_bounds_of_the_environment():
         assert made[-1].lines[-1][0].dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("space", "actions"),  # of -1, -0.6, 0.2 and 1 among the bounds, by hand
+    [
+        (spaces.Box(1, 255, (2,), np.uint8), [1, 52, 153, 255]),  # whose sum is no byte
+        (spaces.Box(-100, 127, (2,), np.int8), [-100, -55, 36, 127]),
+        (spaces.Box(-1, 1, (2,), np.int8), [-1, -1, 0, 1]),  # the nearest whole number
+        (
+            spaces.Box(-(2**31), 2**31 - 1, (1,), np.int32),
+            [-(2**31), -1288490189, 429496729, 2**31 - 1],
+        ),
+        (spaces.Box(-3e38, 3e38, (1,), np.float32), [-3e38, -1.8e38, 6e37, 3e38]),
+        (spaces.Box(0, 10, (), np.float32), [0, 2, 6, 10]),  # one number without an axis
+    ],
+)
+def test_actions_of_any_type_fill_the_bounds(space, actions):
+    ours = Actions("gym:X", space)
+    for share, expected in zip((-1.0, -0.6, 0.2, 1.0), actions, strict=True):
+        found = ours.theirs(np.full(ours.space.shape, share, np.float32))
+        assert found.shape == space.shape
+        assert found.dtype == space.dtype
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_other_spaces():
     world = gpusim.make("gym:Small-v0")
     state = jax.device_get(world.reset(jax.random.key(0)))
@@ -397,3 +420,9 @@ def test_bytes_in_rows_and_columns_are_a_picture(shape, turned):
         expected = turned(obs) / 255
         assert seen.picture == expected.shape
         np.testing.assert_allclose(seen.vector(obs).reshape(seen.picture), expected, rtol=1e-6)
+
+
+def test_pictures_of_few_shades_are_as_bright():
+    seen = Observations("gym:X", spaces.Box(0, 1, (40, 50), np.uint8))
+    obs = np.random.default_rng(0).integers(0, 2, (40, 50), np.uint8)
+    np.testing.assert_array_equal(seen.vector(obs), obs.ravel())

@@ -19,6 +19,7 @@ import numpy as np
 
 from gpusim.envs.traffic import drawing, queues
 from gpusim.envs.traffic.following import FAR, LENGTH, wall
+from gpusim.envs.traffic.options import within
 from gpusim.envs.traffic.queues import SPEED, Car, Queue
 from gpusim.envs.traffic.safety import collision_free, feasible, slower
 from gpusim.envs.traffic.vehicles import Vehicles
@@ -94,6 +95,7 @@ class Bottleneck(World):
     def __post_init__(self):
         if self.scaling not in (1, 2):
             raise ValueError(f"{self.name}: scaling is {self.scaling}, not 1 or 2")
+        within(self, penetration=(0, 1), noise=(0, math.inf), warmup=(0, math.inf))
         low, high = self.inflows
         if not 0 <= low <= high < math.inf:
             raise ValueError(f"{self.name}: inflow is from {low:g} to {high:g} cars an hour")

@@ -81,6 +81,9 @@ class FigureEight(Accel):
 
     def __post_init__(self):
         super().__post_init__()
+        for option in ("min_length", "max_length"):
+            if getattr(self, option) != getattr(Accel, option):
+                raise ValueError(f"{self.name}: {option} is a ring's; this road is {ROUND:.0f} m")
         if self.cars * 2 * LENGTH > ROUND:
             raise ValueError(f"{self.name}: {self.cars} cars do not fit on {ROUND:.0f} m")
 

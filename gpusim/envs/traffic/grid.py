@@ -8,6 +8,7 @@ same numbers. Cars of crossing streets do not collide here: the yellow clears a 
 
 import dataclasses
 import functools
+import math
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ import numpy as np
 from gpusim.envs.traffic import drawing, queues
 from gpusim.envs.traffic.following import FAR, LENGTH, Sight, wall
 from gpusim.envs.traffic.loop import desired_velocity, require_several
+from gpusim.envs.traffic.options import TINY, within
 from gpusim.envs.traffic.queues import SPEED, Car, Queue
 from gpusim.envs.traffic.safety import collision_free
 from gpusim.envs.traffic.vehicles import Vehicles
@@ -90,6 +92,9 @@ class TrafficLightGrid(World):
             raise ValueError(
                 f"{self.name}: {self.rows} rows and {self.columns} columns; the grid is square"
             )
+        most = math.inf
+        within(self, slots=(1, most), inflow=(0, most), noise=(0, most), switch_time=(0, most))
+        within(self, green=(TINY, most), target_velocity=(TINY, most))
 
     @property
     def action_space(self) -> Box:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -7,6 +7,7 @@ drivers choose accelerations from what they see, speeds change, then places by t
 import abc
 import dataclasses
 import functools
+import math
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from gpusim.envs.traffic.controllers import (
     pi_saturation,
 )
 from gpusim.envs.traffic.following import LENGTH, MODELS, TOUCH, Sight, equilibrium_speed
+from gpusim.envs.traffic.options import within
 from gpusim.envs.traffic.safety import FAIL_SAFES, noisy
 from gpusim.envs.traffic.vehicles import Vehicles
 from gpusim.envs.world import Box, State, World
@@ -89,6 +91,9 @@ class ClosedRoad(World):
                 f"{self.name}: reaction_time is {self.reaction_time} s, not whole steps of "
                 f"{self.dt} s below 10 s"
             )
+        within(self, noise=(0, math.inf), warmup=(0, math.inf), max_accel=(0, math.inf))
+        if self.desired_speed is not None:
+            within(self, desired_speed=(0, math.inf))
         if not 0 < self.controlled <= self.cars:
             raise ValueError(
                 f"{self.name}: controlled is {self.controlled}, not 1 to {self.cars} (cars)"

@@ -8,6 +8,7 @@ junctions between them: the highway has 600 m before the ramp and 100 m behind i
 
 import dataclasses
 import functools
+import math
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ import numpy as np
 from gpusim.envs.traffic import drawing, queues
 from gpusim.envs.traffic.following import FAR, LENGTH, TOUCH, Sight, wall
 from gpusim.envs.traffic.loop import desired_velocity, require_several
+from gpusim.envs.traffic.options import TINY, within
 from gpusim.envs.traffic.queues import SPEED, Car, Queue
 from gpusim.envs.traffic.safety import collision_free, slower
 from gpusim.envs.traffic.vehicles import Vehicles
@@ -85,8 +87,9 @@ class MergePO(World):
     def __post_init__(self):
         if not 0 < self.num_rl <= SLOTS:
             raise ValueError(f"{self.name}: num_rl is {self.num_rl}, not 1 to {SLOTS}")
-        if not 0 <= self.penetration <= 1:
-            raise ValueError(f"{self.name}: penetration is {self.penetration}, not 0 to 1")
+        most = math.inf
+        within(self, penetration=(0, 1), substeps=(1, most), target_velocity=(TINY, most))
+        within(self, inflow=(0, most), ramp_inflow=(0, most), noise=(0, most), max_accel=(0, most))
 
     @property
     def action_space(self) -> Box:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -5,6 +5,7 @@ al. 2008: 22 cars on 230 m.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from gpusim.envs.traffic.loop import (
     require_several,
     sight,
 )
+from gpusim.envs.traffic.options import TINY, within
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +36,7 @@ class Ring(ClosedRoad):
 
     def __post_init__(self):
         super().__post_init__()
+        within(self, bunching=(0, math.inf), cars=(2, math.inf))
         if not self.cars * 5 + self.bunching < self.min_length <= self.max_length:
             raise ValueError(
                 f"{self.name}: {self.cars} cars of 5 m and {self.bunching} m left empty do not fit "
@@ -111,6 +114,10 @@ class Accel(Ring):
     max_accel: float = 3.0
     target_velocity: float = 10.0
     """Wanted of every car, m/s."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        within(self, target_velocity=(TINY, math.inf))
 
     def observation(self, loop: Loop) -> jax.Array:
         """Speeds over the speed limit, places over the length."""
