@@ -109,6 +109,13 @@ def test_options_of_an_environment_are_flags(tmp_path: Path):
     assert config.parse(["--config", write(tmp_path / "c.yaml", text)]).train == train
 
 
+@pytest.mark.parametrize("name", ["name", "physics"])
+def test_no_option_is_called_as_the_environment_s_own_arguments(name: str):
+    train = config.parse(["--env", "gym:CartPole-v1", f"--env.{name}", "x"]).train
+    with pytest.raises(ConfigError, match=f"--env.{name}: gym:CartPole-v1 has no such option"):
+        train.world()
+
+
 def test_an_environment_of_a_file_is_found_from_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -126,6 +126,8 @@ class TrainConfig:
 
     def world(self) -> Any:
         """The world that is trained on. Raises ConfigError where there is none."""
+        for name in {"name", "physics"} & self.env_options.keys():
+            raise ConfigError(f"--env.{name}: {self.env} has no such option")
         try:
             return registry.make(self.env, physics=self.physics, **self.env_options)
         except ValueError as error:

@@ -181,7 +181,7 @@ def _look_at(
         here = here._replace(best=max(here.best, reached), worse=0 if better else here.worse + 1)
         this = (reached, here.steps)
         if math.isfinite(reached):
-            here = here._replace(good=tuple(sorted((*here.good, this))[-config.keep_best :]))
+            here = here._replace(good=best_of((*here.good, this), config.keep_best))
         if better or (config.keep_best > 1 and this in here.good):
             keeper.save_best(here)
     now = {"steps_per_second": _speed(job), "memory": memory.used(job.learner)}
@@ -256,6 +256,11 @@ def _not_finite(values: dict[str, float]) -> str:
             "(skipped_updates in metrics.jsonl)"
         )
     return ""
+
+
+def best_of(found: tuple[tuple[float, int], ...], keep: int) -> tuple[tuple[float, int], ...]:
+    """So many of the best evaluations (return, steps), the best last; of equal ones the first."""
+    return tuple(sorted(found, key=lambda one: (one[0], -one[1]))[-keep:])
 
 
 def _evaluation_due(config: TrainConfig, steps: int) -> bool:

@@ -420,7 +420,7 @@ def test_the_best_is_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[st
     best = archive.read(folder / "checkpoints" / "best.npz")
     assert best.extra["evaluation"]["evaluation_return"] == max(returns.values())
     assert returns[best.step] == max(returns.values())
-    second = sorted(returns, key=lambda steps: (-returns[steps], -steps))[:2]
+    second = sorted(returns, key=lambda steps: (-returns[steps], steps))[:2]
     good = archive.all_good(folder / "checkpoints")
     assert [archive.read(path).step for path in good] == sorted(second)
     assert best.step in second
@@ -437,6 +437,12 @@ def test_the_best_is_kept_apart(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (folder / "checkpoints" / "best.npz").write_bytes(b"")
     assert checkpoint_main([str(folder)]) == 1
     assert checkpoint_main([str(tmp_path)]) == 2
+
+
+def test_of_equal_evaluations_the_first_are_kept():
+    found = ((5.0, 10), (7.0, 20), (7.0, 30), (5.0, 40))
+    assert training.best_of(found, 1) == ((7.0, 20),)
+    assert training.best_of(found, 3) == ((5.0, 10), (7.0, 30), (7.0, 20))
 
 
 def test_a_run_begins_with_what_another_learned(tmp_path: Path, whole: Path):
