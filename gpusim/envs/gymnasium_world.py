@@ -103,7 +103,7 @@ class Observations:
         space = self.space
         if not (isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) > 1):
             return None
-        self._brightest = np.float32(space.high.max())
+        self._brightest = np.float32(max(space.high.max(), 1))
         shape = space.shape if len(space.shape) > 2 else (*space.shape, 1)
         if len(space.shape) == 3 and shape[0] < min(shape[1:]):
             self._channels = 0

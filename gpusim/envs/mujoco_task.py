@@ -308,6 +308,8 @@ class MujocoTask(Filmed):
 
     def mirrored(self, obs: Any, action: Any) -> tuple[Any, Any]:
         """`image` of an observation, and the motors' of an action."""
+        if self.camera:
+            raise NotImplementedError(f"environment {self.name!r} is seen through a camera")
         image: Any = self.image()
         kinds = type(self).__mro__
         says = lambda hook: next(i for i, kind in enumerate(kinds) if hook in vars(kind))

@@ -152,6 +152,8 @@ def test_a_task_with_another_observation_needs_another_image():
 
 
 def test_a_world_without_an_image_says_so():
+    with pytest.raises(NotImplementedError, match="'ant' is seen through a camera"):
+        gpusim.make("ant", camera="track").mirrored(np.zeros(100), np.zeros(8))
     assert MujocoTask.mirrored is not World.mirrored
     with pytest.raises(NotImplementedError, match=r"half_cheetah.*mirror"):
         gpusim.make("half_cheetah").mirrored(np.zeros(17), np.zeros(6))
