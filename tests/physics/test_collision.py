@@ -70,7 +70,7 @@ def model(kind: tuple[int, int], rng: np.random.Generator, pebble=False) -> mujo
 
 def touches(kind: tuple[int, int], m: mujoco.MjModel, data: list[mujoco.MjData], dtype):
     """Our distances (n, p), points and normals (n, p, 3) in poses."""
-    every = hulls(m, range(m.nmesh), dtype)
+    every = hulls(m, range(m.nmesh), dtype) if m.nmesh else []
 
     def shape(pos, mat, k: int) -> Shape:
         hull = every[m.geom_dataid[k]] if kind[k] == MESH else None
@@ -184,6 +184,52 @@ def test_corners_amid_faces_touch_too(kind: tuple[int, int]):
     assert compare(kind, m, data, bounds) >= len(data) > 55
     alone = [d for d in data if d.ncon == 1]
     assert len(alone) > 10
+
+
+@pytest.mark.parametrize("other", [CYLINDER, pytest.param(BOX, marks=pytest.mark.slow)])
+def test_a_cylinder_s_side_is_crossed_exactly(other: int):
+    """By the side of another one, or by an edge: where both lines are nearest, by hand."""
+    rng = np.random.default_rng(0)
+    second = 'type="cylinder" size=".04 .1"' if other == CYLINDER else 'type="box" size=".1 .1 .1"'
+    m = mujoco.MjModel.from_xml_string(f"""<mujoco><worldbody>
+      <body mocap="true"><geom type="cylinder" size=".05 .1"/></body>
+      <body><freejoint/><geom {second}/></body></worldbody></mujoco>""")
+    data, depths, middles, normals = [], [], [], []
+    for _ in range(40):
+        turn, depth = rng.standard_normal(4), rng.uniform(1e-4, 8e-3)
+        turn /= np.linalg.norm(turn)
+        angle, (s, t) = rng.uniform(0.3, 2.8), rng.uniform(-0.08, 0.08, 2)
+        along, normal = np.array([np.sin(angle), 0, np.cos(angle)]), np.array([0, 1.0, 0])
+        quat = np.array([np.cos(angle / 2), 0, np.sin(angle / 2), 0])  # its z is along the line
+        lean = np.array([1, 0, 0, 0])
+        beyond = (0.04 - depth) * normal  # from the first side to the middle of the second
+        if other == BOX:  # stands on an edge of its own z, leaning
+            half = np.pi / 8 + rng.uniform(-0.2, 0.2)
+            lean = np.array([np.cos(half), 0, 0, np.sin(half)])
+        frame = np.zeros(4)
+        mujoco.mju_mulQuat(frame, quat, lean)
+        if other == BOX:
+            axes = np.zeros(9)
+            mujoco.mju_quat2Mat(axes, frame)
+            across = axes.reshape(3, 3)[:, :2]
+            beyond = -depth * normal + across @ (0.1 * np.sign(across.T @ normal))
+        d = mujoco.MjData(m)
+        d.mocap_quat[0] = turn
+        rotate = lambda v, turn=turn: (out := np.zeros(3), mujoco.mju_rotVecQuat(out, v, turn))[0]
+        d.mocap_pos[0] = rotate(np.array([0, 0, -s]))
+        d.qpos[:3] = rotate(0.05 * normal + beyond - t * along)
+        mujoco.mju_mulQuat(d.qpos[3:], turn, frame)
+        mujoco.mj_forward(m, d)
+        data.append(d)
+        depths.append(depth)
+        middles.append(rotate((0.05 - depth / 2) * normal))
+        normals.append(rotate(normal))
+    dist, point, found = touches((CYLINDER, other), m, data, np.float64)
+    first = dist.argmin(1)
+    take = lambda x: x[np.arange(len(data)), first]
+    np.testing.assert_allclose(take(dist), -np.array(depths), atol=1e-14)
+    np.testing.assert_allclose(take(point), middles, atol=1e-13)
+    np.testing.assert_allclose(take(found), normals, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

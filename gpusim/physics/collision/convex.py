@@ -25,13 +25,14 @@ from gpusim.physics.collision.shapes import (
     one,
 )  # fmt: skip
 from gpusim.physics.collision.support import Difference, core, corner_of, difference, radius
-from gpusim.physics.linalg import Array, cross, dot
+from gpusim.physics.linalg import Array, cross, dot, rowdot
 
 # Lengths in m. C has one of them, ccd_tolerance, by default 1e-6.
 _TOUCHING = 1e-6  # cores nearer than this: how deep they lie in each other is asked for
 _DEPTH = 1e-7  # to which that is known
 _DISTANCE = 1e-8  # to which the nearest points of separate cores are known
 _TRIPS = 35  # of GJK
+_CROSSING = 1e-2  # rad: lines at a smaller angle lie beside each other
 
 # Pairs that touch at one point.
 SINGLE = (
@@ -90,6 +91,8 @@ def penetration(kinds: tuple[int, int], a: Shape, b: Shape, reach: jax.Array) ->
     if not sharp:
         moved = a._replace(pos=between[None]), b._replace(pos=0 * b.pos)
         found = _at_a_face(kinds, moved, support, found)
+        if CYLINDER in kinds and not {HFIELD, ELLIPSOID, SPHERE} & {*kinds}:
+            found = _at_a_side(kinds, moved, support, found)
     on_a = found.on_a + b.pos[0]
     if ELLIPSOID in kinds:  # curved everywhere: it touches where it reaches farthest
         normal = found.normal
@@ -126,6 +129,65 @@ def _at_a_face(
         there = Deepest(reach, normal, other + (0 if k else normal * reach), features)
         found = jax.tree.map(lambda x, y, better=better: jnp.where(better, x, y), there, found)
     return found
+
+
+def _at_a_side(
+    kinds: tuple[int, int], shapes: tuple[Shape, Shape], support: Difference, found: Deepest
+) -> Deepest:
+    """Exactly where the side of a cylinder crosses an edge, or the side, of the other shape: along
+    the normal of both lines, if the difference reaches no farther there than where the search has
+    ended. on_a and the shapes are relative to the same point.
+    """
+    k = kinds.index(CYLINDER)
+    axis, corner = shapes[k].mat[0][:, 2], found.features[:, 1 - k]
+    lines, low, high = _lines(kinds[1 - k], shapes[1 - k], corner)
+    normals = cross(jnp.broadcast_to(axis, lines.shape), lines)
+    length2, along = rowdot(normals, normals), dot(normals, found.normal)
+    crosses = length2 > _CROSSING * _CROSSING
+    scale = jnp.where(along < 0, -1, 1) * lax.rsqrt(jnp.where(crosses, length2, 1))
+    n = jnp.argmax(jnp.where(crosses, along * scale, -2))
+    normal, line = normals[n] * scale[n], lines[n]
+    new = support(normal)
+    reach = dot(normal, new.point)
+    rounding = 32 * float(np.finfo(reach.dtype).eps) * jnp.abs(new.point).max()
+    on_a, on_b = new.on_a, new.on_a - new.point
+    mine, other = (on_b, on_a) if k else (on_a, on_b)
+    # How far along each from these points they cross, seen along the normal.
+    s, t = (_triple(other - mine, way, normal) for way in (line, axis))
+    across = _triple(axis, line, normal)
+    across = jnp.where(jnp.abs(across) < 0.5 * _CROSSING, 1, across)
+    mine, other = mine + axis * (s / across), other + line * (t / across)
+    beyond = jnp.abs(dot(axis, mine - shapes[k].pos[0])) - jnp.asarray(shapes[k].size)[0, 1]
+    beyond = jnp.maximum(beyond, jnp.maximum(low[n] - dot(line, other), dot(line, other) - high[n]))
+    better = crosses[n] & (beyond <= rounding) & (reach <= found.depth + rounding)
+    better &= dot(normal, found.normal) > ALIGNED
+    if kinds[1 - k] == MESH:  # the farthest corner is one of the edge
+        farthest = new.features[1 - k]
+        better &= (farthest == corner[n]) | (farthest == corner[(n + 1) % 3])
+    there = found._replace(depth=reach, normal=normal, on_a=other if k else mine)
+    return jax.tree.map(lambda x, y: jnp.where(better, x, y), there, found)
+
+
+def _triple(a: Array, b: Array, c: Array) -> jax.Array:
+    return dot(cross(a[None], b[None])[0], c)
+
+
+def _lines(kind: int, shape: Shape, corner: Array) -> tuple[Array, Array, Array]:
+    """Straight lines of a shape at which it may be crossed: unit vectors (n, 3), and where along
+    themselves they begin and end (n,). Of a mesh those between three of its corners."""
+    pos, mat, size = shape.pos[0], jnp.asarray(shape.mat[0]), jnp.asarray(shape.size[0])
+    if kind in (CAPSULE, CYLINDER):
+        line, half, middle = mat[:, 2][None], size[1:2], pos[None]
+    elif kind == BOX:
+        line, half, middle = mat.T, size, jnp.broadcast_to(pos, (3, 3))
+    else:
+        first = jnp.stack([corner_of(kind, shape, c) for c in corner])
+        second = first[np.array([1, 2, 0])]
+        length2 = rowdot(second - first, second - first)
+        line = (second - first) * lax.rsqrt(jnp.maximum(length2, 1e-30))[:, None]
+        half, middle = 0.5 * jnp.sqrt(length2), 0.5 * (first + second)
+    at = rowdot(line, middle)
+    return line, at - half, at + half
 
 
 def _touching(kinds, shapes, k: int, old: Array, new: Array, normal: Array, rounding: Array):
