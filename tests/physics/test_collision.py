@@ -232,6 +232,48 @@ def test_a_cylinder_s_side_is_crossed_exactly(other: int):
     np.testing.assert_allclose(take(found), normals, atol=1e-12)
 
 
+def test_a_cylinder_s_rim_on_a_side():
+    """The side reaches least along a direction across its axis: searched for in NumPy."""
+    rng, data, expected = np.random.default_rng(1), [], []
+    m = mujoco.MjModel.from_xml_string("""<mujoco><worldbody>
+      <body mocap="true"><geom type="cylinder" size=".05 .2"/></body>
+      <body><freejoint/><geom type="cylinder" size=".04 .06"/></body></worldbody></mujoco>""")
+    while len(data) < 40:
+        d = mujoco.MjData(m)
+        tilt, spin = rng.uniform(0.5, 1.1), rng.uniform(-0.4, 0.4)
+        axis = np.array([np.cos(tilt), np.sin(tilt) * np.sin(spin), np.sin(tilt) * np.cos(spin)])
+        d.qpos[3:] = [1 + axis[2], -axis[1], axis[0], 0]  # turns z to the axis
+        d.qpos[:3] = rng.uniform(0.08, 0.1), *rng.uniform(-0.03, 0.03, 2)
+        mujoco.mj_forward(m, d)
+        angle, width = 0.0, np.pi / 2
+        reach = lambda a, d=d, axis=axis: _reach(a, d.qpos[:3], axis)
+        for _ in range(60):  # ever nearer to the least of 41
+            some = angle + np.linspace(-width, width, 41)
+            angle, width = some[np.argmin([reach(a) for a in some])], 0.5 * width
+        normal = np.array([np.cos(angle), np.sin(angle), 0])
+        flat = axis - normal * (axis @ normal)
+        if reach(angle) < 1e-3 or np.linalg.norm(flat) < 0.3 or d.ncon != 1:
+            continue
+        if abs(d.contact.frame[0][2]) > 1e-3:  # the caps, or the rims, are nearer
+            continue
+        data.append(d)
+        expected.append([-reach(angle), *normal])
+    dist, _, found = touches((CYLINDER, CYLINDER), m, data, np.float64)
+    expected = np.array(expected)
+    np.testing.assert_allclose(dist.min(1), expected[:, 0], atol=1e-12)
+    which = found[np.arange(len(data)), dist.argmin(1)]
+    np.testing.assert_allclose(which, expected[:, 1:], atol=1e-6)
+
+
+def _reach(angle: float, pos: np.ndarray, axis: np.ndarray) -> float:
+    """How far an upright cylinder of radius 0.05 and one of 0.04 and half length 0.06 reach into
+    each other, along a level direction out of the first."""
+    normal = np.array([np.cos(angle), np.sin(angle), 0])
+    along = axis @ normal
+    own = 0.04 * np.sqrt(max(1 - along * along, 0)) + 0.06 * abs(along)
+    return 0.05 + own - pos @ normal
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nothing_lies_between_corners_of_an_edge(dtype):
     """Rounding of them gives them a volume, which the origin does not lie in."""

@@ -32,6 +32,7 @@ _TOUCHING = 1e-6  # cores nearer than this: how deep they lie in each other is a
 _DEPTH = 1e-7  # to which that is known
 _DISTANCE = 1e-8  # to which the nearest points of separate cores are known
 _TRIPS = 35  # of GJK
+_SECANTS = 6  # until an angle is known to rounding
 _CROSSING = 1e-2  # rad: lines at a smaller angle lie beside each other
 
 # Pairs that touch at one point.
@@ -93,6 +94,9 @@ def penetration(kinds: tuple[int, int], a: Shape, b: Shape, reach: jax.Array) ->
         found = _at_a_face(kinds, moved, support, found)
         if CYLINDER in kinds and not {HFIELD, ELLIPSOID, SPHERE} & {*kinds}:
             found = _at_a_side(kinds, moved, support, found)
+        if kinds == (CYLINDER, CYLINDER):
+            found = _at_a_rim(moved, support, found, 0)
+            found = _at_a_rim(moved, support, found, 1)
     on_a = found.on_a + b.pos[0]
     if ELLIPSOID in kinds:  # curved everywhere: it touches where it reaches farthest
         normal = found.normal
@@ -165,6 +169,40 @@ def _at_a_side(
         farthest = new.features[1 - k]
         better &= (farthest == corner[n]) | (farthest == corner[(n + 1) % 3])
     there = found._replace(depth=reach, normal=normal, on_a=other if k else mine)
+    return jax.tree.map(lambda x, y: jnp.where(better, x, y), there, found)
+
+
+def _at_a_rim(shapes: tuple[Shape, Shape], support: Difference, found: Deepest, k: int) -> Deepest:
+    """Where the side of cylinder k touches the rim of the other one: of the directions across its
+    axis the one along which the difference reaches least, by secants; likewise.
+    """
+    side = shapes[k]
+    axis = side.mat[0][:, 2]
+    start = found.normal - axis * dot(axis, found.normal)
+    start = start * lax.rsqrt(jnp.maximum(dot(start, start), 1e-30))
+    ahead = cross(axis[None], start[None])[0]
+    normal = lambda angle: jnp.cos(angle) * start + jnp.sin(angle) * ahead
+
+    def slope(angle: jax.Array) -> jax.Array:
+        n = normal(angle)
+        return dot(support(n).point, cross(axis[None], n[None])[0])
+
+    old, angle = jnp.zeros_like(start[0]), jnp.full_like(start[0], 1e-3)
+    before = slope(old)
+    for _ in range(_SECANTS):
+        now = slope(angle)
+        change = jnp.where(
+            now == before, 0, now * (angle - old) / jnp.where(now == before, 1, now - before)
+        )
+        old, before, angle = angle, now, angle - jnp.clip(change, -0.1, 0.1)
+    n = normal(angle)
+    new = support(n)
+    reach = dot(n, new.point)
+    rounding = 32 * float(np.finfo(reach.dtype).eps) * jnp.abs(new.point).max()
+    other = new.on_a if k else new.on_a - new.point  # the point of the rim
+    beyond = jnp.abs(dot(axis, other - side.pos[0])) - jnp.asarray(side.size)[0, 1]
+    better = (beyond <= rounding) & (reach < found.depth) & (dot(n, found.normal) > ALIGNED)
+    there = found._replace(depth=reach, normal=n, on_a=other if k else other + n * reach)
     return jax.tree.map(lambda x, y: jnp.where(better, x, y), there, found)
 
 
