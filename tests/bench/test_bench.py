@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import common, learners
+from bench import common, learners, tune
 from bench import compile as bench_compile
-from bench.tuning import __main__ as tuning
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--num-envs=16", "--unroll-length=2", "--num-minibatches=2", "--num-epochs=1",
@@ -139,7 +138,7 @@ def test_spread():
 
 def test_a_search_ranks_by_what_every_seed_holds(tmp_path):
     """The first is at the goal soonest and loses it, the last never comes there."""
-    search = tuning.Search({"learning_rate": {"choice": [0.1]}}, trials=1, steps=300, goal=10)
+    search = tune.Search({"learning_rate": {"choice": [0.1]}}, trials=1, steps=300, goal=10)
     ends = {
         "loses it": [[12, 12, 12], [12, 12, 9]],
         "soon": [[9, 11, 12], [11, 12, 14]],
@@ -155,7 +154,7 @@ def test_a_search_ranks_by_what_every_seed_holds(tmp_path):
             rows = [{"steps": 100 * (i + 1), "evaluation_return": x} for i, x in enumerate(returns)]
             text = "\n".join(json.dumps(row) for row in [{"steps": 50}, *rows])
             (run / "seeds" / f"{k}.jsonl").write_text(text)
-        found.append({"name": name, **tuning.judged(run, search)})
+        found.append({"name": name, **tune.judged(run, search)})
     found.sort(key=lambda run: run["score"])
     assert [run["name"] for run in found] == ["soon", "late", "loses it", "never"]
     assert found[0]["steps_to_goal"] == 150  # of the median seed, here between the two

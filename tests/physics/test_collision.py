@@ -271,7 +271,7 @@ def _reach(angle: float, pos: np.ndarray, axis: np.ndarray) -> float:
     normal = np.array([np.cos(angle), np.sin(angle), 0])
     along = axis @ normal
     own = 0.04 * np.sqrt(max(1 - along * along, 0)) + 0.06 * abs(along)
-    return 0.05 + own - pos @ normal
+    return float(0.05 + own - pos @ normal)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -1,4 +1,4 @@
-"""Searching for presets: `python -m bench.tuning ENV ...`.
+"""Searching for presets: `python -m bench.tune ENV ...`.
 
 `bench/tuning/ENV.yaml` says what may vary, how many draws are made and what counts. Every draw, and
 the preset as it is, trains three seeds in one program; Ray Tune draws and runs them
@@ -22,7 +22,7 @@ import yaml
 
 from bench import common
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "tuning"
 SEEDS = 3
 
 
