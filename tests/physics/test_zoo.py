@@ -155,6 +155,7 @@ def test_every_plane_and_every_shape_was_touched():
     assert {c.geom2 for c in contacts} == {3, 5, 6}
 
 
+@pytest.mark.slow
 def test_every_pair_of_shapes_met():
     """And between trees, within one, and with the world."""
     done = zoo(PILE)
