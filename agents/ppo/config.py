@@ -29,11 +29,11 @@ class PPOConfig(ActorCriticConfig):
     desired_kl: float | None = None
     """After every update make the steps longer by half if the policy moved less than half as far
     (nats), shorter if more than twice as far; None: leave it to learning_rate and anneal."""
+    max_kl: float | None = None
+    """Make no more gradient steps of an update once the policy has moved so far (nats)."""
     mirror: bool = False
     """Learn from the mirror image of every sample too, where a world has one (`World.mirrored`: of
     our robots those whose left is their right)."""
-    max_kl: float | None = None
-    """Make no more gradient steps of an update once the policy has moved so far (nats)."""
 
     @property
     def gradient_steps(self) -> int:

@@ -309,13 +309,13 @@ class MujocoTask(Filmed):
     def mirrored(self, obs: Any, action: Any) -> tuple[Any, Any]:
         """`image` of an observation, and the motors' of an action."""
         if self.camera:
-            raise NotImplementedError(f"environment {self.name!r} is seen through a camera")
+            raise WorldError(f"environment {self.name!r} is seen through a camera: it has no image")
         image: Any = self.image()
         kinds = type(self).__mro__
         says = lambda hook: next(i for i, kind in enumerate(kinds) if hook in vars(kind))
         for hook in ("observation", "control"):
             if says(hook) < says("image"):
-                raise NotImplementedError(
+                raise WorldError(
                     f"environment {self.name!r} has {hook} of its own, and image of "
                     f"{kinds[says('image')].__name__}: write one of its own too"
                 )
