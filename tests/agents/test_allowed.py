@@ -41,7 +41,9 @@ class Gates(World):
         return State.of((key, allowed), obs, reward=reward, metrics={"broken": broken})
 
 
-@pytest.mark.parametrize("name", [*LEARNERS, "ppo that remembers"])
+@pytest.mark.parametrize(
+    "name", [*LEARNERS, pytest.param("ppo that remembers", marks=pytest.mark.slow)]
+)
 def test_what_is_not_allowed_is_never_done(name: str):
     learner_name, _, remembers = name.partition(" ")
     module = agents.find(learner_name)

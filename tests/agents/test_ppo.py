@@ -94,7 +94,7 @@ def test_value_is_bootstrapped_at_truncation_only():
     np.testing.assert_allclose(values(learner, state, [0.0]), [2], atol=0.1)
 
 
-@pytest.mark.parametrize("distribution", ["clip", "tanh"])
+@pytest.mark.parametrize("distribution", ["clip", pytest.param("tanh", marks=pytest.mark.slow)])
 def test_policy_finds_the_best_action(distribution):
     config = replace(TINY, distribution=distribution)
     learner, state, metrics = trained(ActionReward, config)

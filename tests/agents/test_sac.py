@@ -38,6 +38,7 @@ def values(env, *pairs: tuple[float, float]) -> np.ndarray:
     return np.asarray(learner.said(params, seen, action)[:, 0].mean(0))
 
 
+@pytest.mark.slow
 def test_rewards_are_learned():
     np.testing.assert_allclose(values(ConstantReward, (0, 0.1)), 1.0, atol=0.1)
     found = values(ActionReward, (0, 0.5), (0, 0.2))  # near what the policy does in the end

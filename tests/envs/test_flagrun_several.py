@@ -96,6 +96,7 @@ def test_who_is_far_from_others_is_as_if_alone(name: str):
             break
 
 
+@pytest.mark.slow
 def test_robots_collide_as_in_c_mujoco():
     """Two that stand face to face are thrown at each other; no part is left out."""
     world = several("humanoid_flagrun", 2)

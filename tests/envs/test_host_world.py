@@ -296,6 +296,7 @@ def test_a_run_plays_and_goes_on(tmp_path):
     assert run.evaluation["evaluation_length"] == 3
 
 
+@pytest.mark.slow
 def test_what_was_remembered_is_lost_with_the_episodes(tmp_path):
     """Three steps an episode, and 64 a call: memories are not empty when the run is saved."""
     folder = tmp_path / "run"

@@ -90,10 +90,10 @@ REMEMBERED = {
 }
 
 
-G1 = pytest.param("G1JoystickFlatTerrain", marks=pytest.mark.slow)
+SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in ("Go1Getup", "G1JoystickFlatTerrain")]
 
 
-@pytest.mark.parametrize("name", ["Go1JoystickFlatTerrain", "Go1Getup", G1])
+@pytest.mark.parametrize("name", ["Go1JoystickFlatTerrain", *SLOW])
 def test_a_task_is_playground_s(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path):
     compare(beside(name, monkeypatch, tmp_path), 40, 1e-9)
 

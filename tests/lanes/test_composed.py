@@ -37,7 +37,9 @@ def in_process(code: str) -> subprocess.CompletedProcess:
 # -- the programs ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "seed", [pytest.param(0, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.slow)]
+)
 def test_programs(seed):
     ran = campaign("--programs", 20, "--seed", seed, "--shrink", 10)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -42,7 +42,9 @@ MJCF = """
 """
 
 
-@pytest.mark.parametrize("integrator", ["Euler", "RK4", "implicitfast"])
+@pytest.mark.parametrize(
+    "integrator", ["Euler", pytest.param("RK4", marks=pytest.mark.slow), "implicitfast"]
+)
 def test_pushes_are_those_of_c(integrator):
     """Of all bodies, in and out of contact, for some steps each; and what sensors feel of them."""
     mj = mujoco.MjModel.from_xml_string(MJCF.format(integrator=integrator))

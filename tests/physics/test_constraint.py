@@ -24,7 +24,13 @@ def assert_same_rows(m: mujoco.MjModel, data: list[mujoco.MjData], rows: Rows) -
         assert len(set(partner)) == len(np.unique(np.round(theirs / scale, 8), axis=0))
 
 
-LARGE = ("ant", "half_cheetah", "pusher", "walker2d")  # rows of the same kinds as in others
+LARGE = (
+    "ant",
+    "half_cheetah",
+    "humanoid",
+    "pusher",
+    "walker2d",
+)  # rows of the same kinds as in others
 SOME = [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in oracles.BRAX_MODELS]
 
 

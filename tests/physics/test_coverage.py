@@ -33,6 +33,7 @@ SLOW = (
     "box box", "box mesh", "mesh mesh", "sphere mesh", "capsule mesh", "capsule cylinder",
     "capsule ellipsoid", "implicitfast in flight, a part welded on", "implicitfast in a fluid",
     "implicitfast ellipsoids in a fluid", "implicit ellipsoids in a fluid",
+    "implicit in a fluid", "implicitfast in flight", "height field, margins",
     "implicitfast across branches", "noslip 6", "noslip elliptic 4", "noslip elliptic 6",
 )  # fmt: skip
 SOME = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in FEATURES]

@@ -82,9 +82,9 @@ ROUTES = {
 }
 CASES = [
     ("kernel", CART),
-    ("XLA", CART),
+    pytest.param("XLA", CART, marks=pytest.mark.slow),
     ("kernel", LEG.format("elliptic")),
-    ("kernel", LEG.format("pyramidal")),
+    pytest.param("kernel", LEG.format("pyramidal"), marks=pytest.mark.slow),
     pytest.param("XLA", LEG.format("pyramidal"), marks=pytest.mark.slow),
 ]
 

@@ -127,6 +127,7 @@ def test_no_car_is_lost_and_none_runs_into_another():
     assert (flow < 2000).all()
 
 
+@pytest.mark.slow
 def test_the_bottleneck_is_one():
     """As much leaves as comes, unless too much does: then the queue grows upstream of where lanes
     join."""
