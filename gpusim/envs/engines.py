@@ -21,6 +21,7 @@ from gpusim import physics
 from gpusim.envs import registry
 from gpusim.envs.mujoco_task import MujocoTask
 from gpusim.envs.world import World, begun, stepped
+from gpusim.physics.collision.pairs import is_overridden
 from gpusim.physics.model import LIMITED, NUMBERS
 
 
@@ -282,6 +283,8 @@ def _with_numbers(mj: Any, drawn: Any) -> Any:
     for name, value in drawn.items():
         if name == "mean_inertia":
             own.stat.meaninertia = value
+        elif name == "pair_friction" and is_overridden(own):
+            own.opt.o_friction[:] = value[0]
         elif hasattr(own.opt, name):
             getattr(own.opt, name)[:] = value
         elif name in LIMITED:

@@ -109,6 +109,8 @@ class MujocoTask(Filmed):
     """The model: an XML string, a path (relative to the file of the class), or a mujoco.MjModel."""
     engine: ClassVar[Any] = physics
     """What computes it: `load`, `init`, `forward` and `steps` as `gpusim.physics` has them."""
+    derive_constants: ClassVar[bool] = True
+    """Whether what MuJoCo's compiler derives from a model's numbers follows what `vary` draws."""
 
     n_frames: int = 1
     """Physics steps in a control step."""
@@ -133,7 +135,7 @@ class MujocoTask(Filmed):
     def vary(self, key: jax.Array) -> Mapping[str, jax.Array]:
         """Draw this world's own numbers of the model, by their names in mjModel
         (`physics.model.NUMBERS`), anew in every episode. What MuJoCo's compiler derives from them
-        follows."""
+        follows, unless `derive_constants` is False."""
         return {}
 
     def first_memory(self, key: jax.Array, now: Moment) -> Any:
@@ -206,7 +208,8 @@ class MujocoTask(Filmed):
         if not isinstance(drawn, Mapping):
             raise self._wrong("vary", drawn, "a dict of numbers of the model by name")
         try:
-            numbers = physics.with_constants(self.model, drawn)
+            derive = physics.with_constants if self.derive_constants else lambda _, given: {**given}
+            numbers = derive(self.model, drawn)
             model = self.model.replace(**numbers)
         except (ValueError, TypeError) as error:
             raise WorldError(f"environment {self.name!r}: vary: {error}") from error

@@ -113,16 +113,15 @@ NUMBERS = (
     "gravity", "qpos0", "qpos_spring", "body_ipos", "body_mass", "body_inertia",
     "body_invweight0", "body_gravcomp", "jnt_range", "jnt_margin", "jnt_stiffness",
     "dof_armature", "dof_damping", "dof_invweight0", "dof_frictionloss", "mean_inertia",
-    "geom_size", "geom_friction", "actuator_gear", "actuator_gainprm", "actuator_biasprm",
-    "actuator_dynprm", "actuator_ctrlrange",
-    "actuator_forcerange", "actuator_actrange", "tendon_stiffness", "tendon_damping",
-    "tendon_frictionloss",
+    "geom_size", "geom_friction", "pair_friction", "actuator_gear", "actuator_gainprm",
+    "actuator_biasprm", "actuator_dynprm", "actuator_ctrlrange", "actuator_forcerange",
+    "actuator_actrange", "tendon_stiffness", "tendon_damping", "tendon_frictionloss",
 )  # fmt: skip
 # Numbers that decide which zeros and ones exist at compile time: always numpy.
 _FIXED = (
     "body_pos", "body_quat", "body_mat", "body_imat", "jnt_pos", "jnt_axis", "jnt_solref",
     "jnt_solimp", "dof_solref", "dof_solimp", "geom_pos", "geom_mat", "geom_rbound",
-    "pair_friction", "site_pos", "site_mat", "site_quat", "jnt_stiffnesspoly", "dof_dampingpoly",
+    "site_pos", "site_mat", "site_quat", "jnt_stiffnesspoly", "dof_dampingpoly",
     "jnt_actfrcrange", "eq_data", "eq_solref", "eq_solimp", "tendon_length0", "tendon_lengthspring",
     "tendon_range", "tendon_margin", "tendon_invweight0", "tendon_solref_lim", "tendon_solimp_lim",
     "tendon_solref_fri", "tendon_solimp_fri", "tendon_stiffnesspoly", "tendon_dampingpoly",
@@ -169,7 +168,7 @@ class Model:
     geom_rbound: np.ndarray  # (ngeom,) radii of bounding spheres, 0 for planes
     geom_size: Array  # (ngeom, 3)
     geom_friction: Array  # (ngeom, 3)
-    pair_friction: np.ndarray  # (npair, 5) of explicit pairs
+    pair_friction: Array  # (npair, 5) of explicit pairs, or (1, 5): that overrides all
     site_pos: np.ndarray  # (nsite, 3)
     site_mat: np.ndarray  # (nsite, 3, 3)
     site_quat: np.ndarray  # (nsite, 4)

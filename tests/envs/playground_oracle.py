@@ -141,6 +141,7 @@ class Beside:
 
     def __init__(self, env: Any, world: Any, remembered: Callable[[Any], Any]):
         self.env, self.world, self.remembered = env, world, remembered
+        self.numbers: dict[str, Any] = {}  # of the model, of our world alone
         self.reset, self.theirs = jax.jit(env.reset), jax.jit(env.step)
         self.ours = jax.jit(lanes.kernel(world.transition))
         self.random = np.random.default_rng(0)
@@ -157,7 +158,7 @@ class Beside:
         at = Physics(data.qpos, data.qvel, data.qacc_warmstart)
         if self.world.model.mj.nmocap:
             at = at._replace(mocap=Mocap(data.mocap_pos, data.mocap_quat))
-        carry = Carry(at, self.remembered(self.state), {})
+        carry = Carry(at, self.remembered(self.state), self.numbers)
         dummy = jnp.zeros(())
         before = State(carry, None, dummy, dummy > 0, dummy > 0, {})
         action = jnp.asarray(self.random.uniform(-1, 1, self.world.action_size))

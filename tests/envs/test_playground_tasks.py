@@ -10,12 +10,12 @@ import mujoco
 import numpy as np
 import pytest
 
-from tests.envs.playground_oracle import Beside, differences, load, ours  # isort: skip
+from tests.envs.playground_oracle import Beside, differences, load, ours, playground  # isort: skip
 
 import gpusim
 from gpusim import lanes
 from gpusim.envs import registry
-from gpusim.envs.tasks.playground import files, g1, getup, go1, leap, panda, pushes
+from gpusim.envs.tasks.playground import files, g1, getup, go1, leap, panda, pushes, randomized
 from gpusim.envs.tasks.playground.joystick import Feet
 from gpusim.envs.tasks.playground.pushes import LONG_AGO, Kicks, Nudges
 from gpusim.envs.world import WorldError
@@ -183,6 +183,51 @@ def test_pushes_are_drawn_for_each_episode():
         edge = 0.05 * (high - low)
         assert low <= found.min() < low + edge
         assert high - edge < found.max() <= high
+
+
+@pytest.mark.parametrize(
+    ("name", "draw"),
+    [
+        ("Go1JoystickFlatTerrain", randomized.of_go1),
+        pytest.param("G1JoystickFlatTerrain", randomized.of_g1, marks=pytest.mark.slow),
+        pytest.param("LeapCubeReorient", randomized.of_leap, marks=pytest.mark.slow),
+    ],
+)
+def test_randomized_numbers_are_playground_s(name, draw, monkeypatch, tmp_path):
+    """Of the same keys, and all of them; and the task draws them if it is asked to."""
+    from mujoco_playground._src.manipulation.leap_hand import reorient
+
+    env = load(name, monkeypatch, tmp_path)
+    monkeypatch.setattr(reorient, "CubeReorient", lambda: env)  # which is made again, for MJX Warp
+    keys = jax.random.split(jax.random.PRNGKey(0), 4)
+    theirs, axes = playground.registry.get_domain_randomizer(name)(env.mjx_model, keys)
+    world: Any = gpusim.make(name, domain_randomization=True)
+    mine = jax.vmap(lambda key: draw(world.model, key))(keys)
+    assert {f for f in mine if getattr(axes, f) == 0} == {*mine}
+    assert len(mine) == len([axis for axis in jax.tree.leaves(axes) if axis == 0])
+    for field, value in mine.items():
+        np.testing.assert_allclose(value, getattr(theirs, field), rtol=1e-6, err_msg=field)
+    carried = jax.vmap(world.reset)(keys).carry.numbers
+    assert {*carried} == {*mine}
+    assert len(np.unique(carried["qpos0"], axis=0)) == len(keys)
+    assert gpusim.make(name).reset(keys[0]).carry.numbers == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Go1JoystickFlatTerrain", "G1JoystickFlatTerrain"])
+def test_a_randomized_robot_is_playground_s(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """C MuJoCo with the same numbers, and with the file's where its compiler derived some."""
+    both = beside(name, monkeypatch, tmp_path)
+    world: Any = gpusim.make(name, domain_randomization=True)
+    both.numbers = dict(world.reset(jax.random.key(3)).carry.numbers)
+    mj = both.env.mj_model
+    for field, value in both.numbers.items():
+        getattr(mj, field)[:] = value
+    mj.body_subtreemass[:] = mj.body_mass
+    for body in range(mj.nbody - 1, 0, -1):
+        mj.body_subtreemass[mj.body_parentid[body]] += mj.body_subtreemass[body]
+    mj.body_sameframe[:] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE  # pyright: ignore[reportAttributeAccessIssue]
+    compare(both, 40, 1e-9)
 
 
 def beside(

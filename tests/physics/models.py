@@ -35,15 +35,18 @@ def model(
 
 
 NOSLIP = 'noslip_iterations="100" noslip_tolerance="0"'
-BOX = '<body pos="0 0 0.3"><freejoint/><geom {geom}/></body>'
+BOX = '<body pos="0 0 0.3"><freejoint/><geom {geom}/><site name="here"/></body>'
+OTHER = '<body pos="0.05 0.02 0.75"><freejoint/><geom {geom}/><site name="there"/></body>'
+PULL = """</worldbody><tendon><spatial stiffness="100" damping="2" springlength="0">
+      <site site="here"/><site site="there"/></spatial></tendon>"""
 
 
 def thing(geom: str, option: str = "", floor: str = "", other: str = "") -> str:
-    """Something that falls on a floor, and on another thing."""
-    more = f'<body pos="0.05 0.02 0.75"><freejoint/><geom {other}/></body>' if other else ""
+    """Something that falls on a floor, and another thing that a cord pulls to it."""
+    more = OTHER.format(geom=other) if other else ""
     return f"""<mujoco><option iterations="200" ls_iterations="100" tolerance="0" {option}/>
       <worldbody><geom type="plane" size="9 9 1" euler="5 3 0" {floor}/>
-      {BOX.format(geom=geom)}{more}</worldbody></mujoco>"""
+      {BOX.format(geom=geom)}{more}{PULL if other else "</worldbody>"}</mujoco>"""
 
 
 STONE = """<asset><mesh name="stone" vertex="0.1 0 0 -0.1 0 0.02 0 0.12 0 0 -0.1 0.01 0 0 0.09 0.03 0.02

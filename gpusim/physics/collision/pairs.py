@@ -40,17 +40,18 @@ def pairs(m: mujoco.MjModel) -> list[Pair]:
     known = {frozenset((p.first, p.second)) for p in explicit}
     mixed = [_mixed(m, *g) for g in _candidates(m) if frozenset(g) not in known]
     found = explicit + mixed
-    return [_overridden(m, p) for p in found] if _is_overridden(m) else found
+    return [_overridden(m, p) for p in found] if is_overridden(m) else found
 
 
 def friction_table(m: mujoco.MjModel) -> np.ndarray:
     """(npair, 5) frictions of explicit pairs, or (1, 5) those that override all."""
-    if _is_overridden(m):
+    if is_overridden(m):
         return np.maximum(np.array(m.opt.o_friction, float)[None], _MIN_FRICTION)
     return np.array(m.pair_friction, float).reshape(-1, 5)
 
 
-def _is_overridden(m: mujoco.MjModel) -> bool:
+def is_overridden(m: mujoco.MjModel) -> bool:
+    """Whether the options of the model say how all contacts are solved."""
     return bool(m.opt.enableflags & int(mujoco.mjtEnableBit.mjENBL_OVERRIDE))
 
 

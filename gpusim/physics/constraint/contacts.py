@@ -165,9 +165,9 @@ class _Settings:
 
     def friction(self, pair: Array) -> Array:
         """(m, 5) coefficients: of two tangents, of torsion, of two directions of rolling."""
-        geoms = self.model.geom_friction
-        xp = np if isinstance(geoms, np.ndarray) else jnp
-        table = xp.concatenate([geoms[:, (0, 0, 1, 2, 2)], self.model.pair_friction])
+        geoms, explicit = self.model.geom_friction, self.model.pair_friction
+        known = isinstance(geoms, np.ndarray) and isinstance(explicit, np.ndarray)
+        table = (np if known else jnp).concatenate([geoms[:, (0, 0, 1, 2, 2)], explicit])
         both = pick(self.friction_of, pair)
         first, last = pick(table, both[:, 0]), pick(table, both[:, 1])
         xp = np if isinstance(first, np.ndarray) else jnp

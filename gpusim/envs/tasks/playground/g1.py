@@ -14,6 +14,7 @@ import numpy as np
 
 from gpusim import physics
 from gpusim.envs.mujoco_task import Before, Moment
+from gpusim.envs.tasks.playground import randomized
 from gpusim.envs.tasks.playground.joystick import Feet, Joystick, Steps, moving
 from gpusim.envs.tasks.playground.robot import advanced, beyond, square, weighted
 from gpusim.envs.world import PRIVILEGED
@@ -77,6 +78,8 @@ class G1JoystickFlatTerrain(Joystick):
     """Physics steps in a control step."""
     pushes: bool = True
     """Whether the robot is pushed."""
+    domain_randomization: bool = False
+    """Whether each episode has frictions, masses and joints of its own, as Playground's."""
     max_foot_height: float = 0.15
     """How high feet are to be lifted, m."""
     base_height_target: float = 0.5
@@ -137,6 +140,10 @@ class G1JoystickFlatTerrain(Joystick):
         qpos, qvel, key = self.spread(key)
         factors = jax.random.uniform(key, (self.model.nu,), minval=0.5, maxval=1.5)
         return qpos.at[7:].multiply(factors), qvel
+
+    def vary(self, key: jax.Array) -> Mapping[str, jax.Array]:
+        """Playground's domain randomisation, if it is asked for."""
+        return randomized.of_g1(self.model, key) if self.domain_randomization else {}
 
     def first_memory(self, key: jax.Array, now: Moment) -> Memory:
         """A first command and a gait; nothing done."""

@@ -8,6 +8,7 @@ After mujoco_playground/_src/locomotion/go1/getup.py, from the same random numbe
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ import mujoco
 import numpy as np
 
 from gpusim.envs.mujoco_task import Before, Moment
+from gpusim.envs.tasks.playground import randomized
 from gpusim.envs.tasks.playground.go1 import set_gains
 from gpusim.envs.tasks.playground.robot import (
     Noisy,
@@ -69,6 +71,8 @@ class Go1Getup(Robot):
     prepared_starts: int = 1024
     """How many robots come to rest before training; episodes begin with one of them. 0: each begins
     with another, and its neighbours wait for that."""
+    domain_randomization: bool = False
+    """Whether each episode has frictions, masses and joints of its own, as Playground's."""
     energy_termination_threshold: float = math.inf
     """Mechanical power that ends an episode, W."""
     orientation_weight: float = 1.0
@@ -123,6 +127,10 @@ class Go1Getup(Robot):
         joints = jax.random.uniform(of_joints, (self.model.nu,), minval=low, maxval=high)
         place = jnp.array([0.0, 0.0, DROP], turn.dtype)
         return jnp.concatenate([place, turn, joints])
+
+    def vary(self, key: jax.Array) -> Mapping[str, jax.Array]:
+        """Playground's domain randomisation, if it is asked for."""
+        return randomized.of_go1(self.model, key) if self.domain_randomization else {}
 
     def first_memory(self, key: jax.Array, now: Moment) -> Memory:
         """Nothing done."""

@@ -16,6 +16,7 @@ import mujoco
 import numpy as np
 
 from gpusim.envs.mujoco_task import Before, Moment
+from gpusim.envs.tasks.playground import randomized
 from gpusim.envs.tasks.playground.joystick import Feet, Joystick, Steps, moving
 from gpusim.envs.tasks.playground.pushes import Kicks, in_steps
 from gpusim.envs.tasks.playground.robot import above_zero, advanced, beyond, square, weighted
@@ -88,6 +89,8 @@ class Go1JoystickFlatTerrain(Joystick):
     """Physics steps in a control step."""
     pushes: bool = False
     """Whether the robot is pushed, every 1 to 3 s, anew in each episode."""
+    domain_randomization: bool = False
+    """Whether each episode has frictions, masses and joints of its own, as Playground's."""
     max_foot_height: float = 0.1
     """How high feet are to be lifted, m."""
     tracking_lin_vel_weight: float = 1.0
@@ -131,6 +134,10 @@ class Go1JoystickFlatTerrain(Joystick):
         """The keyframe, somewhere, turned and moving."""
         qpos, qvel, _ = self.spread(key)
         return qpos, qvel
+
+    def vary(self, key: jax.Array) -> Mapping[str, jax.Array]:
+        """Playground's domain randomisation, if it is asked for."""
+        return randomized.of_go1(self.model, key) if self.domain_randomization else {}
 
     def first_memory(self, key: jax.Array, now: Moment) -> Memory:
         """A first command; nothing done."""

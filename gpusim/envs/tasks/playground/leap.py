@@ -19,7 +19,7 @@ import numpy as np
 
 from gpusim import physics
 from gpusim.envs.mujoco_task import Before, Moment, MujocoTask
-from gpusim.envs.tasks.playground import files
+from gpusim.envs.tasks.playground import files, randomized
 from gpusim.envs.tasks.playground.pushes import Nudges
 from gpusim.envs.tasks.playground.robot import square, weighted
 from gpusim.envs.world import PRIVILEGED, State, WorldError
@@ -69,6 +69,7 @@ class LeapCubeReorient(MujocoTask):
     too, and speeds and finger tips. Playground's very first observation has zeros for all places.
     """
 
+    derive_constants: ClassVar[bool] = False
     gauges: ClassVar[Mapping[str, str]] = {"success_count": "goals reached"}
 
     xml_file: str = "manipulation/leap_hand/xmls/scene_mjx_cube.xml"
@@ -87,6 +88,8 @@ class LeapCubeReorient(MujocoTask):
     """Scale of all noise in what is seen; 0: none."""
     pushes: bool = False
     """Whether the cube is pushed, every 3 to 7.5 s, anew in each episode."""
+    domain_randomization: bool = False
+    """Whether each episode has frictions, masses and joints of its own, as Playground's."""
     random_ori_injection_prob: float = 0.0
     """How often the cube is seen anywhere."""
     orientation_weight: float = 5.0
@@ -166,6 +169,10 @@ class LeapCubeReorient(MujocoTask):
     def rest(self, qpos: jax.Array) -> jax.Array:
         """The joints' targets at a start are where they are."""
         return qpos[: self.model.nu]
+
+    def vary(self, key: jax.Array) -> Mapping[str, jax.Array]:
+        """Playground's domain randomisation, if it is asked for."""
+        return randomized.of_leap(self.model, key) if self.domain_randomization else {}
 
     def first_memory(self, key: jax.Array, now: Moment) -> Memory:
         """Nothing done, nothing seen before."""

@@ -42,6 +42,7 @@ class Robot(MujocoTask):
 
     timestep: ClassVar[float]
     """Of the physics, s; the file's own is not used."""
+    derive_constants: ClassVar[bool] = False
     home: ClassVar[str]
     """The keyframe whose pose episodes start around."""
     sites: ClassVar[tuple[str, ...]]
