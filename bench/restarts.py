@@ -2,8 +2,8 @@
 
 Each task is measured in a process of its own, confined to one processor: the same worlds with
 episodes that end at the task's time limit, each at another time, and with a time limit that is
-never reached; and, where there is a MuJoCo model, with masses, frictions and dampings of each
-world's own, drawn anew in every episode. Actions are random; who falls restarts in all of these.
+never reached; and with numbers of each world's own, drawn anew in every episode: the task's domain
+randomisation where it has one, else masses, frictions and dampings of a MuJoCo model. Actions are random; who falls restarts in all of these.
 """
 
 import dataclasses
@@ -68,7 +68,9 @@ def measure(name: str, args: Args) -> dict[str, Any]:
 
     env = gpusim.make(name)
     runs = {"usual": prepared(env, args, 0), "never": prepared(env, args, NEVER)}
-    if isinstance(env, MujocoTask):
+    if hasattr(env, "domain_randomization"):
+        runs["varied"] = prepared(gpusim.make(name, domain_randomization=True), args, 0)
+    elif isinstance(env, MujocoTask):
         kind = type(env)
         varied = type(kind.__name__, (_Varied, kind), {"name": kind.name})
         runs["varied"] = prepared(varied(), args, 0)

@@ -9,6 +9,8 @@ def vary(self, key):
     }
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -38,4 +40,14 @@ def masses(key: jax.Array, model: physics.Model, low: float, high: float) -> dic
 
 def _draw(key: jax.Array, value: Array, low: float, high: float, shared: bool) -> jax.Array:
     shape = () if shared else (value.shape[0], *(1,) * (value.ndim - 1))
-    return jax.random.uniform(key, shape, minval=low, maxval=high)
+    return low + (high - low) * _unit(key, shape)
+
+
+def _unit(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Uniform in [0, 1): of all words of a block of random bits, where `jax.random.uniform` makes a
+    number of each block. Lanes of one group wait for the one that restarts."""
+    count = math.prod(shape)
+    words = jax.random.key_data(key).size
+    bits = jax.random.key_data(jax.random.split(key, -(-count // words))).reshape(-1)[:count]
+    one_to_two = jax.lax.bitcast_convert_type(bits >> 9 | 0x3F800000, jnp.float32)
+    return (one_to_two.reshape(shape) - 1).astype(float)

@@ -181,7 +181,7 @@ class LaneFunction:
             if batched[k] and _is_by_world(spec)
         }
         outs = {k: math.prod(r.shape) for k, r in enumerate(self.results) if _is_by_world(r)}
-        text = emit(g, outputs, width, ByWorld(ins, outs))
+        text = emit(g, outputs, width, ByWorld(ins, outs), self.in_place(batched))
         budget.check_text(text, budget.seconds(self.seconds))
         return text, width
 

@@ -153,3 +153,17 @@ def test_what_cannot_vary_is_named():
 
     with pytest.raises(ValueError, match="'body_masses' cannot be replaced; did you mean 'body_m"):
         Wrong().reset(jax.random.key(0))
+
+
+def test_draws_are_uniform_and_each_its_own():
+    values = np.ones((301, 2))
+    drawn = randomize.scale(jax.random.key(0), values, 2.0, 5.0)
+    assert (drawn[:, 0] == drawn[:, 1]).all()  # a row has one factor
+    found = np.sort(np.asarray(drawn[:, 0]))
+    assert 2 <= found[0] < 2.1
+    assert 4.9 < found[-1] < 5
+    assert len(np.unique(found)) == 301
+    # Kolmogorov and Smirnov's distance, of which 1.95 / sqrt(n) is surpassed once in a thousand
+    assert np.abs((found - 2) / 3 - np.arange(301) / 301).max() < 1.95 / np.sqrt(301)
+    shared = randomize.shift(jax.random.key(1), values, -1.0, 1.0, shared=True)
+    assert len(np.unique(shared)) == 1

@@ -234,6 +234,38 @@ def test_scan(length, reverse):
     agree(fn, (3,), (length, 3))
 
 
+@pytest.mark.parametrize("worlds", [7, 64, 67])
+def test_what_stays_unless_a_branch_changes_it(worlds):
+    """Numbers of a state that a loop carries and that only a rare branch draws anew: in place where
+    the width divides the worlds. They are read after the branch, too, and the arguments are kept.
+    """
+
+    def step(state):
+        x, kept, flags, small, (a, b) = state
+
+        def anew():
+            much = x
+            for _ in range(40):
+                much = much * 1.01 + jnp.roll(much, 1) * 0.01
+            return kept + much[0], jnp.roll(~flags, 1), small + jnp.int8(1), (b * 2, a + much[1])
+
+        found = lax.cond(x[0] > 0.8, anew, lambda: (kept, flags, small, (a, b)))
+        x = jnp.cos(0.3 * jnp.roll(x, 1) + 0.2 * kept.sum() + 0.1 * found[2][0])
+        return (x, *found), (found[1][0], kept)
+
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=(worlds, *shape)), jnp.float32)
+    start = draw(4), draw(5), draw(3) > 0, draw(2).astype(jnp.int8), (draw(3), draw(3))
+    run = lambda f: jax.jit(lambda s: lax.scan(lambda s, _: jax.vmap(f)(s), s, length=9))
+    before = jax.tree.map(np.asarray, start)
+    expected = run(step)(start)
+    assert_same(run(lanes.kernel(step))(start), expected)
+    assert_same(start, before)
+    changed = (np.asarray(expected[0][1]) != before[1]).any(axis=1)
+    assert changed.any()
+    assert not changed.all()
+
+
 def test_branches():
     def heavy(x):
         for _ in range(50):

@@ -6,12 +6,14 @@ stay scalars and are widened where they meet varying ones. The text is written d
 for every instruction would cost most of the compile time.
 """
 
+from collections.abc import Mapping
 from itertools import chain, groupby
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 from gpusim.lanes import budget
 from gpusim.lanes.codegen.buffers import ByWorld
-from gpusim.lanes.codegen.regions import RARELY, RegionWriter
+from gpusim.lanes.codegen.regions import RARELY, RegionWriter, Stays
 from gpusim.lanes.codegen.slots import Slot
 from gpusim.lanes.program.graph import Graph
 from gpusim.lanes.program.liveness import count_uses, needs, varying_nodes
@@ -32,14 +34,21 @@ class Output(NamedTuple):
     node: int
 
 
-def emit(g: Graph, outputs: list[Output], width: int, by_world: ByWorld = NONE) -> str:
+def emit(
+    g: Graph,
+    outputs: list[Output],
+    width: int,
+    by_world: ByWorld = NONE,
+    in_place: Mapping[int, int] = MappingProxyType({}),
+) -> str:
     """LLVM IR of `void @group(ptr ins, ptr outs, i64 lane, i64 lanes)`.
 
     `ins` and `outs` are arrays of pointers, one a buffer. Element k of lane l of a lane buffer is
     at k*lanes + l, or if the numbers of a world are neighbours at l*size + k; a uniform input has
-    just its elements. Lanes lane..lane+width-1 are computed.
+    just its elements. Lanes lane..lane+width-1 are computed. `in_place` are the arguments whose
+    memory a result may be given, and which one.
     """
-    return Emitter(g, outputs, width, by_world).text()
+    return Emitter(g, outputs, width, by_world, in_place).text()
 
 
 class Emitter(RegionWriter):
@@ -47,7 +56,14 @@ class Emitter(RegionWriter):
 
     simple: ClassVar = SIMPLE  # operations that `emit_binary` writes
 
-    def __init__(self, g: Graph, outputs: list[Output], width: int, by_world: ByWorld = NONE):
+    def __init__(
+        self,
+        g: Graph,
+        outputs: list[Output],
+        width: int,
+        by_world: ByWorld = NONE,
+        in_place: Mapping[int, int] = MappingProxyType({}),
+    ):
         self.outputs = {
             k: [o.node for o in same] for k, same in groupby(outputs, lambda o: o.buffer)
         }
@@ -64,6 +80,30 @@ class Emitter(RegionWriter):
             varying[pack] = True
         results = [*self.outputs.values()]
         super().__init__(g, uses, varying, width, results, by_world, set(self.together.values()))
+        self.stays = {
+            o.node: Stays(argument, o.buffer, o.element)
+            for o in outputs
+            if (argument := self._unless_changed(o)) is not None
+            and in_place.get(argument) == o.buffer
+            and o.buffer not in by_world.outs
+        }
+        self.changed = []
+
+    def _unless_changed(self, o: Output) -> int | None:
+        """The argument of which an output has the same number, unless a branch changes it that
+        everything else is outside of.
+        """
+        g = self.g
+        if g.op[o.node] != "result" or self.uses[o.node] > 1:
+            return None
+        r: Region = g.attr[g.args[o.node][0]]
+        if r.kind != "if" or r.parent is not g.root:
+            return None
+        old = r.otherwise[g.attr[o.node]]
+        if g.op[old] != "input" or g.is_array(old):
+            return None
+        argument, element, uniform = g.attr[old]
+        return argument if element == o.element and not uniform else None
 
     @staticmethod
     def _together(g: Graph, numbers: list[int]) -> int:
@@ -81,6 +121,7 @@ class Emitter(RegionWriter):
             self.load(n)  # all before the first store: a result may take an argument's memory
         for buffer, numbers in self.outputs.items():
             self.store_outputs(buffer, numbers)
+        self.store_changed()
         budget.check_stack(self.allocated, self.width)
 
     def text(self) -> str:
@@ -145,7 +186,8 @@ class Emitter(RegionWriter):
             self.store_array(buffer, self.slot(array))
         else:
             for k, n in enumerate(numbers):
-                self.store_output(buffer, k, t, self.use(n, True))
+                if n not in self.stays:
+                    self.store_output(buffer, k, t, self.use(n, True))
 
     def store_array(self, buffer: int, slot: Slot):
         """Stores a result that is an array in memory."""

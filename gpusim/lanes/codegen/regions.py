@@ -1,12 +1,24 @@
 """Loops and branches of a function in LLVM IR."""
 
+import functools
 from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from gpusim.lanes.codegen.arrays import ArrayWriter
 from gpusim.lanes.codegen.slots import Slot
 from gpusim.lanes.program.nodes import Region
+from gpusim.lanes.program.operations import BITS
 
 RARELY = '!0 = !{!"branch_weights", i32 1, i32 1000}'  # keeps branches out of the way of the rest
+
+
+class Stays(NamedTuple):
+    """A number of a result that is what it was in an argument, unless a branch changes it."""
+
+    argument: int  # its buffer, whose memory the result takes if it can
+    result: int
+    element: int  # of both
 
 
 class RegionWriter(ArrayWriter):
@@ -17,6 +29,8 @@ class RegionWriter(ArrayWriter):
     """
 
     tests: dict[Region, int]  # of a "while": how many of its nodes, the first, say whether to go on
+    stays: dict[int, Stays]  # by result of a branch
+    changed: list[tuple[str, dict[int, str]]]  # of each branch: is it taken, and where it left them
 
     def emit_nodes(self, nodes: list[int], first: int = 0):
         """Writes nodes of the region that is being written; `first` is the place of the first."""
@@ -177,6 +191,8 @@ class RegionWriter(ArrayWriter):
 
     def emit_if(self, n: int, r: Region):
         numbers, arrays = self.wanted(r)
+        stay = [k for k in numbers if n + 1 + k in self.stays]
+        numbers = [k for k in numbers if n + 1 + k not in self.stays]
         read = [k for k, p in enumerate(r.params) if self.uses[p]]
         others = {k: self.use(r.otherwise[k], self.is_wide(n + 1 + k)) for k in numbers}
         # what the branch changes must be ready before it: lanes may not want it
@@ -205,6 +221,7 @@ class RegionWriter(ArrayWriter):
         if self.masked(r):
             for k, value in values.items():
                 values[k] = self.merge(r, self.typed(n + 1 + k), value, others[k])
+        self.leave_changed(r, stay, wanted)
         last = self.block
         self.lines.append(f"  br label %{end}")
         self.start(end)
@@ -217,6 +234,66 @@ class RegionWriter(ArrayWriter):
         self.leave(r, slots)
         for k, name in names.items():
             self.bind(n + 1 + k, name)
+
+    # -- numbers that stay as they are -------------------------------------------------------------
+
+    def leave_changed(self, r: Region, stay: list[int], wanted: str):
+        """At the end of branch r: what it makes of numbers that stay otherwise is put aside, so
+        that who does not take it has nothing to do with them.
+        """
+        places = {}
+        for k in stay:
+            n = r.node + 1 + k
+            t, (argument, _, element) = self.g.type[n], self.stays[n]
+            value = self.use(r.outs[k], True)
+            if self.masked(r):
+                old = self.load_input(t, argument, element, False)
+                value = self.merge(r, self.vector(t), value, old)
+            places[n] = self.fresh("aside")
+            self.entry.append(f"  {places[n]} = alloca {self.vector(t)}, align 64")
+            self.allocated += BITS[t] * self.width // 8
+            # volatile: LLVM would carry them in registers all the way to where they are stored
+            self.lines.append(f"  store volatile {self.vector(t)} {value}, ptr {places[n]}")
+        if places:
+            self.changed.append((wanted, places))
+
+    def store_changed(self):
+        """At the end of the function: what branches have changed, and all that stays of results
+        that did not take their argument's memory.
+        """
+        for wanted, places in self.changed:
+            pairs = {(self.stays[n].argument, self.stays[n].result): None for n in places}
+            apart = [
+                self.put(f"icmp ne ptr {self.base('ins', a)}, {self.base('outs', b)}")
+                for a, b in pairs
+            ]
+            self.when(
+                functools.reduce(lambda x, y: self.put(f"or i1 {x}, {y}"), apart),
+                lambda places=places: self.copy_stays(places),
+            )
+            self.when(wanted, lambda places=places: self.store_aside(places))
+
+    def copy_stays(self, numbers: Iterable[int]):
+        """Results of a branch, as they are where it is not taken."""
+        for n in numbers:
+            t, (argument, result, element) = self.g.type[n], self.stays[n]
+            self.store_output(result, element, t, self.load_input(t, argument, element, False))
+
+    def store_aside(self, places: dict[int, str]):
+        """Results of a branch that was taken."""
+        for n, place in places.items():
+            t, (_, result, element) = self.g.type[n], self.stays[n]
+            value = self.put(f"load volatile {self.vector(t)}, ptr {place}")
+            self.store_output(result, element, t, value)
+
+    def when(self, condition: str, body: Callable[[], None]):
+        """Writes what is rarely done."""
+        rare, end = self.label(), self.label()
+        self.lines.append(f"  br i1 {condition}, label %{rare}, label %{end}, !prof !0")
+        self.start(rare)
+        body()
+        self.lines.append(f"  br label %{end}")
+        self.start(end)
 
     def any(self, cond: int) -> str:
         """True when some lane's mask is set."""

@@ -7,7 +7,7 @@ element k of lane l is at k*lanes + l: every load and store is coalesced.
 """
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import ClassVar, NamedTuple
 
 from gpusim.lanes.codegen.emitter import RARELY, SIMPLE, Emitter, Output
@@ -33,11 +33,11 @@ def emit(
     *,
     arg_lanes: tuple[bool, ...],
     results: int,
-    in_place: Container[int],
+    in_place: Mapping[int, int],
     block: int,
 ) -> Kernel:
-    """The kernel of a scalar program of that name; a result may have the memory of the arguments
-    `in_place`.
+    """The kernel of a scalar program of that name; `in_place` are the arguments whose memory a
+    result may be given, and which one.
 
     Raises ValueError for more buffers than a kernel may have.
     """
@@ -48,7 +48,9 @@ def emit(
             f"{MAX_BUFFERS} a CUDA kernel can have; stack some of them, or set GPUSIM_LANES=xla"
         )
     entry = "gpusim_" + re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")
-    ir = _ThreadEmitter(g, outputs, 1).kernel(entry, args, results, in_place, block)
+    ir = _ThreadEmitter(g, outputs, 1, in_place=in_place).kernel(
+        entry, args, results, in_place, block
+    )
     return Kernel(entry, ir, arg_lanes, results, block)
 
 
