@@ -3,7 +3,8 @@
 Each task is measured in a process of its own, confined to one processor: the same worlds with
 episodes that end at the task's time limit, each at another time, and with a time limit that is
 never reached; and with numbers of each world's own, drawn anew in every episode: the task's domain
-randomisation where it has one, else masses, frictions and dampings of a MuJoCo model. Actions are random; who falls restarts in all of these.
+randomisation where it has one, else masses, frictions and dampings of a MuJoCo model. Actions are
+random; who falls restarts in all of these.
 """
 
 import dataclasses
