@@ -125,7 +125,8 @@ def film() -> None:
 
 
 def _frames(model: Any, qpos: np.ndarray, width: int, height: int) -> Iterator[np.ndarray]:
-    """(height, width, 3) uint8 of each position, from a camera that goes along."""
+    """(height, width, 3) uint8 of each position, from a camera that goes along; from the model's
+    camera `overview`, if it has one."""
     model.geom_group[visible(model)] = 0  # which the renderer draws
     view = model.vis.global_
     view.offwidth, view.offheight = max(view.offwidth, width), max(view.offheight, height)
@@ -141,7 +142,9 @@ def _frames(model: Any, qpos: np.ndarray, width: int, height: int) -> Iterator[n
         away = np.linalg.norm(data.geom_xpos[moving] - places[t], axis=1)
         reach = max(reach, *(away + model.geom_rbound[moving]).tolist()) if len(away) else 1.0
     camera = mujoco.MjvCamera()
-    camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+    camera.fixedcamid = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "overview")
+    stands = camera.fixedcamid >= 0
+    camera.type = mujoco.mjtCamera.mjCAMERA_FIXED if stands else mujoco.mjtCamera.mjCAMERA_FREE
     camera.azimuth, camera.elevation, camera.distance = 115, -14, 2.6 * reach
     with mujoco.Renderer(model, height, width) as renderer:
         for frame, place in zip(qpos, _smooth(places), strict=True):

@@ -47,6 +47,22 @@ def test_pictures_follow_the_robot(kind: str, slide, tmp_path: Path):
     assert shown_ms == 26 * 40  # 25 a second, both ends included
 
 
+def test_a_model_s_own_camera_films_it(tmp_path: Path):
+    """From above, where the box goes from the middle to the right and the camera does not follow."""
+    overview = '<camera name="overview" pos="0 0 15"/><light'
+    model = mujoco.MjModel.from_xml_string(SLIDE.replace("<light", overview))
+    path = write(tmp_path / "a.webp", (model, Track(np.linspace(0, 5, 101)[:, None])))
+    image = pytest.importorskip("PIL.Image").open(path)
+    middle = []
+    for at in (0, image.n_frames - 1):
+        image.seek(at)
+        seen = np.asarray(image.convert("RGB")).astype(int)
+        rows, columns = np.nonzero(seen[..., 0] > 2 * seen[..., 2])
+        middle.append((rows.mean(), columns.mean()))
+    scale = 120 / (2 * 15 * np.tan(np.radians(45) / 2))  # pixels for a metre on the floor
+    np.testing.assert_allclose(middle, [(60, 80), (60, 80 + 5 * scale)], atol=2)
+
+
 def test_videos_may_be_cut(slide, tmp_path: Path):
     ffmpeg = pytest.importorskip("imageio_ffmpeg")
     path = write(tmp_path / "a.mp4", slide, seconds=0.5)

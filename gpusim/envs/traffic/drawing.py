@@ -15,27 +15,35 @@ from gpusim.envs.traffic.following import LENGTH
 
 COLOURS = {False: ".85 .87 .9 1", True: ".85 .2 .15 1"}  # of human drivers and of controlled cars
 ROAD_WIDTH = 4.0
+VIEW, WIDER = (
+    45.0,
+    1.6,
+)  # of a film: degrees from bottom to top, and how much more from side to side
 UNDERGROUND = -20.0  # where cars are that are not on the road, m
 
 
 def model(roads: Sequence[np.ndarray], cars: Sequence[bool]) -> Any:
     """A mujoco.MjModel of roads, polylines (points, 2) in m, and of cars, red where controlled.
 
-    Four joints a car: `pose` gives their qpos. The camera follows the first body, which is fixed in
-    the middle of the roads.
+    Four joints a car: `pose` gives their qpos. The camera of a replay follows the first body, which
+    is fixed in the middle of the roads; films are taken from above, by the camera `overview`.
     """
     import mujoco
 
     points = np.concatenate(roads)
     x, y = (points.min(axis=0) + points.max(axis=0)) / 2
+    width, height = np.ptp(points, axis=0) + 6 * ROAD_WIDTH
+    above = max(height, width / WIDER) / (2 * np.tan(np.radians(VIEW) / 2))
     strips = "".join(
         _strip(a - (x, y), b - (x, y)) for r in roads for a, b in itertools.pairwise(r)
     )
     boxes = "".join(_car(controlled) for controlled in cars)
     return mujoco.MjModel.from_xml_string(f"""
       <mujoco>
+        <visual><headlight ambient=".7 .7 .7" diffuse=".3 .3 .3" specular="0 0 0"/></visual>
         <default><geom contype="0" conaffinity="0"/></default>
         <worldbody>
+          <camera name="overview" pos="{x} {y} {above}" fovy="{VIEW}"/>
           <geom type="plane" size="0 0 1" rgba=".45 .55 .42 1"/>
           <body pos="{x} {y} 0">{strips}</body>
           {boxes}
