@@ -14,6 +14,7 @@ import gpusim
 from gpusim import agents
 from gpusim.agents import dataset, networks, team
 from gpusim.agents.evaluate import Evaluation, Match
+from gpusim.agents.policy import NetworkPolicy
 from gpusim.agents.ppo import PPO, PPOConfig
 from gpusim.agents.team import Team
 from gpusim.envs import Box, Discrete, State, World, autoreset, register
@@ -167,6 +168,23 @@ def test_one_policy_is_learned_from_all_and_two_from_their_own():
     assert float(own.metrics["episode_return"]) > 2.5  # of 4
     _, action = learner.policy(state).act((), jnp.array([[[1.0], [1.0]], [[-1.0], [-1.0]]]))
     np.testing.assert_array_equal(np.sign(action[..., 0]), [[1, -1], [-1, 1]])
+
+
+def test_one_policy_is_exported_whatever_number_it_has():
+    network = networks.Several(networks.Policy((8,), 2, "tanh", 0.6), (0, 0, 0))
+    seen = {"": jnp.zeros((4, 3)), networks.WHO: networks.label((0, 0, 0))}
+    params = network.init(jax.random.key(0), seen)
+    policy = NetworkPolicy(params, None, network, "clip")
+    obs = jax.random.normal(jax.random.key(1), (5, 3, 4))
+    arrays, told = policy.export()
+    x = np.asarray(obs)
+    for layer in range(told["layers"]):
+        x = x @ arrays[f"weight{layer}"].T + arrays[f"bias{layer}"]
+        x = np.tanh(x) if layer + 1 < told["layers"] else x
+    np.testing.assert_allclose(np.clip(x, -1, 1), policy.act((), obs)[1], atol=1e-6)
+    two = networks.Several(network.network, (0, 1, 0))
+    with pytest.raises(ValueError, match="its agents follow 2 policies, and a file holds one"):
+        NetworkPolicy(params, None, two, "clip").export()
 
 
 def test_a_network_of_its_own_learns_from_its_own_samples():
