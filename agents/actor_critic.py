@@ -184,6 +184,17 @@ class ActorCritic(Learner):
             kept["selves"] = team.earlier(params["policy"], config.opponents)
         return kept
 
+    def begun_with(self, state: TrainState) -> TrainState:
+        """A first state whose parameters are now another run's: its earlier selves are that."""
+        if not self.config.opponents:
+            return state
+        axis = 2 if self.num_seeds > 1 else 1  # behind devices and seeds
+        place = lambda old, x: jax.device_put(
+            jnp.broadcast_to(jnp.expand_dims(x, axis), old.shape), old.sharding
+        )
+        selves = jax.tree.map(place, state.extra["selves"], state.params["policy"])
+        return replace(state, extra=state.extra | {"selves": selves})
+
     def play(self, state: TrainState) -> Any:
         """Let every world make unroll_length control steps."""
         after, _, trajectory = self.experience(state, state.key)

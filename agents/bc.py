@@ -4,6 +4,7 @@ No world is stepped while it learns; what counts as environment steps are sample
 Evaluations play, as those of every learner.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ class Config(LearnerConfig):
 
     FIXED: ClassVar[tuple[str, ...]] = (
         *LearnerConfig.FIXED,
-        *("dataset", "min_return", "policy_hidden", "activation", "normalize_observations"),
+        *("min_return", "policy_hidden", "activation", "normalize_observations"),
     )
 
     dataset: str = ""
@@ -79,8 +80,25 @@ class Cloning(BaseLearner):
         kind = networks.Chooser if self.chooses else networks.Deterministic
         size = space.n if isinstance(space, Discrete) else space.size
         self.network: Any = kind(config.policy_hidden, size, config.activation)
-        self.data = _read(config, world)
         super().__init__(config, world, **options)
+
+    @functools.cached_property
+    def data(self) -> dataset.Dataset:
+        """What is learned from: read when it is, since a policy acts without it."""
+        return _read(self.config, self.world)
+
+    def check_data(self) -> None:
+        """Raise ValueError unless the file holds episodes of this world."""
+        _ = self.data
+
+    def init(self, key: jax.Array) -> TrainState:
+        """The state of a run that has not started, which has seen all observations of the file."""
+        state = super().init(key)
+        if state.normalizer is None:
+            return state
+        seen = normalize.measure(jax.tree.map(lambda x: jnp.asarray(x).T, self.data.obs))
+        place = lambda x, like: jax.device_put(jnp.broadcast_to(x, like.shape), like.sharding)
+        return replace(state, normalizer=jax.tree.map(place, seen, state.normalizer))
 
     def policy(self, state: TrainState) -> NetworkPolicy:
         """The policy as it is now, on one device."""
@@ -128,13 +146,6 @@ class Cloning(BaseLearner):
             error = jnp.square(found.mean - action).mean()
         return error, {"error": error}
 
-    def _init_one(self, key: jax.Array) -> TrainState:
-        state = super()._init_one(key)
-        if state.normalizer is None:
-            return state
-        samples_last = jax.tree.map(lambda x: jnp.asarray(x).T, self.data.obs)
-        return replace(state, normalizer=normalize.measure(samples_last))
-
 
 def _read(config: Config, world: World) -> dataset.Dataset:
     """The file's episodes, which must be of this world. Raises ValueError where they are not."""
@@ -150,7 +161,16 @@ def _read(config: Config, world: World) -> dataset.Dataset:
             f"{path}: observations {kept} and actions {data.action.shape[1:]} are not those of "
             f"{world.name}, {shapes(seen)} and {world.action_shape}"
         )
-    kind = np.int32 if isinstance(world.action_space, Discrete) else np.float32
+    space, action = world.action_space, data.action
+    chooses = isinstance(space, Discrete)
+    low, high = (0, space.n - 1) if isinstance(space, Discrete) else (-1, 1)
+    if action.min() < low or action.max() > high or (chooses and (action % 1).any()):
+        meant = f"whole numbers from 0 to {high}" if chooses else "in [-1, 1]"
+        raise ValueError(
+            f"{path}: actions are from {action.min():g} to {action.max():g}, and those of "
+            f"{world.name} are {meant}"
+        )
+    kind = np.int32 if chooses else np.float32
     every = lambda x: x.reshape(-1, *x.shape[1 + len(world.each) :])  # of several agents
     obs = jax.tree.map(lambda x: every(np.asarray(x, np.float32)), data.obs)
     return data._replace(obs=obs, action=every(data.action.astype(kind)))

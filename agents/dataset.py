@@ -21,15 +21,14 @@ class Dataset(NamedTuple):
     obs: Any  # (steps, features) of each part: what was seen before each step
     action: np.ndarray  # (steps, actions) in [-1, 1], or the choice (steps,)
     reward: np.ndarray  # (steps,)
-    length: np.ndarray  # (episodes,) steps of each
+    length: np.ndarray  # (episodes,) steps of each, 1 at least
     terminated: np.ndarray  # (episodes,) bool: it ended for good, and not with the time
 
     @property
     def returns(self) -> np.ndarray:
         """(episodes,) what each earned."""
-        ends = np.cumsum(self.length)
-        total = np.concatenate([[0.0], np.cumsum(self.reward, dtype=float)])
-        return total[ends] - total[ends - self.length]
+        starts = np.cumsum(self.length) - self.length
+        return np.add.reduceat(np.asarray(self.reward, float), starts)
 
     def better_than(self, least: float) -> "Dataset":
         """The episodes that earned so much at least."""
@@ -68,12 +67,18 @@ def read(path: Path) -> Dataset:
     if missing or (isinstance(obs, Mapping) and not obs):
         raise ValueError(f"{path} lacks {missing[0] if missing else 'obs'}")
     found = Dataset(obs, *(arrays[name] for name in Dataset._fields[1:]))
-    steps = int(found.length.sum())
+    length = found.length
+    if not np.issubdtype(length.dtype, np.integer) or length.ndim != 1 or (length < 1).any():
+        raise ValueError(f"{path}: length is not a whole number of steps, 1 at least, an episode")
+    steps = int(length.sum())
     for name, x in {**parts, "obs": arrays.get("obs"), "action": found.action}.items():
         if x is not None and len(x) != steps:
             raise ValueError(f"{path}: {name} has {len(x)} rows, its episodes {steps} steps")
-    if len(found.reward) != steps or len(found.terminated) != len(found.length):
+    if found.reward.shape != (steps,) or found.terminated.shape != length.shape:
         raise ValueError(f"{path}: reward or terminated is of another number of steps or episodes")
+    for name, x in {**parts, "obs": arrays.get("obs"), **found._asdict()}.items():
+        if isinstance(x, np.ndarray) and not (x.dtype.kind in "biuf" and np.isfinite(x).all()):
+            raise ValueError(f"{path}: {name} is not of finite numbers throughout")
     return found
 
 

@@ -121,6 +121,10 @@ class Learner(abc.ABC):
         self.train_step = compiled(each(self._train_step), donate=(0,), out_axes=(0, None))
         self.rollout = compiled(each(self.play))
 
+    def check_data(self) -> None:
+        """Raise ValueError unless what is learned from beside the worlds is there, if any is."""
+        return
+
     # ---- what the host calls; train_step(state) -> (state, Report) consumes its argument, ----
     # ---- rollout(state) is the playing of one update by itself, to be timed
 
@@ -131,6 +135,10 @@ class Learner(abc.ABC):
         if self.world.picture_shape:
             obs = state.envs.world.obs.addressable_shards[0].data
             self.world.check_pictures(obs.reshape(-1, obs.shape[-1])[:16])
+        return state
+
+    def begun_with(self, state: TrainState) -> TrainState:
+        """A first state whose parameters are now another run's: with what was made of its own."""
         return state
 
     def blank(self) -> TrainState:

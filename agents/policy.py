@@ -1,6 +1,7 @@
 """A trained policy by itself: what is left when the learner is gone."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -76,7 +77,10 @@ class NetworkPolicy:
             raise ValueError("its policy sees pictures, and a file holds nothing that draws them")
         if isinstance(self.network, Several):
             count = len(set(self.network.policies))
-            raise ValueError(f"its agents follow {count} policies, and a file holds one")
+            if count > 1:
+                raise ValueError(f"its agents follow {count} policies, and a file holds one")
+            only = {"params": self.params["params"]["networks_0"]}
+            return replace(self, params=only, network=self.network.network).export()
         params, network = self.params["params"], self.network
         unit = {}
         if self._remembers:

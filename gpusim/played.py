@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gpusim.agents import dataset
@@ -26,9 +27,8 @@ from gpusim.run.showing import median, tracks, watcher, write_replay
 
 def record(player: Player, key: jax.Array, num_envs: int) -> Episodes:
     """`num_envs` whole episodes, watched as `Frame`s, from starts drawn with `key`."""
-    counted = slice(1) if player.against else slice(None)
-    watch = watcher(player.env, counted)
-    evaluation = Evaluation(player.env, num_envs, player.episode_length, watch, counted)
+    watch = watcher(player.env, player.counted)
+    evaluation = Evaluation(player.env, num_envs, player.episode_length, watch, player.counted)
     return evaluation(player.policy, key)
 
 
@@ -122,9 +122,10 @@ class Played:
 
     def save(self, path: str | Path, *, min_return: float = -math.inf) -> int:
         """Write the episodes that earned so much at least to an .npz, to be learned from
-        (`gpusim.agents.dataset`): how many they are. Raises ConfigError if there is none."""
+        (`gpusim.agents.dataset`): how many they are. Of several agents all are kept, and of their
+        rewards the mean of those whose return is told. Raises ConfigError if there is none."""
         player, path = self.player, Path(path)
-        watch = lambda state: (state.obs, state.reward.mean())
+        watch = lambda state: (state.obs, jnp.atleast_1d(state.reward)[player.counted].mean())
         every = len(self.episodes.total)
         again = Evaluation(player.env, every, player.episode_length, watch)(player.policy, self.key)
         (obs, reward), length = again.watched, np.asarray(again.length).astype(int)

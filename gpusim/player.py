@@ -39,6 +39,11 @@ class Player(NamedTuple):
         return self.config.episode_length or self.env.max_episode_steps
 
     @property
+    def counted(self) -> slice:
+        """Of which of a world's agents the return is told, as their mean."""
+        return slice(1) if self.against else slice(None)
+
+    @property
     def evaluation_key(self) -> jax.Array:
         """Draws the starts that the run's own evaluations used."""
         return jax.random.fold_in(jax.random.key(self.config.seed), 2**31 - 1)
@@ -51,13 +56,15 @@ def load(
     *,
     seed_index: int = 0,
     against: str | int | Path | None = None,
+    joining: Player | None = None,
 ) -> Player:
     """The policy of a run folder, from its newest checkpoint or the one given by its steps, as
     "best" or as a file.
 
     seed_index: which of a run of several seeds, counted from 0. against: another run folder, or
     another checkpoint of this one, for all agents of a world but the first.
-    said: flags that change the run's configuration, those of the environment above all. Only the
+    said: flags that change the run's configuration, those of the environment above all. joining: in
+    whose environment it is to act, instead of what that configuration names. Only the
     policy is read, so it does not matter on how many devices it was trained. Raises ConfigError or
     CheckpointError, with a message of one line.
     """
@@ -67,7 +74,7 @@ def load(
         hint = nearest(run.name, beside).rstrip()
         raise ConfigError(f"{run} is not a run folder: it has no config.yaml; {hint}".rstrip("; "))
     settings = config.merge([run / "config.yaml"], said)
-    env = settings.world()
+    env = settings.world() if joining is None else joining.env
     checkpoints = run / "checkpoints"
     path = (
         archive.newest(checkpoints, warnings.warn)[0]
@@ -100,20 +107,21 @@ def load(
         policy = read(path)
     except CheckpointError as error:
         was = config.merge([run / "config.yaml"]).env
-        if was == settings.env:
+        there = settings.env if joining is None else joining.config.env
+        if was == there:
             raise
-        told = f"the policy of {run} is for {was}, not {settings.env}: {error}"
+        told = f"the policy of {run} is for {was}, not {there}: {error}"
         raise ConfigError(told) from error
     player = Player(settings, env, policy, path, run, read, of_it)
-    return player if against is None else _against(player, str(against), said)
+    return player if against is None else _against(player, str(against))
 
 
-def _against(player: Player, against: str, said: Sequence[tuple[str, Any]]) -> Player:
+def _against(player: Player, against: str) -> Player:
     """The player whose opponents follow the policy of another run, or checkpoint of this one."""
     if player.env.agents == 1:
         raise ConfigError(f"--against {against}: in {player.config.env} one agent is alone")
     if Path(against).is_dir():
-        rival = load(against, None, said)
+        rival = load(against, joining=player)
     else:
         path = archive.find(player.run / "checkpoints", against)
         rival = player._replace(policy=player.read(path), path=path)

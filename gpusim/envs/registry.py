@@ -12,6 +12,7 @@ import math
 import sys
 import typing
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -305,6 +306,11 @@ def _make(name: str, **options: Any) -> "World":
         raise ValueError(
             f"environment {name!r}: {kind.__name__} is no world; derive it from gpusim.envs.World, "
             "or from MujocoTask"
+        )
+    agents = world.agents
+    if isinstance(agents, bool) or not isinstance(agents, Integral) or agents < 1:
+        raise ValueError(
+            f"environment {name!r}: agents is {agents!r}, not a whole number from 1 on"
         )
     return world
 

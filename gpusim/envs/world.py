@@ -84,6 +84,9 @@ class Box:
 
     size: int
 
+    def __post_init__(self):
+        _require_whole("Box", "size", self.size, 0)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one action."""
@@ -98,8 +101,17 @@ class Discrete:
 
     n: int
 
+    def __post_init__(self):
+        _require_whole("Discrete", "n", self.n, 1)
+
     shape: ClassVar[tuple[int, ...]] = ()
     kind: ClassVar = jnp.integer
+
+
+def _require_whole(kind: str, name: str, value: Any, least: int) -> None:
+    """Raise ValueError unless the value is a whole number from `least` on."""
+    if not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{kind}: {name} is {value!r}, not a whole number from {least} on")
 
 
 class Batch(NamedTuple):
@@ -377,15 +389,11 @@ def begun(world: World, key: jax.Array, prepared: Any = None, ended: State | Non
         which = jax.random.randint(of_which, (), 0, world.prepared_starts)
         one = jax.tree.map(lambda x: jnp.asarray(x)[which], prepared)
         hook, state = "begin_prepared", world.begin_prepared(key, one)
-    if not isinstance(state, State):
-        raise WorldError(f"world {world.name}: {hook} gives a {type(state).__name__}, not a State")
+    _check_state(world.name, hook, state)
     _check_obs(world, state.obs)
     _check_number(world.name, "reward", state.reward, float, world.each)
     for name in ("terminated", "truncated"):
         _check_number(world.name, name, getattr(state, name), bool)
-    if not isinstance(state.metrics, Mapping):
-        kind = type(state.metrics).__name__
-        raise WorldError(f"world {world.name}: metrics are a {kind}, not numbers by name")
     for name, x in state.metrics.items():
         _check_number(world.name, f"metric {name!r}", x, float)
     state = state.replace(metrics={"diverged": _not_diverged(state), **state.metrics})
@@ -403,6 +411,7 @@ def stepped(world: World, state: State, action: jax.Array) -> State:
     learned from thousands.
     """
     after = world.transition(state, action)
+    _check_state(world.name, "transition", after)
     if "diverged" not in after.metrics:
         after = after.replace(metrics={"diverged": _not_diverged(after), **after.metrics})
     _check_alike(world.name, "a transition", state, after)
@@ -447,9 +456,23 @@ def _check_alike(name: str, what: str, before: State, after: State) -> None:
             )
 
 
+def _check_state(name: str, hook: str, state: Any) -> None:
+    """Raise WorldError unless this is a State whose metrics have names."""
+    if not isinstance(state, State):
+        raise WorldError(f"world {name}: {hook} gives a {type(state).__name__}, not a State")
+    if not isinstance(state.metrics, Mapping):
+        kind = type(state.metrics).__name__
+        raise WorldError(f"world {name}: metrics are a {kind}, not numbers by name")
+
+
 def _check_obs(world: World, obs: Any) -> None:
     """Raise WorldError unless it is an array (features,), of each agent, or a dict of such."""
     parts = obs if isinstance(obs, Mapping) else {"": obs}
+    for name in obs if isinstance(obs, Mapping) else ():
+        if not (isinstance(name, str) and name):
+            raise WorldError(
+                f"world {world.name}: a part of the observation is called {name!r}, not by a name"
+            )
     if not parts.keys() - {PRIVILEGED, ALLOWED}:
         raise WorldError(f"world {world.name}: the observation has no part that the policy may see")
     if ALLOWED in parts:
@@ -463,11 +486,12 @@ def _check_obs(world: World, obs: Any) -> None:
     for part, x in parts.items():
         what = f"the observation {part!r}".removesuffix(" ''")
         numbers = hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
-        if not numbers or x.shape[:-1] != world.each or not x.ndim:
+        if not numbers or x.shape[:-1] != world.each or not x.ndim or not x.shape[-1]:
             wanted = ", ".join(map(str, [*world.each, "features"]))
             wanted = f"({wanted},)" if not world.each else f"({wanted})"
             raise WorldError(
-                f"world {world.name}: {what} is {kind_of(x)}, not floating-point numbers {wanted}"
+                f"world {world.name}: {what} is {kind_of(x)}, not floating-point numbers {wanted}, "
+                "one feature at least"
             )
 
 

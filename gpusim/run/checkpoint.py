@@ -152,12 +152,17 @@ def load_part(path: Path, template: Tree) -> Tree:
     template: shapes of a state on one device, with None for what is not wanted. It does not matter
     on how many devices the state was saved.
     """
+    keys = lambda x: jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    template = jax.tree.map(lambda x: jnp.empty(x.shape, x.dtype) if keys(x) else x, template)
     found, expected = archive.read(path), _named_leaves(template)
     members = {name: found.members[name][:1] for name, _ in expected if name in found.members}
     first = {n: {**found.leaves[n], "shape": list(data.shape)} for n, data in members.items()}
     _compare(path, expected, first)
     leaves = [
-        jnp.asarray(members[n].view(jnp.dtype(found.leaves[n]["dtype"]))) for n, _ in expected
+        _from_numpy(members[n], like)
+        if _is_key(like)
+        else jnp.asarray(members[n].view(jnp.dtype(found.leaves[n]["dtype"])))
+        for n, like in expected
     ]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
 

@@ -63,6 +63,7 @@ def prepare(config: TrainConfig, folder: Path, resume: bool, phases: Phases) -> 
             spmd=config.spmd,
             num_seeds=config.num_seeds,
         )
+        learner.check_data()
     except ValueError as error:
         if blame.environment(error):
             raise  # its author is to see where

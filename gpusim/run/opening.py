@@ -107,7 +107,8 @@ def _restored(job: Job, state: TrainState) -> TrainState:
     placed = jax.tree.unflatten(jax.tree.structure(wanted), learned)
     params = {name: state.params[name] if x is None else x for name, x in placed.params.items()}
     normalizer = state.normalizer if placed.normalizer is None else placed.normalizer
-    return dataclasses.replace(state, params=params, normalizer=normalizer)
+    state = dataclasses.replace(state, params=params, normalizer=normalizer)
+    return job.learner.begun_with(state)
 
 
 def _check_meaning(path: Path, text: str | None, learner: object, taken: Collection[str]) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from probes import ChoiceReward, ObsActionReward
 
-from gpusim import play, train
+from gpusim import config, play, train
 from gpusim.agents import dataset
 from gpusim.agents.bc import Cloning, Config
+from gpusim.config.files import same_run
 
 TINY = Config(num_envs=64, updates_per_call=400, total_steps=40 * 400 * 64, policy_hidden=(16,))
 
@@ -100,6 +101,22 @@ def test_other_files_are_refused_in_a_line(tmp_path: Path):
         cloned(path, ObsActionReward, episodes(obs, np.zeros((10, 3), np.float32)))
     with pytest.raises(ValueError, match="say which, --dataset FILE"):
         TINY.check(1)
+    for wrong, expected in (
+        ({"action": 17 * obs}, r"actions are from -17 to 17, and those of .* are in \[-1, 1\]"),
+        (
+            {"obs": np.where(np.arange(10)[:, None] == 3, np.nan, obs)},
+            "obs is not of finite numbers",
+        ),
+        ({"reward": np.full(10, np.nan)}, "reward is not of finite numbers throughout"),
+        ({"length": np.array([-5, 15])}, "length is not a whole number of steps, 1 at least"),
+        ({"length": np.array([5.0, 5.0])}, "length is not a whole number of steps, 1 at least"),
+    ):
+        with pytest.raises(ValueError, match=expected):
+            cloned(path, ObsActionReward, data._replace(**wrong))
+    several = np.zeros((10, *jax.eval_shape(ChoiceReward.start, jax.random.key(0)).obs.shape))
+    for choices in (np.full(10, 7), np.full(10, 0.5)):
+        with pytest.raises(ValueError, match="are whole numbers from 0 to "):
+            cloned(path, ChoiceReward, episodes(choices, several))
 
 
 def test_what_a_run_did_is_kept_and_cloned(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -117,8 +134,15 @@ def test_what_a_run_did_is_kept_and_cloned(tmp_path: Path, capsys: pytest.Captur
     assert train.main(say) == 0
     assert play.main([str(run), "--save", str(file), "--min-return", "1e9"]) == 2
     assert "the best episode earned" in capsys.readouterr().err
+    moved = file.rename(tmp_path / "moved.npz")  # a policy acts without what it learned from
     ours, theirs = (gpusim_play(folder) for folder in (clone, run))
     assert abs(ours - theirs) < 0.3 * theirs
+    more = ["--resume", str(clone), "--steps", "131072"]
+    assert train.main(more) == 2
+    assert f"there is no file {file}" in capsys.readouterr().err
+    before = config.merge([clone / "config.yaml"])
+    now = replace(before, learner=replace(before.learner, dataset=str(moved)))
+    same_run(clone, before, now)  # which may be told where it is now
 
 
 def gpusim_play(folder: Path) -> float:

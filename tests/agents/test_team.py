@@ -1,5 +1,6 @@
 """Several agents in a world: who is who, whose policy, what the critic sees, who is met."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 
 import gpusim
 from gpusim import agents
-from gpusim.agents import networks, team
+from gpusim.agents import dataset, networks, team
 from gpusim.agents.evaluate import Evaluation, Match
+from gpusim.agents.policy import NetworkPolicy
 from gpusim.agents.ppo import PPO, PPOConfig
 from gpusim.agents.team import Team
 from gpusim.envs import Box, Discrete, State, World, autoreset, register
@@ -168,6 +170,23 @@ def test_one_policy_is_learned_from_all_and_two_from_their_own():
     np.testing.assert_array_equal(np.sign(action[..., 0]), [[1, -1], [-1, 1]])
 
 
+def test_one_policy_is_exported_whatever_number_it_has():
+    network = networks.Several(networks.Policy((8,), 2, "tanh", 0.6), (0, 0, 0))
+    seen = {"": jnp.zeros((4, 3)), networks.WHO: networks.label((0, 0, 0))}
+    params = network.init(jax.random.key(0), seen)
+    policy = NetworkPolicy(params, None, network, "clip")
+    obs = jax.random.normal(jax.random.key(1), (5, 3, 4))
+    arrays, told = policy.export()
+    x = np.asarray(obs)
+    for layer in range(told["layers"]):
+        x = x @ arrays[f"weight{layer}"].T + arrays[f"bias{layer}"]
+        x = np.tanh(x) if layer + 1 < told["layers"] else x
+    np.testing.assert_allclose(np.clip(x, -1, 1), policy.act((), obs)[1], atol=1e-6)
+    two = networks.Several(network.network, (0, 1, 0))
+    with pytest.raises(ValueError, match="its agents follow 2 policies, and a file holds one"):
+        NetworkPolicy(params, None, two, "clip").export()
+
+
 def test_a_network_of_its_own_learns_from_its_own_samples():
     one = networks.Value((4,), "tanh")
     several = networks.Several(one, (0, 1, 0))
@@ -255,6 +274,19 @@ def test_each_earlier_self_plays_in_its_share_of_the_worlds():
     assert np.all(trajectory.obs[:, :, 0] <= 0)  # their number, normalised: the least
 
 
+def test_who_begins_as_another_run_left_off_meets_that_one():
+    learner = PPO(replace(CONFIG, opponents=4), Places(), devices=2, num_seeds=2)
+    state = learner.init(jax.random.split(jax.random.key(0), 2))
+    its = jax.tree.map(lambda x: x + 1, state.params)
+    state = learner.begun_with(replace(state, params=its))
+
+    def are_it(selves: jax.Array, policy: jax.Array) -> None:  # (devices, seeds, opponents, ...)
+        for which in range(4):
+            np.testing.assert_array_equal(selves[:, :, which], policy)
+
+    jax.tree.map(are_it, state.extra["selves"], its["policy"])
+
+
 def test_the_return_against_earlier_selves_is_the_learner_s():
     """Who does more earns more: the learner soon does all it can, and earns 6; the others do what
     they did at first, and earn 3 and 6."""
@@ -307,11 +339,26 @@ def test_a_run_of_several_agents_from_end_to_end(tmp_path: Path):
         gpusim.play(run, episodes=4, against=17)
     with pytest.raises(ValueError, match="is for Places, not Signs"):
         gpusim.play(run, episodes=4, env="Signs")
+    other = shutil.copytree(run.folder, tmp_path / "other")  # as of another environment
+    text = (other / "config.yaml").read_text()
+    changes = {
+        "env: Places": "env: Signs",
+        "opponents: 2": "opponents: 0",
+        "memory: 0": "memory: 4",
+    }
+    for old, new in changes.items():
+        assert text.count(f"{old}\n") == 1
+        text = text.replace(f"{old}\n", f"{new}\n")
+    (other / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match="other is for Signs, not Places"):
+        gpusim.play(run, episodes=4, against=other)
     obs = jax.random.normal(jax.random.key(0), (5, 3, 4))
     exported = gpusim.export.of_run(run.folder)
     np.testing.assert_allclose(exported(obs), alike.player.policy.act((), obs)[1], atol=1e-5)
     kept = first.save(tmp_path / "episodes.npz")
     assert kept == 4
+    told = dataset.read(tmp_path / "episodes.npz").returns  # the first one's, as in the table
+    np.testing.assert_allclose(told, first.episodes.total, rtol=1e-5)
     cloned = {"learner": "bc", "dataset": str(tmp_path / "episodes.npz"), "total_steps": 2560}
     assert gpusim.train("Places", out=tmp_path / "clone", **cloned, **few).evaluation
 

@@ -156,6 +156,14 @@ def test_what_is_no_world_is_told(tmp_path):
         gpusim.make(f"{file}:Other")
     with pytest.raises(ValueError, match=r"option reset_noise_scale .*: 'big' is not a number"):
         gpusim.make("hopper", reset_noise_scale="big")
+    for number in ("0", "2.0", "'2'", "None", "True"):
+        file = tmp_path / f"several{ord(number[0])}.py"
+        file.write_text(
+            "from gpusim.envs import World\nclass Some(World):\n    start = transition = None\n"
+            f"    agents = {number}\n"
+        )
+        with pytest.raises(ValueError, match=f"agents is {number}, not a whole number from 1 on"):
+            gpusim.make(f"{file}:Some")
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,9 @@ def test_states_that_are_not_alike_are_named(wrong, expected):
         ({"obs": jnp.zeros((2, 2))}, "observation is float32[2, 2], not"),
         ({"obs": [jnp.zeros(2)]}, "observation is a list, not"),
         ({"obs": {"a": jnp.zeros(2), "b": jnp.arange(3)}}, "observation 'b' is int32[3], not"),
+        ({"obs": {"a": jnp.zeros(2), "b": jnp.zeros(0)}}, "features,), one feature at least"),
+        ({"obs": {0: jnp.zeros(2)}}, "a part of the observation is called 0, not by a name"),
+        ({"obs": {"": jnp.zeros(2)}}, "a part of the observation is called '', not by a name"),
         ({"obs": {"privileged": jnp.zeros(2)}}, "no part that the policy may see"),
         ({"reward": jnp.zeros(1)}, "reward is float32[1], not one float"),
         ({"reward": jnp.int32(0)}, "reward is int32[], not one float"),
@@ -170,6 +173,29 @@ def test_a_start_is_a_state():
 
     with pytest.raises(WorldError, match=r"world Wrong: start gives a .*, not a State"):
         Wrong().reset(jax.random.key(0))
+
+
+def test_a_transition_gives_a_state():
+    class Wrong(Counter):
+        def transition(self, state: State, action: jax.Array):  # pyright: ignore
+            return state.obs, 0.0, False
+
+    with pytest.raises(WorldError, match="world Wrong: transition gives a tuple, not a State"):
+        Wrong().step(Wrong().reset(jax.random.key(0)), jnp.int32(1))
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        (lambda: Box((2,)), "Box: size is (2,), not a whole number from 0 on"),  # pyright: ignore
+        (lambda: Box(-1), "Box: size is -1, not a whole number from 0 on"),
+        (lambda: Discrete(0), "Discrete: n is 0, not a whole number from 1 on"),
+        (lambda: Discrete(3.0), "Discrete: n is 3.0, not a"),  # pyright: ignore
+    ],
+)
+def test_what_no_action_can_be(space, expected):
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        space()
 
 
 @pytest.mark.parametrize(

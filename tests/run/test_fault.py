@@ -52,9 +52,23 @@ class Other(Sound):
         return State.of(jnp.zeros(7), jnp.ones(2))
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_the_numbers_are_named(devices: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    run = gpusim.train(f"{__name__}:Breaks", out=tmp_path / "run", devices=devices, **TINY)
+class Draws(Breaks):
+    """It carries a random key as well, which decides nothing."""
+
+    def start(self, key: jax.Array) -> State:
+        state = super().start(key)
+        return state.replace(carry=state.carry | {"key": key})
+
+    def transition(self, state: State, action: jax.Array) -> State:
+        after = super().transition(state, action)
+        return after.replace(carry=after.carry | {"key": jax.random.split(state.carry["key"])[0]})
+
+
+@pytest.mark.parametrize(("world", "devices"), [("Breaks", 1), ("Draws", 2)])
+def test_the_numbers_are_named(
+    world: str, devices: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = gpusim.train(f"{__name__}:{world}", out=tmp_path / "run", devices=devices, **TINY)
     capsys.readouterr()
     assert play.main([str(run.folder), "--replay-nan"]) == 0
     said = capsys.readouterr().out
