@@ -232,3 +232,21 @@ def test_a_world_without_an_image_says_so():
     assert MujocoTask.mirrored is not World.mirrored
     with pytest.raises(NotImplementedError, match=r"half_cheetah.*mirror"):
         gpusim.make("half_cheetah").mirrored(np.zeros(17), np.zeros(6))
+
+
+def test_controls_of_other_ranges_give_an_action_no_image():
+    class Legs(Ant):
+        mjcf = _legs(takes='ctrlrange="-.5 1"')
+
+    with pytest.raises(
+        WorldError, match="actuator '0' and its mirror image '1' have control ranges"
+    ):
+        Legs().mirrored(np.zeros(14), np.zeros(2))
+
+
+def test_robots_of_a_scene_have_the_image_of_one():
+    alone, two = (gpusim.make("humanoid_flagrun", robots=n) for n in (1, 2))
+    obs, action = np.arange(44.0), np.arange(17.0)
+    jax.tree.map(
+        np.testing.assert_array_equal, two.mirrored(obs, action), alone.mirrored(obs, action)
+    )
