@@ -328,7 +328,8 @@ class MujocoTask(Filmed):
     def _check_ranges(self) -> None:
         """Raises WorldError unless an action's image is that of the controls made of it."""
         model, order = self.model, self.mirror.ctrl
-        ends = [onto_control_range(model, np.full(model.nu, x)) for x in (-1.0, 1.0)]
+        controls: Any = onto_control_range
+        ends = [controls(model, np.full(model.nu, x)) for x in (-1.0, 1.0)]
         ends = [end[: len(order.index)] for end in ends]  # of several agents the first
         middle, half = (ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2
         off = np.abs([order(middle) - middle, half[order.index] - half]).max(0) > 0.01 * half
