@@ -161,6 +161,11 @@ class PPO(ActorCritic):
         images = batch._replace(obs=obs, action=action)
         return jax.tree.map(lambda x, y: jnp.concatenate([x, y], -1), batch, images)
 
+    def played(self, x: jax.Array) -> jax.Array:
+        """Of numbers of samples `with_images` those of what was played: how unlike the policy is
+        its own image is no move that it made."""
+        return x if self.mirror is None else x[..., : x.shape[-1] // 2]
+
     def loss(
         self, params: Any, batch: Batch, entropy_cost: Any
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -187,8 +192,8 @@ class PPO(ActorCritic):
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            "kl": losses.kl_estimate(log_ratio),
-            "clip_fraction": losses.clip_fraction(log_ratio, config.clip),
+            "kl": losses.kl_estimate(self.played(log_ratio)),
+            "clip_fraction": losses.clip_fraction(self.played(log_ratio), config.clip),
             **self.exploration(found),
         }
 

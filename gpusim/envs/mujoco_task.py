@@ -322,9 +322,26 @@ class MujocoTask(Filmed):
                     f"environment {self.name!r} has {hook} of its own, and image of "
                     f"{kinds[says('image')].__name__}: write one of its own too"
                 )
+        if type(self).control is MujocoTask.control:
+            self._check_ranges()
         if isinstance(obs, Mapping):
             return {name: image[name](x) for name, x in obs.items()}, self.mirror.ctrl(action)
         return image(obs), self.mirror.ctrl(action)
+
+    def _check_ranges(self) -> None:
+        """Raises WorldError unless an action's image is that of the controls made of it."""
+        model, order = self.model, self.mirror.ctrl
+        controls: Any = onto_control_range
+        ends = [controls(model, np.full(model.nu, x)) for x in (-1.0, 1.0)]
+        ends = [end[: len(order.index)] for end in ends]  # of several agents the first
+        middle, half = (ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2
+        off = np.abs([order(middle) - middle, half[order.index] - half]).max(0) > 0.01 * half
+        for i in np.flatnonzero(off):
+            names = [model.mj.actuator(k).name or str(k) for k in (i, int(order.index[i]))]
+            raise WorldError(
+                f"environment {self.name!r}: actuator {names[0]!r} and its mirror image "
+                f"{names[1]!r} have control ranges that are no mirror images: an action has none"
+            )
 
     # ---- facts
 

@@ -263,7 +263,8 @@ def load(source: str | os.PathLike | mujoco.MjModel, **options: Any) -> Model:
     """Read a model from an MJCF file, an XML string or a compiled mujoco.MjModel.
 
     options: fields of `Options` to override (timestep, iterations, tolerance ...).
-    Raises features.Unsupported (a ValueError) naming the first element that is not simulated.
+    Raises features.Unsupported (a ValueError) naming the first element that is not simulated, and
+    ValueError for what is no number.
     """
     mj: mujoco.MjModel
     if isinstance(source, mujoco.MjModel):
@@ -277,6 +278,7 @@ def load(source: str | os.PathLike | mujoco.MjModel, **options: Any) -> Model:
     numbers: dict[str, Any] = {
         f: _clean(getattr(mj, f)) for f in NUMBERS + _FIXED if hasattr(mj, f)
     }
+    _check_numbers(mj, name, numbers)
     off = mj.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_GRAVITY)
     numbers["gravity"] = _clean(mj.opt.gravity) * (not off)
     numbers["mean_inertia"] = float(mj.stat.meaninertia)
@@ -299,6 +301,16 @@ def load(source: str | os.PathLike | mujoco.MjModel, **options: Any) -> Model:
         numbers.setdefault(poly, np.zeros((n, 2)))
     numbers["actuator_forcerange"] = _ranges(mj.actuator_forcerange, mj.actuator_forcelimited)
     return Model(name, mj, _topology(mj, name), _options(mj, **options), **numbers)
+
+
+def _check_numbers(mj: mujoco.MjModel, name: str, numbers: dict[str, Any]) -> None:
+    """Raises ValueError for NaN, of which C's compiler only warns, and for a time step of none."""
+    for field, array in ({"qpos0": mj.qpos0, "gravity": mj.opt.gravity} | numbers).items():
+        if isinstance(array, np.ndarray) and array.dtype.kind == "f" and np.isnan(array).any():
+            row = int(np.argwhere(np.isnan(array))[0][0])
+            raise ValueError(f"model {name}: {field} {row} is not a number (NaN)")
+    if not mj.opt.timestep > 0:
+        raise ValueError(f"model {name}: its timestep is {mj.opt.timestep}, not positive")
 
 
 def _model_name(mj: mujoco.MjModel) -> str:

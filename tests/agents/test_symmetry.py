@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probes import ChoiceReward, Probe
-from test_ppo import TINY, actions, trained, values
+from test_ppo import TINY, actions, make, trained, values
 
 from gpusim.agents import normalize
 from gpusim.agents.ppo import PPO
+from gpusim.agents.ppo.learner import Batch
 from gpusim.agents.symmetry import Mirror
 
 
@@ -34,6 +35,21 @@ def test_what_is_learned_on_one_side_is_known_on_the_other():
     seen = [1.0, 2.0], [-1.0, 2.0]
     np.testing.assert_allclose(actions(learner, state, *seen), [0.5, -0.5], atol=0.1)
     np.testing.assert_allclose(values(learner, state, *seen), [2, 2], atol=0.2)
+
+
+def test_a_policy_unlike_its_image_has_not_moved():
+    learner = make(ONE_SIDED, dataclasses.replace(TINY, mirror=True))
+    params = jax.tree.map(lambda x: x[0] + 0.3, learner.init(jax.random.key(0)).params)
+    obs, action = jnp.tile(jnp.array([[1.0], [2.0]]), 50), jnp.linspace(-0.5, 0.5, 50)[None]
+    say = lambda obs, action: learner.distribution.log_prob(
+        learner.said("policy", params, (), obs, ()), action
+    )
+    log_prob, none = say(obs, action), jnp.zeros(50)
+    batch = Batch(obs, action, log_prob, none, none, none, (), ())
+    both = learner.with_images(batch)
+    assert jnp.abs(say(both.obs, both.action) - both.log_prob).max() > 0.3
+    metrics = learner.loss(params, both, 0.0)[1]
+    assert metrics["kl"] == metrics["clip_fraction"] == 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

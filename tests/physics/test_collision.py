@@ -287,6 +287,67 @@ def test_nothing_lies_between_corners_of_an_edge(dtype):
     np.testing.assert_allclose(np.linalg.norm(point, axis=1), far, atol=100 * eps)
 
 
+def _into_each_other(m: mujoco.MjModel, d: mujoco.MjData, normal: np.ndarray) -> np.ndarray:
+    """How far two cylinders reach into each other along directions (..., 3) from the first."""
+    along = np.abs(normal @ d.geom_xmat.reshape(-1, 3, 3)[:, :, 2].T)
+    own = m.geom_size[:, 0] * np.sqrt(np.maximum(1 - along**2, 0)) + m.geom_size[:, 1] * along
+    return own.sum(-1) - normal @ (d.geom_xpos[1] - d.geom_xpos[0])
+
+
+ROD_S_END = np.array([[0.2, -0.05, 0.057], [0.38, 0.05, 0.06]])  # m: where one lies on the other
+ALL_BUT_FLAT = [  # tilt rad, place m: where the rim's farthest point runs around
+    ([-2.17e-05, 8.85e-05, 1.042e-04], [-0.0097, 0.0107, 0.0581]),
+    ([1.03e-05, -1.005e-04, -2.15e-05], [-0.0162, 0.014, 0.0593]),
+    ([4.37e-05, -4.17e-05, -3.8e-06], [-0.0487, 0.0178, 0.0589]),
+    ([4.53e-05, -1.833e-04, 4.174e-04], [-0.0086, -0.0171, 0.0584]),
+]
+
+
+@pytest.mark.parametrize("first", ["rod", "disc"])
+def test_a_rod_on_a_disc_touches_it_from_above(first: str):
+    """All but flat on it, at its end or across: how deep and where, by hand (in NumPy)."""
+    rng, data = np.random.default_rng(0), []
+    sizes = {"rod": ".05 .3", "disc": ".1 .01"}
+    second = "disc" if first == "rod" else "rod"
+    m = mujoco.MjModel.from_xml_string(f"""<mujoco><worldbody>
+      <body mocap="true"><geom type="cylinder" size="{sizes[first]}"/></body>
+      <body><freejoint/><geom type="cylinder" size="{sizes[second]}"/></body>
+    </worldbody></mujoco>""")
+    poses = [
+        (10 ** rng.uniform(-7, -2) * rng.standard_normal(3), rng.uniform(*ROD_S_END))
+        for _ in range(200)
+    ]
+    for tilt, place in poses + (ALL_BUT_FLAT if first == "rod" else []):
+        d, tilted = mujoco.MjData(m), np.array([1, *(np.array(tilt) / 2)])
+        lies = np.array([1, 0, 1, 0]) / np.sqrt(2)
+        d.mocap_quat[0] = lies if first == "rod" else [1, 0, 0, 0]
+        mujoco.mju_mulQuat(d.qpos[3:], tilted, np.array([1.0, 0, 0, 0]) if first == "rod" else lies)
+        d.qpos[:3] = place
+        mujoco.mj_forward(m, d)
+        data.append(d)
+    dist, point, normal = touches((CYLINDER, CYLINDER), m, data, np.float64)
+    around = np.stack([*np.indices((9, 9)) - 4, np.zeros((9, 9))], -1).reshape(-1, 3)
+    seen = 0
+    for k, d in enumerate(data):
+        up, width = np.array([0, 0, 1.0]), 0.01
+        for _ in range(30):  # ever nearer to the direction along which they reach least
+            some = up + width * around
+            some /= np.linalg.norm(some, axis=1)[:, None]
+            up, width = some[_into_each_other(m, d, some).argmin()], 0.6 * width
+        depth = _into_each_other(m, d, up)
+        if depth < 1e-4:
+            continue
+        seen += 1
+        deepest = dist[k].argmin()
+        assert normal[k, deepest, 2] > 0.99
+        np.testing.assert_allclose(-dist[k, deepest], depth, rtol=0.05, atol=1e-5)
+        within = np.abs(point[k, deepest] - d.geom_xpos[0])
+        assert (
+            within < [0.31, 0.06, 0.06] if first == "rod" else within < [0.11, 0.11, 0.02]
+        ).all()
+    assert seen > 50
+
+
 def check(kind: tuple[int, int], m: mujoco.MjModel, rng: np.random.Generator) -> None:
     m.opt.ccd_iterations, m.opt.ccd_tolerance = 400, 1e-9
     bounds = np.array(CLOSE if kind in SEARCHED else EXACT)
@@ -300,6 +361,11 @@ def compare(kind: tuple[int, int], m: mujoco.MjModel, data: list[mujoco.MjData],
     for k, d in enumerate(data):
         theirs = [np.array([c.dist, *c.pos, *c.frame[:3]]) for c in d.contact[: d.ncon]]
         ours = np.column_stack([dist[k], point[k], normal[k]])[dist[k] < 0]
+        if kind == (CYLINDER, CYLINDER) and (len(ours), len(theirs)) == (1, 2):
+            # C has taken a wrong face: along our normal they reach less far into each other.
+            assert abs(_into_each_other(m, d, ours[0, 4:]) + ours[0, 0]) < 1e-9
+            assert min(contact[0] for contact in theirs) < ours[0, 0]
+            continue
         assert len(ours) == len(theirs)
         seen += len(ours)
         for contact in theirs:

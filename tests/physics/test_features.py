@@ -53,3 +53,19 @@ def test_geoms_that_may_never_touch_need_no_collision_function():
     box = 'type="box" size="1 1 1" contype="0" conaffinity="0"'
     model = physics.load(mujoco.MjModel.from_xml_string(mjcf(geom=box)))
     assert model.topology.pairs == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "option", "told"),
+    [
+        ('pos="0 0 nan"', "", r"model .*: (qpos0|body_pos) \d is not a number"),
+        ("", 'gravity="0 nan 0"', "gravity 1 is not a number"),
+        ("", 'timestep="0"', "timestep is 0.0, not positive"),
+    ],
+)
+def test_what_is_no_number_is_refused(body: str, option: str, told: str):
+    with pytest.raises(ValueError, match=told):
+        physics.load(
+            f"<mujoco><option {option}/><worldbody><body {body}><freejoint/>"
+            '<geom size=".1"/></body></worldbody></mujoco>'
+        )

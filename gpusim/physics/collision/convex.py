@@ -34,6 +34,7 @@ _DISTANCE = 1e-8  # to which the nearest points of separate cores are known
 _TRIPS = 35  # of GJK
 _SECANTS = 6  # until an angle is known to rounding
 _CROSSING = 1e-2  # rad: lines at a smaller angle lie beside each other
+_BESIDE = 1e-6  # points that touch are no farther beside each other
 
 # Pairs that touch at one point.
 SINGLE = (
@@ -174,7 +175,8 @@ def _at_a_side(
 
 def _at_a_rim(shapes: tuple[Shape, Shape], support: Difference, found: Deepest, k: int) -> Deepest:
     """Where the side of cylinder k touches the rim of the other one: of the directions across its
-    axis the one along which the difference reaches least, by secants; likewise.
+    axis the one along which the difference reaches least, by secants; likewise. If they have come
+    to it: where a cap lies on the side, its rim's farthest point runs around with the direction.
     """
     side = shapes[k]
     axis = side.mat[0][:, 2]
@@ -201,7 +203,9 @@ def _at_a_rim(shapes: tuple[Shape, Shape], support: Difference, found: Deepest, 
     rounding = 32 * float(np.finfo(reach.dtype).eps) * jnp.abs(new.point).max()
     other = new.on_a if k else new.on_a - new.point  # the point of the rim
     beyond = jnp.abs(dot(axis, other - side.pos[0])) - jnp.asarray(side.size)[0, 1]
-    better = (beyond <= rounding) & (reach < found.depth) & (dot(n, found.normal) > ALIGNED)
+    beside = jnp.abs(dot(new.point, cross(axis[None], n[None])[0]))
+    better = (beyond <= rounding) & (beside < _BESIDE) & (reach < found.depth)
+    better &= dot(n, found.normal) > ALIGNED
     there = found._replace(depth=reach, normal=n, on_a=other if k else other + n * reach)
     return jax.tree.map(lambda x, y: jnp.where(better, x, y), there, found)
 

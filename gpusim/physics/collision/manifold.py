@@ -69,6 +69,11 @@ def manifold(
     edge_b, face_a, lies_b = _across(second.edges, first.faces, -n)
     lies_a &= ~faces & (first.at.dim < 3)
     lies_b &= ~faces & ~lies_a & (second.at.dim < 3)
+    # C takes a face too that looks against the contact's normal by rounding alone, as the far end
+    # of a rod on a disc may: then the shapes lie much deeper in each other along the face's normal.
+    against = lambda face, out: dot(face, out) < -ACROSS
+    lies_a &= against(second.faces.normal[face_b], n)
+    lies_b &= against(first.faces.normal[face_a], -n)
     result, round_a, round_b = single, kinds[0] == CAPSULE, kinds[1] == CAPSULE
     cases = (
         (round_a or round_b, faces, lambda s: _face_on_face(first, second, i, j, s, margin)),

@@ -156,8 +156,6 @@ class HumanoidFlagrun(Humanoids):
 
     def image(self) -> Signed:
         """Of one robot."""
-        if self.robots > 1:
-            return dataclasses.replace(self, robots=1).image()
         torso = [1, -1, 1, 1, -1, 1, -1, 1]  # what points or leans to the side
         joints = self.mirror.qpos.part(7, self.joints)
         each = rows(joints.index, [1, 1])

@@ -107,6 +107,12 @@ class Humanoids(MujocoTask):
                 geom.conaffinity |= _OWN * all_others
         return spec
 
+    @functools.cached_property
+    def mirror(self) -> physics.Mirror:
+        """Of one robot: none of several is in the middle."""
+        alone = self if self.robots == 1 else dataclasses.replace(self, robots=1)
+        return MujocoTask.mirror.func(alone)
+
     @property
     def joints(self) -> int:
         """How many of a robot are driven."""
