@@ -48,7 +48,7 @@ def test_pictures_follow_the_robot(kind: str, slide, tmp_path: Path):
 
 
 def test_a_model_s_own_camera_films_it(tmp_path: Path):
-    """From above, where the box goes from the middle to the right and the camera does not follow."""
+    """From above, where the box goes from the middle to the right: the camera stays."""
     overview = '<camera name="overview" pos="0 0 15"/><light'
     model = mujoco.MjModel.from_xml_string(SLIDE.replace("<light", overview))
     path = write(tmp_path / "a.webp", (model, Track(np.linspace(0, 5, 101)[:, None])))
