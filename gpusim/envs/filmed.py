@@ -30,7 +30,7 @@ class Film(NamedTuple):
 
     qpos: jax.Array  # (frames, nq)
     mocap: physics.Mocap | None  # (frames, ...) each
-    numbers: Mapping[str, jax.Array]  # of this world's model
+    numbers: Mapping[str, jax.Array | physics.Some]  # of this world's model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,7 +80,7 @@ class Filmed(World):
 
     # ---- what the film is, of one world
 
-    def first_film(self, at: physics.State, numbers: Mapping[str, jax.Array]) -> Any:
+    def first_film(self, at: physics.State, numbers: Mapping[str, jax.Array | physics.Some]) -> Any:
         """At a start, having stood still; of a world with these numbers of its own."""
         if not self.camera:
             return ()

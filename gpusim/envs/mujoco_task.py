@@ -31,6 +31,7 @@ import numpy as np
 from gpusim import physics
 from gpusim.envs.filmed import Filmed
 from gpusim.envs.world import Box, State, WorldError, kind_of
+from gpusim.physics import Some
 from gpusim.suggest import unknown
 
 # A joint this fast (m/s or rad/s) is a world that has blown up: healthy ones stay under 1e2.
@@ -47,7 +48,7 @@ class Carry(NamedTuple):
 
     physics: physics.State  # qpos (nq,), qvel (nv,), qacc_warmstart (nv,)
     memory: Any  # what the task remembers; a pytree of small arrays
-    numbers: Mapping[str, jax.Array]  # of the model, this world's own: see `vary`
+    numbers: Mapping[str, jax.Array | Some]  # of the model, this world's own: see `vary`
     film: Any = ()  # what pictures are drawn of: see `filmed.py`
 
 
@@ -132,10 +133,10 @@ class MujocoTask(Filmed):
         has them, for good."""
         return None
 
-    def vary(self, key: jax.Array) -> Mapping[str, jax.Array]:
+    def vary(self, key: jax.Array) -> Mapping[str, jax.Array | Some]:
         """Draw this world's own numbers of the model, by their names in mjModel
-        (`physics.model.NUMBERS`), anew in every episode. What MuJoCo's compiler derives from them
-        follows, unless `derive_constants` is False."""
+        (`physics.model.NUMBERS`), or some of a field (`physics.Some`), anew in every episode. What
+        MuJoCo's compiler derives from them follows, unless `derive_constants` is False."""
         return {}
 
     def first_memory(self, key: jax.Array, now: Moment) -> Any:

@@ -5,13 +5,13 @@ from gpusim.physics.derived import Derived
 from gpusim.physics.features import Unsupported
 from gpusim.physics.kinematics import Mocap
 from gpusim.physics.mirror import Mirror, mirror
-from gpusim.physics.model import Model, load
+from gpusim.physics.model import Model, Some, load
 from gpusim.physics.sensors import sensor, sensors
 from gpusim.physics.setconst import with_constants
 from gpusim.physics.stages import State
 from gpusim.physics.step import forward, init, step, steps
 
 __all__ = [
-    "Contact", "Derived", "Mirror", "Mocap", "Model", "State", "Unsupported", "forward", "init",
-    "load", "mirror", "sensor", "sensors", "step", "steps", "with_constants",
+    "Contact", "Derived", "Mirror", "Mocap", "Model", "Some", "State", "Unsupported", "forward",
+    "init", "load", "mirror", "sensor", "sensors", "step", "steps", "with_constants",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
@@ -129,6 +130,29 @@ _FIXED = (
 )  # fmt: skip
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Some:
+    """New values of some of a field's numbers; the others stay constants, which cost nothing.
+
+    `places` is an index as numpy's, of whole numbers and tuples of them: `Some(slides, (floor, 0))`
+    is one number, `Some(masses, ((3, 4, 7),))` are those of three bodies.
+    """
+
+    values: Any  # what `model.FIELD[places]` becomes
+    places: tuple[int | tuple, ...] = dataclasses.field(metadata={"static": True})
+
+    def within(self, field: np.ndarray) -> jax.Array:
+        """All numbers of the field. Raises ValueError for values that do not fit there."""
+        places = tuple(np.array(p) if isinstance(p, tuple) else p for p in self.places)
+        if np.shape(self.values) != np.shape(field[places]):
+            raise ValueError(
+                f"has shape {np.shape(field[places])} at {self.places}, not {np.shape(self.values)}"
+            )
+        values = jnp.asarray(self.values)
+        return jnp.asarray(field, values.dtype).at[places].set(values)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)  # equal only to itself, and so hashable
 class Model:
     """A robot. MuJoCo's names, SI units; arrays are numpy float64 unless replaced."""
@@ -216,7 +240,8 @@ class Model:
         return tuple(self.mj.body(i).name for i in range(self.nbody))
 
     def replace(self, **changes: Any) -> "Model":
-        """A model with some numbers replaced, by one world's jax arrays for instance.
+        """A model with some fields replaced, by one world's jax arrays for instance, or parts of
+        them (`Some`).
 
         Quantities MuJoCo's compiler computes from others stay as they were: see `with_constants`.
         Ranges of actuators that the file does not limit stay infinite, as in C. Damping or armature
@@ -229,6 +254,11 @@ class Model:
                     f"model {self.name}: {field!r} cannot be replaced; {nearest(field, NUMBERS)}"
                     f"These can: {', '.join(NUMBERS)}"
                 )
+            if isinstance(value, Some):
+                try:
+                    value = changes[field] = value.within(getattr(self, field))
+                except (ValueError, IndexError) as error:
+                    raise ValueError(f"model {self.name}: {field} {error}") from error
             if np.shape(value) != np.shape(getattr(self, field)):
                 raise ValueError(
                     f"model {self.name}: {field} has shape {np.shape(getattr(self, field))}, "

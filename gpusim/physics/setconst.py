@@ -14,14 +14,14 @@ from jax import lax
 from gpusim.physics.inertia import inertia
 from gpusim.physics.kinematics import Pose, kinematics, positions
 from gpusim.physics.linalg import Array, cross, dot, factorize, halves, rowdot, solve, stack
-from gpusim.physics.model import BALL, FREE, Model
+from gpusim.physics.model import BALL, FREE, Model, Some
 from gpusim.physics.tendons import armature, tendons
 
 _SOURCES = {"qpos0", "body_ipos", "body_mass", "body_inertia", "dof_armature"}
 _LEAST = 1e-15
 
 
-def with_constants(model: Model, numbers: Mapping[str, Array]) -> dict[str, Array]:
+def with_constants(model: Model, numbers: Mapping[str, Array | Some]) -> dict[str, Array | Some]:
     """A world's own numbers of a model together with the constants that change with them: all that
     `model.replace` needs. Constants given are taken as they are.
     """

@@ -141,7 +141,7 @@ class Beside:
 
     def __init__(self, env: Any, world: Any, remembered: Callable[[Any], Any]):
         self.env, self.world, self.remembered = env, world, remembered
-        self.numbers: dict[str, Any] = {}  # of the model, of our world alone
+        self.numbers: Mapping[str, Any] = {}  # of the model, of our world alone
         self.reset, self.theirs = jax.jit(env.reset), jax.jit(env.step)
         self.ours = jax.jit(lanes.kernel(world.transition))
         self.random = np.random.default_rng(0)

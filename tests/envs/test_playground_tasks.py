@@ -185,6 +185,12 @@ def test_pushes_are_drawn_for_each_episode():
         assert high - edge < found.max() <= high
 
 
+def drawn(world: Any, numbers: Any) -> dict[str, Any]:
+    """Of many worlds, all numbers of the fields that differ."""
+    of_one = lambda one: {f: getattr(world.model.replace(**one), f) for f in one}
+    return jax.vmap(of_one)(numbers)
+
+
 @pytest.mark.parametrize(
     ("name", "draw"),
     [
@@ -202,12 +208,12 @@ def test_randomized_numbers_are_playground_s(name, draw, monkeypatch, tmp_path):
     keys = jax.random.split(jax.random.PRNGKey(0), 4)
     theirs, axes = playground.registry.get_domain_randomizer(name)(env.mjx_model, keys)
     world: Any = gpusim.make(name, domain_randomization=True)
-    mine = jax.vmap(lambda key: draw(world.model, key))(keys)
+    mine = drawn(world, jax.vmap(lambda key: draw(world.model, key))(keys))
     assert {f for f in mine if getattr(axes, f) == 0} == {*mine}
     assert len(mine) == len([axis for axis in jax.tree.leaves(axes) if axis == 0])
     for field, value in mine.items():
         np.testing.assert_allclose(value, getattr(theirs, field), rtol=1e-6, err_msg=field)
-    carried = jax.vmap(world.reset)(keys).carry.numbers
+    carried = drawn(world, jax.vmap(world.reset)(keys).carry.numbers)
     assert {*carried} == {*mine}
     assert len(np.unique(carried["qpos0"], axis=0)) == len(keys)
     assert gpusim.make(name).reset(keys[0]).carry.numbers == {}
@@ -219,10 +225,10 @@ def test_a_randomized_robot_is_playground_s(name: str, monkeypatch: pytest.Monke
     """C MuJoCo with the same numbers, and with the file's where its compiler derived some."""
     both = beside(name, monkeypatch, tmp_path)
     world: Any = gpusim.make(name, domain_randomization=True)
-    both.numbers = dict(world.reset(jax.random.key(3)).carry.numbers)
+    both.numbers = world.reset(jax.random.key(3)).carry.numbers
     mj = both.env.mj_model
-    for field, value in both.numbers.items():
-        getattr(mj, field)[:] = value
+    for field, value in drawn(world, jax.tree.map(lambda x: x[None], both.numbers)).items():
+        getattr(mj, field)[:] = value[0]
     mj.body_subtreemass[:] = mj.body_mass
     for body in range(mj.nbody - 1, 0, -1):
         mj.body_subtreemass[mj.body_parentid[body]] += mj.body_subtreemass[body]

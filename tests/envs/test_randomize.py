@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from gpusim import physics
 from gpusim.agents.ppo import PPO, PPOConfig
 from gpusim.envs import autoreset, randomize
 from gpusim.envs.tasks.brax.ant import Ant
@@ -167,3 +168,25 @@ def test_draws_are_uniform_and_each_its_own():
     assert np.abs((found - 2) / 3 - np.arange(301) / 301).max() < 1.95 / np.sqrt(301)
     shared = randomize.shift(jax.random.key(1), values, -1.0, 1.0, shared=True)
     assert len(np.unique(shared)) == 1
+
+
+def test_some_rows_may_be_drawn():
+    """The others are constants; a world carries what is drawn."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+    class Slippery(Ant):
+        def vary(self, key):
+            friction = self.model.geom_friction
+            return {"geom_friction": randomize.scale(key, friction, 0.1, 0.2, rows=[0, 3])}
+
+    env = Slippery()
+    numbers = env.reset(jax.random.key(0)).carry.numbers
+    assert [x.shape for x in jax.tree.leaves(numbers)] == [(2, 3)]
+    found = np.asarray(env.model.replace(**numbers).geom_friction) / env.model.geom_friction
+    assert ((found[[0, 3]] > 0.1) & (found[[0, 3]] < 0.2)).all()
+    np.testing.assert_allclose(np.delete(found, [0, 3], axis=0), 1)
+    wrong = physics.Some(jnp.ones(2), ((0, 3),))
+    with pytest.raises(ValueError, match=r"geom_friction has shape \(2, 3\) at \(\(0, 3\),\), not"):
+        env.model.replace(geom_friction=wrong)
+    with pytest.raises(ValueError, match="geom_friction index 99 is out of bounds"):
+        env.model.replace(geom_friction=physics.Some(jnp.ones(3), (99,)))

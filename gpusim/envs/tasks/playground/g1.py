@@ -18,6 +18,7 @@ from gpusim.envs.tasks.playground import randomized
 from gpusim.envs.tasks.playground.joystick import Feet, Joystick, Steps, moving
 from gpusim.envs.tasks.playground.robot import advanced, beyond, square, weighted
 from gpusim.envs.world import PRIVILEGED
+from gpusim.physics import Some
 from gpusim.physics.mirror import AXIAL, POLAR, Signed, joined, rows
 
 RANGES = ((-1.0, 1.0), (-0.5, 0.5), (-1.0, 1.0))  # of commands: m/s, m/s, rad/s
@@ -141,7 +142,7 @@ class G1JoystickFlatTerrain(Joystick):
         factors = jax.random.uniform(key, (self.model.nu,), minval=0.5, maxval=1.5)
         return qpos.at[7:].multiply(factors), qvel
 
-    def vary(self, key: jax.Array) -> Mapping[str, jax.Array]:
+    def vary(self, key: jax.Array) -> Mapping[str, Some]:
         """Playground's domain randomisation, if it is asked for."""
         return randomized.of_g1(self.model, key) if self.domain_randomization else {}
 

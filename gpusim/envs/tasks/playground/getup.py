@@ -29,6 +29,7 @@ from gpusim.envs.tasks.playground.robot import (
     weighted,
 )
 from gpusim.envs.world import PRIVILEGED
+from gpusim.physics import Some
 
 HEIGHT = 0.275  # m, of the trunk of one that stands
 DROP = 0.5  # m, from which it is dropped
@@ -128,7 +129,7 @@ class Go1Getup(Robot):
         place = jnp.array([0.0, 0.0, DROP], turn.dtype)
         return jnp.concatenate([place, turn, joints])
 
-    def vary(self, key: jax.Array) -> Mapping[str, jax.Array]:
+    def vary(self, key: jax.Array) -> Mapping[str, Some]:
         """Playground's domain randomisation, if it is asked for."""
         return randomized.of_go1(self.model, key) if self.domain_randomization else {}
 

@@ -21,6 +21,7 @@ from gpusim.envs.tasks.playground.joystick import Feet, Joystick, Steps, moving
 from gpusim.envs.tasks.playground.pushes import Kicks, in_steps
 from gpusim.envs.tasks.playground.robot import above_zero, advanced, beyond, square, weighted
 from gpusim.envs.world import PRIVILEGED
+from gpusim.physics import Some
 from gpusim.physics import State as Physics
 from gpusim.physics.mirror import AXIAL, POLAR, Signed, joined, rows
 
@@ -135,7 +136,7 @@ class Go1JoystickFlatTerrain(Joystick):
         qpos, qvel, _ = self.spread(key)
         return qpos, qvel
 
-    def vary(self, key: jax.Array) -> Mapping[str, jax.Array]:
+    def vary(self, key: jax.Array) -> Mapping[str, Some]:
         """Playground's domain randomisation, if it is asked for."""
         return randomized.of_go1(self.model, key) if self.domain_randomization else {}
 

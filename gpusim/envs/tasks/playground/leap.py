@@ -23,6 +23,7 @@ from gpusim.envs.tasks.playground import files, randomized
 from gpusim.envs.tasks.playground.pushes import Nudges
 from gpusim.envs.tasks.playground.robot import square, weighted
 from gpusim.envs.world import PRIVILEGED, State, WorldError
+from gpusim.physics import Some
 from gpusim.physics.linalg import normalize, quat_conjugate, quat_mul
 
 TIPS = ("th_tip", "if_tip", "mf_tip", "rf_tip")
@@ -170,7 +171,7 @@ class LeapCubeReorient(MujocoTask):
         """The joints' targets at a start are where they are."""
         return qpos[: self.model.nu]
 
-    def vary(self, key: jax.Array) -> Mapping[str, jax.Array]:
+    def vary(self, key: jax.Array) -> Mapping[str, Some]:
         """Playground's domain randomisation, if it is asked for."""
         return randomized.of_leap(self.model, key) if self.domain_randomization else {}
 
