@@ -21,7 +21,15 @@ from gpusim import shell
 from gpusim.callable import callable_module
 from gpusim.config import ConfigError
 from gpusim.parse import flags
-from gpusim.played import PLACES, Played, check_seconds, check_seen, elsewhere
+from gpusim.played import (
+    PLACES,
+    Played,
+    check_diagram,
+    check_seconds,
+    check_seen,
+    check_table,
+    elsewhere,
+)
 from gpusim.player import Player, load
 from gpusim.report import film
 from gpusim.run.archive import CheckpointError
@@ -84,6 +92,10 @@ def _play(options: argparse.Namespace, said: Sequence[tuple[str, Any]]) -> None:
     if options.min_return > -math.inf and not options.save:
         raise ConfigError("--min-return says which episodes --save FILE keeps: say both")
     check_seconds(options.seconds)
+    if options.emission:
+        check_table(options.emission)
+    for path in filter(None, [options.capacity, options.time_space]):
+        check_diagram(path)
     player = load(
         *(options.run, options.checkpoint, said),
         seed_index=options.seed_index,

@@ -151,19 +151,16 @@ class Played:
     def emission(self, path: str | Path) -> int:
         """Write every vehicle of every step as a table, .csv or .parquet: how many rows. Raises
         ConfigError for a world that has no vehicles, or a name that ends otherwise."""
-        path, (moved, length) = Path(path), self._vehicles()
+        path, (moved, length) = check_table(path), self._vehicles()
         columns = vehicles.table(moved, length, self.player.env.dt)
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write_atomic(path, lambda file: vehicles.write_table(path, file, columns))
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        write_atomic(path, lambda file: vehicles.write_table(path, file, columns))
         return len(columns["time"])
 
     def time_space(self, path: str | Path) -> Path:
         """Draw where the vehicles of the median episode are over time, a .png. Raises ConfigError
         for a world that has no vehicles, or another name."""
-        path = _diagram(path)
+        path = check_diagram(path)
         moved, length = self._vehicles()
         episode = median(self.episodes)
         one = jax.tree.map(lambda x: x[: int(length[episode]) + 1, episode], moved)
@@ -173,7 +170,7 @@ class Played:
         """Draw what leaves the road over what comes, a .png, a point for each episode: the mean of
         its second half. Raises ConfigError for a world that does not measure `inflow` and
         `outflow`, or another name."""
-        path, player = _diagram(path), self.player
+        path, player = check_diagram(path), self.player
         known = jax.eval_shape(player.env.start, jax.random.key(0)).metrics
         if not known.keys() >= {"inflow", "outflow"}:
             raise ConfigError(
@@ -247,7 +244,16 @@ def check_seconds(seconds: float | None) -> None:
         raise ConfigError(f"--seconds is {seconds}, needs to be positive")
 
 
-def _diagram(path: str | Path) -> Path:
+def check_table(path: str | Path) -> Path:
+    """Where vehicles are to be written. Raises ConfigError for what is no table's name."""
+    try:
+        vehicles.check_table(Path(path))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return Path(path)
+
+
+def check_diagram(path: str | Path) -> Path:
     """Where a diagram is to be written. Raises ConfigError for another name than .png."""
     if Path(path).suffix != ".png":
         raise ConfigError(f"{path}: the diagram is a .png")

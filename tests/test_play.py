@@ -266,6 +266,9 @@ def test_errors_are_one_line(trained, tmp_path, capsys):
         return told.err
 
     assert "is not a run folder" in complaint(tmp_path / "nothing")
+    # before anybody waits
+    assert "a table is written as" in complaint(tmp_path / "nothing", "--emission", "cars.txt")
+    assert "is a .png" in complaint(tmp_path / "nothing", "--capacity", "a.gif")
     near = complaint(folder.parent / "cart-0-tody")
     assert "did you mean 'cart-0-today'?" in near
     assert "needs at least 1" in complaint(folder, "--episodes", "0").replace("to be ", "")

@@ -2,6 +2,7 @@
 road lets through."""
 
 import csv
+import importlib.util
 import io
 import math
 from pathlib import Path
@@ -32,9 +33,17 @@ def table(vehicles: Any, length: np.ndarray, dt: float) -> dict[str, np.ndarray]
     return columns
 
 
+def check_table(path: Path) -> None:
+    """Raise ValueError for a name that is no table's, or where pyarrow is missing for it."""
+    if path.suffix not in TABLES:
+        raise ValueError(f"{path}: a table is written as {' or '.join(TABLES)}")
+    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise ValueError(f"{path} needs pyarrow: pip install pyarrow")
+
+
 def write_table(path: Path, file: BinaryIO, columns: dict[str, np.ndarray]) -> None:
-    """As CSV or Parquet, which the name's end says. Raises ValueError for another one, or where
-    pyarrow is missing."""
+    """As CSV or Parquet, which the name's end says: see `check_table`."""
+    check_table(path)
     if path.suffix == ".csv":
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         writer = csv.writer(text, lineterminator="\n")
@@ -43,13 +52,9 @@ def write_table(path: Path, file: BinaryIO, columns: dict[str, np.ndarray]) -> N
         text.flush()
         text.detach()
         return
-    if path.suffix != ".parquet":
-        raise ValueError(f"{path}: a table is written as {' or '.join(TABLES)}")
-    try:
-        import pyarrow  # pyright: ignore[reportMissingImports]
-        from pyarrow import parquet  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise ValueError(f"{path} needs pyarrow: pip install pyarrow") from None
+    import pyarrow  # pyright: ignore[reportMissingImports]
+    from pyarrow import parquet  # pyright: ignore[reportMissingImports]
+
     parquet.write_table(pyarrow.table(columns), file)
 
 
