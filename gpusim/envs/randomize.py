@@ -2,15 +2,16 @@
 
 def vary(self, key):
     mass, floor, gravity = jax.random.split(key, 3)
+    slides = lambda friction: randomize.scale(floor, friction, 0.5, 1.5)
     return {
         **randomize.masses(mass, self.model, 0.8, 1.2),
-        "geom_friction": randomize.scale(floor, self.model.geom_friction, 0.5, 1.5, rows=[0]),
+        "geom_friction": randomize.some(self.model.geom_friction, [0], slides),
         "gravity": randomize.shift(gravity, self.model.gravity, -0.5, 0.5),
     }
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,60 +19,31 @@ import jax.numpy as jnp
 from gpusim import physics
 from gpusim.physics.linalg import Array
 
-Drawn = jax.Array | physics.Some
-
 
 def scale(
-    key: jax.Array,
-    value: Array,
-    low: float,
-    high: float,
-    *,
-    shared: bool = False,
-    rows: Sequence[int] | None = None,
-) -> Drawn:
-    """`value` times uniform factors: one a row (a body, joint, geom), or one `shared` by all.
-
-    rows: which alone are drawn; the others stay as they are, and cost nothing.
-    """
-    chosen = _rows(value, rows)
-    return _put(chosen * _draw(key, chosen, low, high, shared), rows)
+    key: jax.Array, value: Array, low: float, high: float, *, shared: bool = False
+) -> jax.Array:
+    """`value` times uniform factors: one a row (a body, joint, geom), or one `shared` by all."""
+    return jnp.asarray(value, float) * _draw(key, value, low, high, shared)
 
 
 def shift(
-    key: jax.Array,
-    value: Array,
-    low: float,
-    high: float,
-    *,
-    shared: bool = False,
-    rows: Sequence[int] | None = None,
-) -> Drawn:
-    """`value` plus uniform terms: one a row, or one `shared` by all; `rows` as in `scale`."""
-    chosen = _rows(value, rows)
-    return _put(chosen + _draw(key, chosen, low, high, shared), rows)
+    key: jax.Array, value: Array, low: float, high: float, *, shared: bool = False
+) -> jax.Array:
+    """`value` plus uniform terms: one a row, or one `shared` by all."""
+    return jnp.asarray(value, float) + _draw(key, value, low, high, shared)
 
 
-def masses(
-    key: jax.Array,
-    model: physics.Model,
-    low: float,
-    high: float,
-    *,
-    rows: Sequence[int] | None = None,
-) -> dict[str, Drawn]:
-    """body_mass and body_inertia of bodies whose densities are scaled by uniform factors; `rows` as
-    in `scale`."""
+def masses(key: jax.Array, model: physics.Model, low: float, high: float) -> dict[str, jax.Array]:
+    """body_mass and body_inertia of bodies whose densities are scaled by uniform factors."""
     names = ("body_mass", "body_inertia")  # the same key: the same factor for both
-    return {name: scale(key, getattr(model, name), low, high, rows=rows) for name in names}
+    return {name: scale(key, getattr(model, name), low, high) for name in names}
 
 
-def _rows(value: Array, rows: Sequence[int] | None) -> jax.Array:
-    return jnp.asarray(value if rows is None else value[list(rows)], float)
-
-
-def _put(drawn: jax.Array, rows: Sequence[int] | None) -> Drawn:
-    return drawn if rows is None else physics.Some(drawn, (tuple(map(int, rows)),))
+def some(value: Array, rows: Sequence[int], draw: Callable[[Array], jax.Array]) -> physics.Some:
+    """Some rows of `value`, as drawn of what they are; the others stay constants, which cost
+    nothing."""
+    return physics.Some(draw(value[list(rows)]), (tuple(map(int, rows)),))
 
 
 def _draw(key: jax.Array, value: Array, low: float, high: float, shared: bool) -> jax.Array:

@@ -176,8 +176,8 @@ def test_some_rows_may_be_drawn():
     @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
     class Slippery(Ant):
         def vary(self, key):
-            friction = self.model.geom_friction
-            return {"geom_friction": randomize.scale(key, friction, 0.1, 0.2, rows=[0, 3])}
+            draw = lambda friction: randomize.scale(key, friction, 0.1, 0.2)
+            return {"geom_friction": randomize.some(self.model.geom_friction, [0, 3], draw)}
 
     env = Slippery()
     numbers = env.reset(jax.random.key(0)).carry.numbers
