@@ -72,6 +72,7 @@ def test_two_learners_have_fields_of_the_same_name(tmp_path: Path):
         assert (agents.name_of(found), found.learning_rate) == (name, rate)
 
 
+@pytest.mark.slow
 def test_the_commands_train_resume_and_play_it(tmp_path: Path, capsys):
     folder = tmp_path / "run"
     small = "--env hopper --learner reinforce --num-envs 8 --unroll-length 4 --updates-per-call 2"

@@ -277,6 +277,7 @@ def test_the_pose_of_a_start_is_known():
         assert memory.pose == pose
 
 
+@pytest.mark.slow
 def test_worlds_that_restart_learn_of_their_past():
     """Limp bodies: who stands falls, who lies does not get up, and all is known of it."""
     world: Any = gpusim.make("humanoid_flagrun_harder")

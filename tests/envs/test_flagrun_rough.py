@@ -95,9 +95,8 @@ def test_the_ground_by_hand():
         np.testing.assert_allclose(terrain.surface(jnp.asarray(at)), height)
 
 
-@pytest.mark.parametrize(
-    ("name", "steps"), [(ROUGH, 60), pytest.param(HARDER, 130, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "steps"), [(ROUGH, 60), (HARDER, 130)])
 def test_a_step_is_c_mujoco_s(name: str, steps: int):
     """Falls, bodies that lie on the ground and on boxes, cubes that are thrown: from each state the
     motion is C's, and so is what is seen and paid."""

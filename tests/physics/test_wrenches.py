@@ -3,6 +3,8 @@
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's module has no type stubs)
 
+import re
+
 import mujoco
 import numpy as np
 import pytest
@@ -46,7 +48,8 @@ def ordered(geom, dist, pos, frame, force) -> np.ndarray:
 
 @pytest.mark.parametrize("name", TOUCHING)
 def test_contact_forces_by_body(name: str):
-    compare(mujoco.MjModel.from_xml_string(FEATURES[name]))
+    alone = re.sub("<tendon>.*</tendon>", "", FEATURES[name], flags=re.DOTALL)  # without its wrench
+    compare(mujoco.MjModel.from_xml_string(alone))
 
 
 @pytest.mark.parametrize("name", ["ant", "humanoid"])  # few contacts written out; a list of many

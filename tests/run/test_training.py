@@ -240,6 +240,7 @@ def test_divergence_is_told_and_never_saved(tmp_path: Path, capsys: pytest.Captu
     assert len(list((folder / "checkpoints").iterdir())) == len(losses) - 1
 
 
+@pytest.mark.slow
 def test_a_run_that_diverged_goes_back_and_takes_smaller_steps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
@@ -265,6 +266,7 @@ def test_a_run_that_diverged_goes_back_and_takes_smaller_steps(
     assert kept["ppo"]["learning_rate"] == 5e-4
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_was_saved_too_late_is_put_aside(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -390,6 +392,7 @@ def test_the_process_reports_a_mistake_in_one_line_and_quickly():
 # ---- the end before the last step, the best, and a beginning that is another run's
 
 
+@pytest.mark.slow
 def test_a_run_ends_early_when_told_to(tmp_path: Path):
     done = run(tmp_path / "a", 6, "--max-seconds", "0.001")
     assert (done.steps, done.ended) == (0, "0.001 seconds are over")
@@ -445,6 +448,7 @@ def test_of_equal_evaluations_the_first_are_kept():
     assert training.best_of(found, 3) == ((5.0, 10), (7.0, 30), (7.0, 20))
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_what_another_learned(tmp_path: Path, whole: Path):
     """On one device instead of two, with another number of worlds."""
     more = ["--restore", str(whole), "--learning-rate", "1e-30", "--devices", "1"]

@@ -91,7 +91,8 @@ def test_a_waiting_car_is_let_in():
     assert 0 < names.index(50.0) < len(names) - 1  # between others
 
 
-@pytest.mark.parametrize("name", ["merge0", pytest.param("merge2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["merge0", "merge2"])
 def test_no_car_is_lost_and_none_crashes(name: str):
     world: Any = gpusim.make(name)
     step = jax.vmap(world.step)
