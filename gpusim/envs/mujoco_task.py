@@ -209,8 +209,9 @@ class MujocoTask(Filmed):
         if not isinstance(drawn, Mapping):
             raise self._wrong("vary", drawn, "a dict of numbers of the model by name")
         try:
-            derive = physics.with_constants if self.derive_constants else lambda _, given: {**given}
-            numbers = derive(self.model, drawn)
+            numbers = dict(drawn)
+            if self.derive_constants:
+                numbers = physics.with_constants(self.model, numbers)
             model = self.model.replace(**numbers)
         except (ValueError, TypeError) as error:
             raise WorldError(f"environment {self.name!r}: vary: {error}") from error
